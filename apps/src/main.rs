@@ -1,0 +1,2 @@
+//! mutirao: spread work over machines without losing any of it.
+fn main() {}
