@@ -1,0 +1,279 @@
+//! Transports move whole messages between sockets of a [`Role`]; patterns decide what they mean.
+//!
+//! A [`Socket`] never blocks: [`wait`](crate::wait::wait) is the one place that waits, on any mix of
+//! transports. The endpoint's scheme picks the transport, once, in [`open`].
+
+pub mod memory;
+mod monitor;
+#[allow(unsafe_code)]
+pub(crate) mod sys;
+mod zap;
+pub mod zmq;
+
+use std::fmt;
+use std::ops::Deref;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::endpoint::{Endpoint, Scheme};
+use crate::security::Security;
+
+/// How a socket routes messages among its peers, as ZeroMQ's socket types do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Sends each message to one peer, in turn; receives nothing.
+    Push,
+    /// Receives from every peer, fairly; sends nothing.
+    Pull,
+    /// Sends each message to every peer that subscribed to its first bytes. It receives the
+    /// subscriptions: a message of `1` or `0` (subscribe, cancel) followed by the topic.
+    Publish,
+    /// Receives what it subscribed to.
+    Subscribe,
+    /// Sends to its peers in turn and receives from all of them fairly.
+    Dealer,
+    /// Receives with the peer's routing id as the first frame; sends to the peer that the first
+    /// frame names.
+    Router,
+}
+
+/// One frame of a message: bytes that are owned, shared or still in libzmq's buffer.
+pub struct Frame(Repr);
+
+enum Repr {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+    Zmq(::zmq::Message),
+}
+
+impl Frame {
+    pub(crate) fn from_zmq(message: ::zmq::Message) -> Frame {
+        Frame(Repr::Zmq(message))
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Owned(bytes) => bytes,
+            Repr::Shared(bytes) => bytes,
+            Repr::Zmq(message) => message,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Frame {
+        Frame(Repr::Owned(bytes))
+    }
+}
+
+impl From<Arc<[u8]>> for Frame {
+    fn from(bytes: Arc<[u8]>) -> Frame {
+        Frame(Repr::Shared(bytes))
+    }
+}
+
+impl From<&[u8]> for Frame {
+    fn from(bytes: &[u8]) -> Frame {
+        Frame(Repr::Owned(bytes.to_vec()))
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.len())
+    }
+}
+
+/// A message: one frame or several, delivered whole or not at all.
+pub type Message = Vec<Frame>;
+
+/// Why a message was not taken by [`Socket::send`]; nothing of it was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The queue towards the peer is full, or no peer is there; try again when writable.
+    #[error("the queue to the peer is full")]
+    Full,
+    /// A router was given a routing id that no connected peer has; trying again does not help.
+    #[error("no connected peer has that routing id")]
+    Unroutable,
+    /// The transport refused for another reason.
+    #[error(transparent)]
+    Failed(#[from] TransportError),
+}
+
+/// Why a socket could not be opened or used.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// Another socket listens there already.
+    #[error("{endpoint} is in use by another program: stop it or choose another endpoint")]
+    InUse {
+        /// Where the bind was tried.
+        endpoint: Endpoint,
+    },
+    /// The address does not belong to this machine, or its host name does not resolve.
+    #[error("{endpoint} cannot be used: {reason}")]
+    Unusable {
+        /// Where bind or connect was tried.
+        endpoint: Endpoint,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The role does not exist on that transport, or a limit of the system is reached.
+    #[error("{what}: {reason}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Listening beyond this machine without encryption.
+    #[error(
+        "{endpoint} would listen beyond this machine without encryption: give CURVE keys, or say that it shall be insecure"
+    )]
+    Exposed {
+        /// Where the bind was tried.
+        endpoint: Endpoint,
+    },
+    /// The linked libzmq has no CURVE.
+    #[error(
+        "the linked libzmq was built without CURVE: link the system's library (Debian: libzmq3-dev)"
+    )]
+    NoCurve,
+}
+
+/// What a socket noticed about a connection, apart from messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A connection stands and its handshake is done.
+    Connected,
+    /// A connection went away; the transport tries again by itself if it was ours to make.
+    Disconnected,
+    /// The handshake failed; `reason` is a sentence for the person who holds the keys.
+    Refused {
+        /// What does not fit and what to do about it.
+        reason: String,
+    },
+}
+
+/// What [`wait`](crate::wait::wait) watches for a socket.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// A ZeroMQ socket.
+    Zmq(*mut std::ffi::c_void),
+    /// A file descriptor.
+    Fd(RawFd),
+}
+
+/// A non-blocking message socket, used by one thread at a time.
+pub trait Socket: Send {
+    /// Sends one message, or says why not; the caller keeps the bytes and may try again.
+    fn send(&mut self, message: &[Frame]) -> Result<(), SendError>;
+
+    /// The next message that has arrived, or `None` when none has.
+    fn receive(&mut self) -> Result<Option<Message>, TransportError>;
+
+    /// The next thing that happened to a connection, or `None`. Only sockets opened with
+    /// [`SocketOptions::watch_links`] report any.
+    fn link_event(&mut self) -> Option<LinkEvent>;
+
+    /// Starts to receive messages that begin with `topic`; only for [`Role::Subscribe`].
+    fn subscribe(&mut self, topic: &[u8]) -> Result<(), TransportError>;
+
+    /// Stops to receive messages that begin with `topic`; only for [`Role::Subscribe`].
+    fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError>;
+
+    /// What to wait on for messages.
+    fn source(&self) -> Source;
+
+    /// What to wait on for link events, where they are watched.
+    fn link_source(&self) -> Option<Source>;
+
+    /// Where the socket listens or connects, with the port that the system picked.
+    fn endpoint(&self) -> &Endpoint;
+}
+
+/// Whether a socket listens or connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Listens at the endpoint.
+    Bind,
+    /// Connects to the endpoint, and again with growing pauses whenever the connection is lost.
+    Connect,
+}
+
+/// What a publishing socket does for a subscriber whose queue is full, or a queue in general.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// `send` returns [`SendError::Full`].
+    #[default]
+    Refuse,
+    /// Publishers drop the message for that subscriber alone.
+    Drop,
+    /// Only the newest message is kept, on either side.
+    KeepLatest,
+}
+
+/// Settings of a socket, made before it binds or connects.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// Messages that may wait in each direction for each peer (ZeroMQ's high-water mark, which is
+    /// inexact). A batch counts as one message.
+    pub queue_messages: i32,
+    /// Largest message accepted, in bytes; a peer that announces more is cut off before memory is
+    /// taken.
+    pub max_message_bytes: usize,
+    /// How long a closing socket may still try to send what is queued.
+    pub linger: Duration,
+    /// First pause before a lost connection is tried again.
+    pub reconnect_min: Duration,
+    /// Longest pause between tries; pauses double up to it.
+    pub reconnect_max: Duration,
+    /// Interval of the transport's own heartbeats, which find half-open connections; a peer silent
+    /// for three of them is disconnected.
+    pub heartbeat: Duration,
+    /// What happens when a queue is full.
+    pub when_full: WhenFull,
+    /// Report [`LinkEvent`]s.
+    pub watch_links: bool,
+    /// Encryption and authentication.
+    pub security: Security,
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        SocketOptions {
+            queue_messages: 1_000,
+            max_message_bytes: 64 << 20,
+            linger: Duration::from_secs(2),
+            reconnect_min: Duration::from_millis(50),
+            reconnect_max: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(2),
+            when_full: WhenFull::Refuse,
+            watch_links: false,
+            security: Security::default(),
+        }
+    }
+}
+
+/// Opens a socket of `role` at `endpoint`; the endpoint's scheme picks the transport.
+///
+/// # Errors
+///
+/// The endpoint is in use or unusable, listens beyond this machine without encryption, or the
+/// process has run out of sockets.
+pub fn open(
+    role: Role,
+    side: Side,
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+) -> Result<Box<dyn Socket>, TransportError> {
+    match endpoint.scheme() {
+        Scheme::Memory => memory::open(role, side, endpoint, options),
+        Scheme::Tcp | Scheme::Ipc | Scheme::Inproc => zmq::open(role, side, endpoint, options),
+    }
+}
