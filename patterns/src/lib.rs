@@ -2,6 +2,8 @@
 
 pub mod endpoint;
 pub mod machine;
+pub mod pipeline;
 pub mod security;
 pub mod transport;
 pub mod wait;
+pub mod wire;

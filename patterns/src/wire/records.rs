@@ -1,0 +1,224 @@
+//! Records: typed values laid end to end, encoded once and decoded one by one.
+
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::Serialize;
+
+/// Why a record could not be encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The value refuses to be serialised; nothing was written.
+    #[error("the value cannot be encoded: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// The bytes are not a value of the expected type; the next record can still be read.
+    #[error("a record is not of the expected type: {0}")]
+    Type(rmp_serde::decode::Error),
+    /// The bytes are not MessagePack, or end early; nothing after them can be read.
+    #[error("the records are truncated or damaged")]
+    Damaged,
+}
+
+pub(super) fn encode<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), RecordError> {
+    let start = bytes.len();
+    rmp_serde::encode::write(bytes, value).map_err(|error| {
+        bytes.truncate(start);
+        RecordError::Encode(error)
+    })
+}
+
+/// Encoded records with their boundaries.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    /// Where each record ends in `bytes`.
+    ends: Vec<u32>,
+}
+
+impl Records {
+    /// The most bytes that one collection holds.
+    pub const MAX_BYTES: usize = u32::MAX as usize;
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    ///
+    /// The value cannot be serialised, in which case nothing changes.
+    pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RecordError> {
+        encode(&mut self.bytes, value)?;
+        self.mark();
+        Ok(())
+    }
+
+    /// Appends a record that is already encoded.
+    pub fn push_encoded(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.mark();
+    }
+
+    fn mark(&mut self) {
+        debug_assert!(self.bytes.len() <= Self::MAX_BYTES);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// All records, end to end.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The records `from..to`, end to end.
+    pub fn slice(&self, from: usize, to: usize) -> &[u8] {
+        &self.bytes[self.start(from)..self.start(to)]
+    }
+
+    /// The greatest `to` for which `from..to` holds at most `max_records` records of at most
+    /// `max_bytes` together; at least one record where there is one.
+    pub fn fit(&self, from: usize, max_records: usize, max_bytes: usize) -> usize {
+        let end = self.len().min(from.saturating_add(max_records.max(1)));
+        let limit = self.start(from).saturating_add(max_bytes);
+        let fitting = self.ends[from..end].partition_point(|&stop| stop as usize <= limit);
+        (from + fitting.max(1)).min(self.len())
+    }
+
+    /// Forgets all records and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    fn start(&self, index: usize) -> usize {
+        if index == 0 { 0 } else { self.ends[index - 1] as usize }
+    }
+}
+
+/// Reads the records of a frame one by one.
+///
+/// A record of the wrong type is reported and skipped; damaged bytes end the reading.
+#[derive(Debug)]
+pub struct Decoder<'a, T> {
+    rest: &'a [u8],
+    left: u64,
+    record: PhantomData<T>,
+}
+
+impl<'a, T> Decoder<'a, T> {
+    /// Reads `count` records from `bytes`; a count that the bytes do not hold ends in
+    /// [`RecordError::Damaged`].
+    pub fn new(bytes: &'a [u8], count: u64) -> Decoder<'a, T> {
+        Decoder { rest: bytes, left: count, record: PhantomData }
+    }
+
+    /// The bytes not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The number of records not read yet, as the frame claims.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    fn take<V: DeserializeOwned>(&mut self) -> Result<V, RecordError> {
+        let whole = self.rest;
+        match decode_front(&mut self.rest) {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.rest = whole;
+                if decode_front::<IgnoredAny>(&mut self.rest).is_err() {
+                    self.left = 0;
+                    return Err(RecordError::Damaged);
+                }
+                Err(RecordError::Type(error))
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Decoder<'_, T> {
+    type Item = Result<T, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.take())
+    }
+}
+
+/// Reads one value from the front of `bytes` and moves `bytes` behind it; unchanged on error.
+pub(crate) fn decode_front<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    let slice = *bytes;
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(&slice);
+    let value = T::deserialize(&mut deserializer)?;
+    *bytes = deserializer.get_ref().remaining_slice();
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode<T: DeserializeOwned>(records: &Records) -> Vec<Result<T, RecordError>> {
+        Decoder::new(records.bytes(), records.len() as u64).collect()
+    }
+
+    #[test]
+    fn a_record_of_another_type_is_skipped_and_the_next_one_read() {
+        let mut records = Records::default();
+        records.push("text").unwrap();
+        records.push(&(1, "pair", [2.5])).unwrap();
+        records.push("more").unwrap();
+        let read = decode::<String>(&records);
+        assert_eq!(read[0].as_deref().unwrap(), "text");
+        assert!(matches!(read[1], Err(RecordError::Type(_))));
+        assert_eq!(read[2].as_deref().unwrap(), "more");
+    }
+
+    #[test]
+    fn a_claimed_length_beyond_the_frame_is_damage_and_takes_no_memory() {
+        let claims_4_gib = [0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2, 3];
+        let read: Vec<_> = Decoder::<serde_bytes::ByteBuf>::new(&claims_4_gib, 3).collect();
+        assert!(matches!(read.as_slice(), [Err(RecordError::Damaged)]));
+    }
+
+    #[test]
+    fn fit_stops_at_either_limit_but_never_below_one() {
+        let mut records = Records::default();
+        for _ in 0..10 {
+            records.push("1234").unwrap();
+        }
+        assert_eq!(records.fit(0, 3, 1000), 3);
+        assert_eq!(records.fit(2, 100, 12), 4);
+        assert_eq!(records.fit(9, 100, 1), 10);
+        assert_eq!(records.fit(0, 100, 1), 1);
+        assert_eq!(records.slice(9, 10), b"\xa41234");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_pushed_is_decoded(values in proptest::collection::vec(any::<(u64, String, Vec<i16>)>(), 0..20)) {
+            let mut records = Records::default();
+            for value in &values {
+                records.push(value).unwrap();
+            }
+            let read: Vec<(u64, String, Vec<i16>)> = decode(&records).into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(read, values);
+        }
+
+        #[test]
+        fn random_bytes_end_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), count in any::<u64>()) {
+            for record in Decoder::<(u64, Option<String>)>::new(&bytes, count).take(1000) {
+                let _ = record;
+            }
+        }
+    }
+}
