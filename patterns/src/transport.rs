@@ -11,6 +11,7 @@ mod zap;
 pub mod zmq;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -44,11 +45,11 @@ pub struct Frame(Repr);
 enum Repr {
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
-    Zmq(::zmq::Message),
+    Zmq(sys::Buffer),
 }
 
 impl Frame {
-    pub(crate) fn from_zmq(message: ::zmq::Message) -> Frame {
+    pub(crate) fn from_zmq(message: sys::Buffer) -> Frame {
         Frame(Repr::Zmq(message))
     }
 }
@@ -139,6 +140,16 @@ pub enum TransportError {
         /// Where the bind was tried.
         endpoint: Endpoint,
     },
+    /// A frame is larger than the socket's limit, at which the peer would cut us off.
+    #[error(
+        "a frame of {bytes} bytes is over the limit of {limit_bytes}: raise the limit on both sides or send less at once"
+    )]
+    TooLarge {
+        /// Length of the frame, in bytes.
+        bytes: usize,
+        /// The limit, in bytes.
+        limit_bytes: usize,
+    },
     /// The linked libzmq has no CURVE.
     #[error(
         "the linked libzmq was built without CURVE: link the system's library (Debian: libzmq3-dev)"
@@ -160,13 +171,52 @@ pub enum LinkEvent {
     },
 }
 
-/// What [`wait`](crate::wait::wait) watches for a socket.
+/// What [`wait`](crate::wait::wait) watches for a socket, with what the socket knew when asked.
+///
+/// It borrows the socket: a look that is older than the last send or receive would miss news.
 #[derive(Clone, Copy, Debug)]
-pub enum Source {
-    /// A ZeroMQ socket.
-    Zmq(*mut std::ffi::c_void),
-    /// A file descriptor.
-    Fd(RawFd),
+pub struct Source<'a> {
+    pub(crate) fd: RawFd,
+    pub(crate) readable: bool,
+    pub(crate) writable: Writable,
+    socket: PhantomData<&'a ()>,
+}
+
+/// What a socket knows about room for the next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writable {
+    Yes,
+    /// The descriptor tells when there is.
+    No,
+    /// The descriptor may miss it: look again soon.
+    Unknown,
+}
+
+impl<'a> Source<'a> {
+    /// A socket whose descriptor becomes readable on news of either kind.
+    pub(crate) fn checked(fd: RawFd, readable: bool, writable: bool) -> Source<'a> {
+        let writable = if writable {
+            Writable::Yes
+        } else {
+            Writable::No
+        };
+        Source {
+            fd,
+            readable,
+            writable,
+            socket: PhantomData,
+        }
+    }
+
+    /// A full socket that cannot tell when there is room again.
+    pub(crate) fn blind(fd: RawFd, readable: bool) -> Source<'a> {
+        Source {
+            fd,
+            readable,
+            writable: Writable::Unknown,
+            socket: PhantomData,
+        }
+    }
 }
 
 /// A non-blocking message socket, used by one thread at a time.
@@ -188,10 +238,10 @@ pub trait Socket: Send {
     fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError>;
 
     /// What to wait on for messages.
-    fn source(&self) -> Source;
+    fn source(&self) -> Source<'_>;
 
     /// What to wait on for link events, where they are watched.
-    fn link_source(&self) -> Option<Source>;
+    fn link_source(&self) -> Option<Source<'_>>;
 
     /// Where the socket listens or connects, with the port that the system picked.
     fn endpoint(&self) -> &Endpoint;
@@ -224,7 +274,7 @@ pub struct SocketOptions {
     /// Messages that may wait in each direction for each peer (ZeroMQ's high-water mark, which is
     /// inexact). A batch counts as one message.
     pub queue_messages: i32,
-    /// Largest message accepted, in bytes; a peer that announces more is cut off before memory is
+    /// Largest frame accepted or sent, in bytes; a peer that announces more is cut off before memory is
     /// taken.
     pub max_message_bytes: usize,
     /// How long a closing socket may still try to send what is queued.
@@ -236,6 +286,8 @@ pub struct SocketOptions {
     /// Interval of the transport's own heartbeats, which find half-open connections; a peer silent
     /// for three of them is disconnected.
     pub heartbeat: Duration,
+    /// How long a new connection may take until its handshake is done before it is cut off.
+    pub handshake: Duration,
     /// What happens when a queue is full.
     pub when_full: WhenFull,
     /// Report [`LinkEvent`]s.
@@ -253,6 +305,7 @@ impl Default for SocketOptions {
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(2),
             heartbeat: Duration::from_secs(2),
+            handshake: Duration::from_secs(10),
             when_full: WhenFull::Refuse,
             watch_links: false,
             security: Security::default(),

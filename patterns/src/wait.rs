@@ -5,10 +5,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::machine::{Clock, Time};
-use crate::transport::Source;
-use crate::transport::sys;
+use crate::transport::{Source, Writable, sys};
 
 /// What to watch a [`Source`] for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +19,41 @@ pub enum Interest {
     ReadableOrWritable,
 }
 
+/// How soon to look again at a full socket that cannot tell when it has room.
+const RETRY: Duration = Duration::from_millis(1);
+
 /// Waits until a source is ready, the waker rings or `deadline` has come; `None` waits for ever.
 ///
-/// It may return early and without cause; callers look for themselves what is there.
-pub fn wait(sources: &[(Source, Interest)], waker: &Sleeper, clock: &Clock, deadline: Option<Time>) {
-    waker.sleep(|fd| {
+/// It may return early and without cause; callers look for themselves what is there: they receive
+/// until nothing is left, and try to send what they have, before they wait again.
+pub fn wait(
+    sources: &[(Source<'_>, Interest)],
+    waker: &Sleeper,
+    clock: &Clock,
+    deadline: Option<Time>,
+) {
+    if sources.iter().any(is_ready) {
+        return waker.skip();
+    }
+    waker.sleep(|bell| {
         let timeout = deadline.map(|deadline| deadline.since(clock.now()));
-        sys::poll(sources, fd, timeout);
+        let retry = sources.iter().any(must_retry).then_some(RETRY);
+        let timeout = timeout.into_iter().chain(retry).min();
+        let fd = |i| {
+            sources
+                .get(i)
+                .map_or(bell, |(source, _): &(Source<'_>, _)| source.fd)
+        };
+        sys::poll((0..sources.len() + 1).map(fd), timeout);
     });
+}
+
+fn is_ready((source, interest): &(Source<'_>, Interest)) -> bool {
+    source.readable || *interest == Interest::ReadableOrWritable && source.writable == Writable::Yes
+}
+
+fn must_retry((source, interest): &(Source<'_>, Interest)) -> bool {
+    *interest == Interest::ReadableOrWritable && source.writable == Writable::Unknown
 }
 
 /// The sleeping side of a waker: owned by the thread that waits.
@@ -66,7 +93,18 @@ impl Sleeper {
             asleep: AtomicBool::new(false),
             bell: writer,
         });
-        Ok((Sleeper { bell: reader, shared: shared.clone() }, Waker { shared }))
+        Ok((
+            Sleeper {
+                bell: reader,
+                shared: shared.clone(),
+            },
+            Waker { shared },
+        ))
+    }
+
+    /// Hears the rings up to now without a sleep: the caller is about to look around anyway.
+    fn skip(&self) {
+        self.shared.rung.store(false, Ordering::SeqCst);
     }
 
     fn sleep(&self, block: impl FnOnce(std::os::fd::RawFd)) {

@@ -1,0 +1,408 @@
+//! The ZeroMQ transport: `tcp`, `ipc` and `inproc` endpoints.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::sys::{self, Context, Wait};
+use super::{
+    Frame, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, Source,
+    TransportError, WhenFull,
+};
+use crate::endpoint::{Endpoint, Scheme};
+use crate::security::Security;
+
+/// Most frames that a message may have; a longer one is dropped and counted.
+pub const MAX_FRAMES: usize = 64;
+
+/// Idle seconds before the kernel probes a TCP connection, and seconds between probes.
+const KEEPALIVE_SECONDS: i32 = 30;
+/// Unanswered probes after which the kernel gives a TCP connection up.
+const KEEPALIVE_PROBES: i32 = 4;
+
+/// Opens a ZeroMQ socket; see [`transport::open`](super::open).
+///
+/// A connecting socket retries for ever, host names that do not resolve yet included.
+///
+/// # Errors
+///
+/// See [`transport::open`](super::open).
+pub fn open(
+    role: Role,
+    side: Side,
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+) -> Result<Box<dyn Socket>, TransportError> {
+    check(role, side, endpoint, options)?;
+    let failed = |error: io::Error| failed("open a ZeroMQ socket", error);
+    let context = Context::shared().map_err(failed)?;
+    let socket = sys::Socket::new(context, kind(role, options)).map_err(failed)?;
+    configure(&socket, role, endpoint, options).map_err(failed)?;
+    let endpoint = match side {
+        Side::Bind => bind(&socket, endpoint)?,
+        Side::Connect => connect(&socket, endpoint)?,
+    };
+    let limits = Limits {
+        conflates: conflates(options),
+        bytes: options.max_message_bytes,
+    };
+    Ok(Box::new(ZmqSocket {
+        socket,
+        role,
+        endpoint,
+        limits,
+        full: false,
+        topics: 0,
+        overlong: 0,
+    }))
+}
+
+fn check(
+    role: Role,
+    side: Side,
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+) -> Result<(), TransportError> {
+    let routed = matches!(role, Role::Dealer | Role::Router);
+    if routed && conflates(options) {
+        return Err(TransportError::Failed {
+            what: "open a socket that keeps only the latest message",
+            reason: format!("{role:?} sockets cannot do that"),
+        });
+    }
+    if side == Side::Bind && !endpoint.is_local() && matches!(options.security, Security::None) {
+        return Err(TransportError::Exposed {
+            endpoint: endpoint.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn conflates(options: &SocketOptions) -> bool {
+    options.when_full == WhenFull::KeepLatest
+}
+
+fn kind(role: Role, options: &SocketOptions) -> zmq::SocketType {
+    match role {
+        Role::Push => zmq::PUSH,
+        Role::Pull => zmq::PULL,
+        // XPUB does not know how to keep only the latest message.
+        Role::Publish if conflates(options) => zmq::PUB,
+        Role::Publish => zmq::XPUB,
+        Role::Subscribe => zmq::SUB,
+        Role::Dealer => zmq::DEALER,
+        Role::Router => zmq::ROUTER,
+    }
+}
+
+fn configure(
+    socket: &sys::Socket,
+    role: Role,
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+) -> io::Result<()> {
+    let zmq = socket.options();
+    zmq.set_sndhwm(options.queue_messages)?;
+    zmq.set_rcvhwm(options.queue_messages)?;
+    zmq.set_maxmsgsize(i64::try_from(options.max_message_bytes).unwrap_or(i64::MAX))?;
+    zmq.set_linger(milliseconds(options.linger))?;
+    zmq.set_reconnect_ivl(milliseconds(options.reconnect_min).max(1))?;
+    zmq.set_reconnect_ivl_max(milliseconds(options.reconnect_max).max(1))?;
+    zmq.set_handshake_ivl(milliseconds(options.handshake).max(1))?;
+    match role {
+        Role::Router => zmq.set_router_mandatory(true)?,
+        Role::Publish if options.when_full == WhenFull::Refuse => socket.set_xpub_nodrop()?,
+        _ if conflates(options) => zmq.set_conflate(true)?,
+        _ => {}
+    }
+    if endpoint.scheme() == Scheme::Tcp {
+        configure_tcp(zmq, endpoint)?;
+    }
+    configure_heartbeat(zmq, options.heartbeat)
+}
+
+fn configure_heartbeat(zmq: &zmq::Socket, heartbeat: Duration) -> io::Result<()> {
+    let timeout = milliseconds(heartbeat.saturating_mul(3));
+    zmq.set_heartbeat_ivl(milliseconds(heartbeat))?;
+    zmq.set_heartbeat_timeout(timeout)?;
+    // The time to live travels in 16 bits of tenths of a second.
+    zmq.set_heartbeat_ttl(timeout.min(6_553_500))?;
+    Ok(())
+}
+
+fn configure_tcp(zmq: &zmq::Socket, endpoint: &Endpoint) -> io::Result<()> {
+    zmq.set_tcp_keepalive(1)?;
+    zmq.set_tcp_keepalive_idle(KEEPALIVE_SECONDS)?;
+    zmq.set_tcp_keepalive_intvl(KEEPALIVE_SECONDS)?;
+    zmq.set_tcp_keepalive_cnt(KEEPALIVE_PROBES)?;
+    // Only where the address asks for it: with IPv6 on, libzmq takes `localhost` for `::1`.
+    if endpoint.host().is_some_and(|host| host.contains(':')) {
+        zmq.set_ipv6(true)?;
+    }
+    Ok(())
+}
+
+/// Whole milliseconds, rounded up, as libzmq takes them.
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+fn bind(socket: &sys::Socket, endpoint: &Endpoint) -> Result<Endpoint, TransportError> {
+    if endpoint.scheme() == Scheme::Ipc {
+        check_ipc_path(endpoint)?;
+    }
+    socket
+        .bind(&endpoint.to_string())
+        .map_err(|error| unusable(endpoint, &error))?;
+    let bound = socket.options().get_last_endpoint();
+    let bound = bound.map_err(|error| failed("find the port of a socket", error.into()))?;
+    Ok(bound
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| endpoint.clone()))
+}
+
+/// libzmq deletes whatever lies at the path before it binds; only what a dead process left may go.
+fn check_ipc_path(endpoint: &Endpoint) -> Result<(), TransportError> {
+    use std::os::unix::fs::FileTypeExt;
+    let address = endpoint.address();
+    // `@` stands for the abstract namespace and `*` for a path of libzmq's choice.
+    if address.starts_with('@') || address == "*" {
+        return Ok(());
+    }
+    let path = Path::new(address);
+    let Ok(metadata) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        let reason = "something that is not a socket is at this path".to_string();
+        return Err(TransportError::Unusable {
+            endpoint: endpoint.clone(),
+            reason,
+        });
+    }
+    if sys::is_listening(path) {
+        return Err(TransportError::InUse {
+            endpoint: endpoint.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn connect(socket: &sys::Socket, endpoint: &Endpoint) -> Result<Endpoint, TransportError> {
+    if endpoint.scheme() == Scheme::Tcp {
+        let missing = match (endpoint.host(), endpoint.port()) {
+            (Some("*"), _) => Some("a connection needs a host; `*` is only for listening"),
+            (_, None | Some(0)) => Some("a connection needs a port number"),
+            _ => None,
+        };
+        if let Some(reason) = missing {
+            return Err(TransportError::Unusable {
+                endpoint: endpoint.clone(),
+                reason: reason.to_string(),
+            });
+        }
+    }
+    socket
+        .connect(&endpoint.to_string())
+        .map_err(|error| unusable(endpoint, &error))?;
+    Ok(endpoint.clone())
+}
+
+fn unusable(endpoint: &Endpoint, error: &io::Error) -> TransportError {
+    let ipc = endpoint.scheme() == Scheme::Ipc;
+    let reason = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            return TransportError::InUse {
+                endpoint: endpoint.clone(),
+            };
+        }
+        Some(libc::EADDRNOTAVAIL | libc::ENODEV) if !ipc => {
+            "the host is no address or interface of this machine".to_string()
+        }
+        Some(libc::ENOENT) if ipc => "the folder does not exist".to_string(),
+        Some(libc::ENOTDIR) if ipc => "a part of the path is not a folder".to_string(),
+        Some(libc::EACCES) if ipc => "the folder cannot be written".to_string(),
+        Some(libc::EACCES) => "ports below 1024 need more rights".to_string(),
+        Some(libc::EINVAL) => "the host does not resolve or the address is malformed".to_string(),
+        _ => describe(error),
+    };
+    TransportError::Unusable {
+        endpoint: endpoint.clone(),
+        reason,
+    }
+}
+
+fn failed(what: &'static str, error: io::Error) -> TransportError {
+    let reason = match error.raw_os_error() {
+        Some(libc::EMFILE) => "too many open sockets or files (raise `ulimit -n`)".to_string(),
+        _ => describe(&error),
+    };
+    TransportError::Failed { what, reason }
+}
+
+/// The system's words without Rust's ` (os error 22)`, which says nothing to a user.
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase()
+}
+
+struct ZmqSocket {
+    socket: sys::Socket,
+    role: Role,
+    endpoint: Endpoint,
+    limits: Limits,
+    /// Whether the last message was refused because a queue was full.
+    full: bool,
+    /// Subscriptions made so far.
+    topics: usize,
+    /// Messages dropped because they had more than [`MAX_FRAMES`] frames.
+    overlong: u64,
+}
+
+struct Limits {
+    conflates: bool,
+    bytes: usize,
+}
+
+impl ZmqSocket {
+    fn check_message(&self, message: &[Frame]) -> Result<(), TransportError> {
+        let refuse = |reason: &str| {
+            Err(TransportError::Failed {
+                what: "send a message",
+                reason: reason.to_string(),
+            })
+        };
+        let least = if self.role == Role::Router { 2 } else { 1 };
+        if message.len() < least {
+            return refuse("it has too few frames");
+        }
+        if message.len() > MAX_FRAMES {
+            return refuse("it has more than 64 frames");
+        }
+        if self.limits.conflates && message.len() > 1 {
+            return refuse("a socket that keeps only the latest message takes single frames");
+        }
+        match message.iter().map(|frame| frame.len()).max() {
+            Some(bytes) if bytes > self.limits.bytes => Err(TransportError::TooLarge {
+                bytes,
+                limit_bytes: self.limits.bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn receive_rest(&mut self, first: sys::Buffer) -> Result<Option<Message>, TransportError> {
+        let mut more = first.has_more();
+        let mut message = Vec::with_capacity(if more { 4 } else { 1 });
+        message.push(Frame::from_zmq(first));
+        let mut overlong = false;
+        while more {
+            let frame = self.socket.receive(Wait::No);
+            let frame = frame.map_err(|error| failed("receive a message", error))?;
+            more = frame.has_more();
+            overlong = message.len() == MAX_FRAMES;
+            if !overlong {
+                message.push(Frame::from_zmq(frame));
+            }
+        }
+        if !overlong {
+            return Ok(Some(message));
+        }
+        self.overlong += 1;
+        log::warn!(
+            "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
+            self.endpoint,
+            self.overlong
+        );
+        Ok(None)
+    }
+
+    fn check_subscriber(&self) -> Result<(), TransportError> {
+        let reason = match self.role {
+            Role::Subscribe if self.limits.conflates && self.topics > 0 => {
+                "a socket that keeps only the latest message takes one topic".to_string()
+            }
+            Role::Subscribe => return Ok(()),
+            role => format!("{role:?} sockets do not subscribe"),
+        };
+        Err(TransportError::Failed {
+            what: "subscribe",
+            reason,
+        })
+    }
+}
+
+impl Socket for ZmqSocket {
+    fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
+        self.check_message(message)?;
+        let last = message.len() - 1;
+        for (i, frame) in message.iter().enumerate() {
+            // Only the first frame can be refused for want of room or of the peer: the rest of a
+            // message that was begun is always taken.
+            let Err(error) = self.socket.send(frame, i < last) else {
+                continue;
+            };
+            self.full = error.kind() == io::ErrorKind::WouldBlock;
+            return Err(match error.raw_os_error() {
+                Some(libc::EAGAIN) => SendError::Full,
+                Some(libc::EHOSTUNREACH) => SendError::Unroutable,
+                _ => failed("send a message", error).into(),
+            });
+        }
+        self.full = false;
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        if self.role == Role::Push {
+            return Ok(None);
+        }
+        match self.socket.receive(Wait::No) {
+            Ok(first) => self.receive_rest(first),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // PUB, unlike XPUB, receives nothing.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(None),
+            Err(error) => Err(failed("receive a message", error)),
+        }
+    }
+
+    fn link_event(&mut self) -> Option<LinkEvent> {
+        None
+    }
+
+    fn subscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
+        self.check_subscriber()?;
+        self.topics += 1;
+        let done = self.socket.options().set_subscribe(topic);
+        done.map_err(|error| failed("subscribe", error.into()))
+    }
+
+    fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
+        let done = self.socket.options().set_unsubscribe(topic);
+        done.map_err(|error| failed("unsubscribe", error.into()))
+    }
+
+    fn source(&self) -> Source<'_> {
+        let (readable, writable) = self.socket.readiness();
+        // Routers and publishers always call themselves writable, whatever the queue that refused.
+        let blind = matches!(self.role, Role::Router | Role::Publish);
+        let fd = self.socket.fd();
+        match (blind, self.full) {
+            (true, true) => Source::blind(fd, readable),
+            (true, false) => Source::checked(fd, readable, true),
+            (false, _) => Source::checked(fd, readable, writable),
+        }
+    }
+
+    fn link_source(&self) -> Option<Source<'_>> {
+        None
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
