@@ -25,9 +25,11 @@ use std::time::Duration;
 
 pub use messages::{SinkSays, TaskFailure, VentilatorSays, VentilatorTells, WorkerSays};
 pub use ranges::RangeSet;
-pub use sink::{SinkInput, SinkMachine, SinkOutput};
-pub use ventilator::{Dispatch, Tasks, VentilatorInput, VentilatorMachine, VentilatorOutput};
-pub use worker::{Results, WorkerInput, WorkerMachine, WorkerOutput};
+pub use sink::{Failures, PeerId, SinkInput, SinkMachine, SinkOutput};
+pub use ventilator::{
+    Dispatch, Progress, Tasks, VentilatorInput, VentilatorMachine, VentilatorOutput,
+};
+pub use worker::{Batch, Results, WorkerInput, WorkerMachine, WorkerOutput};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -66,7 +68,9 @@ id! {
 pub type TaskId = u64;
 
 /// Consecutive tasks that travel together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Span {
     /// The first task.
     pub first: TaskId,

@@ -42,10 +42,14 @@ pub enum WireError {
     #[error("the peer does not speak this protocol: check which program is at the other end")]
     Foreign,
     /// The peer speaks another version of ours.
-    #[error("the peer speaks version {0:?} of the protocol and this program version '1': update the older one")]
+    #[error(
+        "the peer speaks version {0:?} of the protocol and this program version '1': update the older one"
+    )]
     Version(char),
     /// The frame is of a kind that has no place here, as when a worker is connected to a chat.
-    #[error("a frame of kind {0} arrived where none is expected: check the pattern and the endpoint at both ends")]
+    #[error(
+        "a frame of kind {0} arrived where none is expected: check the pattern and the endpoint at both ends"
+    )]
     Unexpected(u8),
     /// The frame ends early or its bytes are not what the kind requires.
     #[error("the frame is truncated or damaged")]
@@ -179,7 +183,12 @@ mod tests {
 
     #[test]
     fn a_frame_without_its_tag_is_a_plain_messagepack_stream() {
-        let frame = Writer::new(Kind::Records).uint(2).value(&"a").unwrap().value(&7).unwrap();
+        let frame = Writer::new(Kind::Records)
+            .uint(2)
+            .value(&"a")
+            .unwrap()
+            .value(&7)
+            .unwrap();
         assert_eq!(frame.finish(), b"MUT1\x00\x02\xa1a\x07");
     }
 

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use crate::machine::{Machine, Time};
 
-use super::{Incarnation, JobId, Limits, RangeSet, SinkSays, Span, TaskId, VentilatorTells, WorkerId};
+use super::{
+    Incarnation, JobId, Limits, RangeSet, SinkSays, Span, TaskId, VentilatorTells, WorkerId,
+};
 
 /// Jobs that may be open at once.
 const MAX_JOBS: usize = 64;
@@ -126,7 +128,10 @@ impl<B> SinkMachine<B> {
             return;
         };
         let unsafe_parts = job.safe.missing(span.range());
-        let fresh: Vec<_> = unsafe_parts.into_iter().flat_map(|part| job.received.missing(part)).collect();
+        let fresh: Vec<_> = unsafe_parts
+            .into_iter()
+            .flat_map(|part| job.received.missing(part))
+            .collect();
         let fresh_tasks: u64 = fresh.iter().map(|range| range.end - range.start).sum();
         job.duplicates += u64::from(span.count) - fresh_tasks;
         for range in &fresh {
@@ -134,9 +139,15 @@ impl<B> SinkMachine<B> {
         }
         // Told even when nothing is fresh: the ventilator sent it again because it did not know.
         job.news.insert(span.range());
-        self.outbox.push_back(SinkOutput::Acknowledge(worker, job_id, span));
+        self.outbox
+            .push_back(SinkOutput::Acknowledge(worker, job_id, span));
         if !fresh.is_empty() {
-            self.outbox.push_back(SinkOutput::Deliver { job: job_id, span, fresh, body });
+            self.outbox.push_back(SinkOutput::Deliver {
+                job: job_id,
+                span,
+                fresh,
+                body,
+            });
         }
     }
 
@@ -160,7 +171,9 @@ impl<B> SinkMachine<B> {
             return;
         }
         if self.jobs.len() == MAX_JOBS {
-            let reason = format!("the sink already holds {MAX_JOBS} unfinished jobs: let one finish or start another sink");
+            let reason = format!(
+                "the sink already holds {MAX_JOBS} unfinished jobs: let one finish or start another sink"
+            );
             self.tell(peer, SinkSays::Refused { job: id, reason });
             return;
         }
@@ -188,29 +201,50 @@ impl<B> SinkMachine<B> {
     }
 
     fn opened(&mut self, id: JobId, failed: Failures) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
         for range in std::mem::take(&mut job.confirmed) {
             job.safe.insert(range);
         }
         // A ventilator that starts anew must hear again what has been received.
         job.news = job.received.clone();
         let (peer, safe) = (job.peer, job.safe.iter().collect());
-        self.tell(peer, SinkSays::Opened { job: id, incarnation: self.incarnation, safe, failed: cut(failed) });
+        self.tell(
+            peer,
+            SinkSays::Opened {
+                job: id,
+                incarnation: self.incarnation,
+                safe,
+                failed: cut(failed),
+            },
+        );
     }
 
     fn confirm(&mut self, id: JobId, safe: Vec<Range<TaskId>>, failed: Failures) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
         for range in &safe {
             job.received.remove(range.clone());
             job.news.remove(range.clone());
             job.safe.insert(range.clone());
         }
         let peer = job.peer;
-        self.tell(peer, SinkSays::Confirmed { job: id, safe, failed: cut(failed) });
+        self.tell(
+            peer,
+            SinkSays::Confirmed {
+                job: id,
+                safe,
+                failed: cut(failed),
+            },
+        );
     }
 
     fn defer(&mut self, id: JobId, tasks: Vec<Range<TaskId>>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
         for range in &tasks {
             job.received.remove(range.clone());
             job.news.remove(range.clone());
@@ -237,8 +271,14 @@ impl<B> SinkMachine<B> {
     }
 
     fn close(&mut self, id: JobId, bytes: u64) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        let closed = SinkSays::Closed { job: id, duplicates: job.duplicates, bytes };
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        let closed = SinkSays::Closed {
+            job: id,
+            duplicates: job.duplicates,
+            bytes,
+        };
         self.closed.push_back((id, closed.clone()));
         if self.closed.len() > MAX_CLOSED {
             self.closed.pop_front();
@@ -255,20 +295,31 @@ impl<B> SinkMachine<B> {
     /// A ventilator speaks of a job that this start of the sink does not know: our incarnation tells
     /// it to open the job again.
     fn tell_stranger(&mut self, peer: PeerId, job: JobId) {
-        let beat = SinkSays::Beat { job, incarnation: self.incarnation, safe_below: 0, duplicates: 0 };
+        let beat = SinkSays::Beat {
+            job,
+            incarnation: self.incarnation,
+            safe_below: 0,
+            duplicates: 0,
+        };
         self.tell(peer, beat);
     }
 
     fn tell(&mut self, peer: PeerId, message: SinkSays) {
-        self.outbox.push_back(SinkOutput::ToVentilator(peer, message));
+        self.outbox
+            .push_back(SinkOutput::ToVentilator(peer, message));
     }
 
     fn beat(&mut self) {
         let incarnation = self.incarnation;
         for (&id, job) in self.jobs.iter().filter(|(_, job)| job.open) {
-            let beat =
-                SinkSays::Beat { job: id, incarnation, safe_below: job.safe.prefix(), duplicates: job.duplicates };
-            self.outbox.push_back(SinkOutput::ToVentilator(job.peer, beat));
+            let beat = SinkSays::Beat {
+                job: id,
+                incarnation,
+                safe_below: job.safe.prefix(),
+                duplicates: job.duplicates,
+            };
+            self.outbox
+                .push_back(SinkOutput::ToVentilator(job.peer, beat));
         }
     }
 
@@ -276,7 +327,10 @@ impl<B> SinkMachine<B> {
     fn news(&mut self) -> Option<SinkOutput<B>> {
         let (&id, job) = self.jobs.iter_mut().find(|(_, job)| !job.news.is_empty())?;
         let tasks = std::mem::take(&mut job.news).iter().collect();
-        Some(SinkOutput::ToVentilator(job.peer, SinkSays::Received { job: id, tasks }))
+        Some(SinkOutput::ToVentilator(
+            job.peer,
+            SinkSays::Received { job: id, tasks },
+        ))
     }
 }
 
@@ -296,7 +350,12 @@ impl<B> Machine for SinkMachine<B> {
 
     fn handle(&mut self, _now: Time, input: SinkInput<B>) {
         match input {
-            SinkInput::Results { worker, job, span, body } => self.receive(worker, job, span, body),
+            SinkInput::Results {
+                worker,
+                job,
+                span,
+                body,
+            } => self.receive(worker, job, span, body),
             SinkInput::Ventilator(peer, message) => self.hear(peer, message),
             SinkInput::Resume(job, safe, failed) => self.resume(job, safe, failed),
             SinkInput::Refuse(job, reason) => self.refuse(job, reason),

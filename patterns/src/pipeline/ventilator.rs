@@ -20,7 +20,8 @@ use crate::machine::{Machine, Time};
 use crate::wire::{Kind, Records, Writer};
 
 use super::{
-    Incarnation, JobId, Limits, RangeSet, SinkSays, Span, TaskId, VentilatorSays, VentilatorTells, WorkerId, WorkerSays,
+    Incarnation, JobId, Limits, RangeSet, SinkSays, Span, TaskId, VentilatorSays, VentilatorTells,
+    WorkerId, WorkerSays,
 };
 use flights::{Flight, Flights, Stage};
 use workers::Workers;
@@ -92,7 +93,8 @@ pub struct Tasks {
 impl Tasks {
     /// The encoded tasks, end to end.
     pub fn bytes(&self) -> &[u8] {
-        self.records.slice(self.from, self.from + self.span.count as usize)
+        self.records
+            .slice(self.from, self.from + self.span.count as usize)
     }
 
     /// The batch as a frame.
@@ -167,7 +169,12 @@ struct Sink {
 
 impl VentilatorMachine {
     /// A ventilator of `job`; `incarnation` differs at every start of the program.
-    pub fn new(job: JobId, incarnation: Incarnation, dispatch: Dispatch, limits: Limits) -> VentilatorMachine {
+    pub fn new(
+        job: JobId,
+        incarnation: Incarnation,
+        dispatch: Dispatch,
+        limits: Limits,
+    ) -> VentilatorMachine {
         VentilatorMachine {
             job,
             incarnation,
@@ -200,7 +207,10 @@ impl VentilatorMachine {
 
     /// How far the job is.
     pub fn progress(&self) -> Progress {
-        Progress { workers: self.workers.len(), ..self.progress }
+        Progress {
+            workers: self.workers.len(),
+            ..self.progress
+        }
     }
 
     /// Whether the window has room for more tasks; hand in no more while it has not.
@@ -224,32 +234,42 @@ impl VentilatorMachine {
     }
 
     fn hear_worker(&mut self, now: Time, message: WorkerSays) {
-        let worker = message.worker();
+        let (worker, own) = (message.worker(), self.job);
         let known = self.workers.seen(worker, now);
         match message {
             WorkerSays::Hello { slots, .. } => {
                 if self.workers.join(worker, slots, now) {
-                    self.outbox.push_back(VentilatorOutput::WorkerJoined(worker));
+                    self.outbox
+                        .push_back(VentilatorOutput::WorkerJoined(worker));
                 }
                 self.beat_worker(worker);
             }
             WorkerSays::Ask { batches, .. } if known => self.workers.ask(worker, batches),
             WorkerSays::Held { job, span, .. } if job == self.job => self.held(now, worker, span),
-            WorkerSays::Done { job, span, busy_us, .. } if job == self.job => {
+            WorkerSays::Done {
+                job, span, busy_us, ..
+            } if job == self.job => {
                 self.done(now, worker, span, Duration::from_micros(busy_us));
             }
-            WorkerSays::Failed { job, task, attempt, .. } if job == self.job => self.retry(now, task, attempt),
-            WorkerSays::Beat { job, held, .. } if job == self.job => self.reconcile(now, worker, &held),
+            WorkerSays::Failed {
+                job, task, attempt, ..
+            } if job == self.job => self.retry(now, task, attempt),
+            WorkerSays::Beat { job, held, .. } if job == self.job => {
+                self.reconcile(now, worker, &held)
+            }
             WorkerSays::Bye { job, unbegun, .. } => {
                 self.workers.leave(worker);
-                for span in unbegun.iter().filter(|_| job == self.job) {
-                    self.give_back(now, worker, *span);
+                for span in unbegun.into_iter().take_while(|_| job == own) {
+                    self.give_back(now, worker, span);
                 }
             }
             _ => {}
         }
         if !known && !self.workers.contains(worker) {
-            self.outbox.push_back(VentilatorOutput::ToWorker(worker, VentilatorSays::WhoAreYou));
+            self.outbox.push_back(VentilatorOutput::ToWorker(
+                worker,
+                VentilatorSays::WhoAreYou,
+            ));
         }
     }
 
@@ -271,22 +291,30 @@ impl VentilatorMachine {
             Some(mean) => (mean * 7 + sample * 3) / 10,
         });
         for first in self.flights.overlapping(span.range()) {
-            let by_it = self.flights.holder(first).is_none_or(|holder| holder == worker);
+            let by_it = self
+                .flights
+                .holder(first)
+                .is_none_or(|holder| holder == worker);
             if self.flights.stage(first) == Stage::Out && by_it {
-                self.flights.advance(first, Stage::Done, now, &mut self.workers);
+                self.flights
+                    .advance(first, Stage::Done, now, &mut self.workers);
             }
         }
     }
 
     /// Gives a failed task its next attempt; the rest of its batch stays where it is.
     fn retry(&mut self, now: Time, task: TaskId, attempt: u32) {
-        let Some(first) = self.flights.covering(task) else { return };
+        let Some(first) = self.flights.covering(task) else {
+            return;
+        };
         let current = self.flights.attempt(first) == attempt && attempt < self.limits.attempts;
         if !current || matches!(self.flights.stage(first), Stage::Waiting | Stage::Received) {
             return;
         }
-        let pause = self.limits.retry_delay * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
-        self.flights.next_attempt(first, task, now + pause, &mut self.workers);
+        let pause =
+            self.limits.retry_delay * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
+        self.flights
+            .next_attempt(first, task, now + pause, &mut self.workers);
         self.progress.retried += 1;
     }
 
@@ -296,14 +324,18 @@ impl VentilatorMachine {
             let span = self.flights.span(first);
             let settled = now.since(self.flights.since(first)) > self.limits.patience();
             if settled && !held.iter().any(|held| held.overlaps(span)) {
-                self.flights.advance(first, Stage::Done, now, &mut self.workers);
+                self.flights
+                    .advance(first, Stage::Done, now, &mut self.workers);
             }
         }
     }
 
     fn give_back(&mut self, now: Time, worker: WorkerId, span: Span) {
         for first in self.flights.overlapping(span.range()) {
-            let by_it = self.flights.holder(first).is_none_or(|holder| holder == worker);
+            let by_it = self
+                .flights
+                .holder(first)
+                .is_none_or(|holder| holder == worker);
             if self.flights.stage(first) == Stage::Out && by_it {
                 self.send_again(now, first);
             }
@@ -317,12 +349,18 @@ impl VentilatorMachine {
 
     fn hear_sink(&mut self, now: Time, message: SinkSays) {
         match message {
-            SinkSays::Opened { job, incarnation, safe, failed } if job == self.job => {
+            SinkSays::Opened {
+                job,
+                incarnation,
+                safe,
+                failed,
+            } if job == self.job => {
                 self.sink.seen = now;
                 self.sink_opened(now, incarnation);
                 let before = self.safe.len();
                 self.confirm(safe, failed);
-                self.outbox.push_back(VentilatorOutput::SinkOpened(self.safe.len() - before));
+                self.outbox
+                    .push_back(VentilatorOutput::SinkOpened(self.safe.len() - before));
             }
             SinkSays::Received { job, tasks } if job == self.job => {
                 self.sink.seen = now;
@@ -333,7 +371,12 @@ impl VentilatorMachine {
                 self.sink.seen = now;
                 self.confirm(safe, failed);
             }
-            SinkSays::Beat { job, incarnation, safe_below, duplicates } if job == self.job => {
+            SinkSays::Beat {
+                job,
+                incarnation,
+                safe_below,
+                duplicates,
+            } if job == self.job => {
                 self.sink.seen = now;
                 if self.sink.open.is_some_and(|open| open != incarnation) {
                     // The sink has started anew and does not know the job.
@@ -344,7 +387,11 @@ impl VentilatorMachine {
                     self.confirm(vec![0..safe_below], Vec::new());
                 }
             }
-            SinkSays::Closed { job, duplicates, bytes } if job == self.job && self.all_safe() => {
+            SinkSays::Closed {
+                job,
+                duplicates,
+                bytes,
+            } if job == self.job && self.all_safe() => {
                 self.progress.duplicates = duplicates;
                 self.progress.result_bytes = bytes;
                 self.finish();
@@ -363,7 +410,8 @@ impl VentilatorMachine {
         // What the former sink had received and not made safe may be gone with it.
         self.received = RangeSet::default();
         for first in self.flights.in_stage(Stage::Received) {
-            self.flights.advance(first, Stage::Done, now, &mut self.workers);
+            self.flights
+                .advance(first, Stage::Done, now, &mut self.workers);
         }
     }
 
@@ -373,8 +421,12 @@ impl VentilatorMachine {
             for first in self.flights.overlapping(range.clone()) {
                 let span = self.flights.span(first);
                 let missing = self.safe.missing(span.range());
-                if missing.into_iter().all(|gap| self.received.contains_all(gap)) {
-                    self.flights.advance(first, Stage::Received, now, &mut self.workers);
+                if missing
+                    .into_iter()
+                    .all(|gap| self.received.contains_all(gap))
+                {
+                    self.flights
+                        .advance(first, Stage::Received, now, &mut self.workers);
                 }
             }
         }
@@ -386,7 +438,8 @@ impl VentilatorMachine {
             for first in self.flights.overlapping(range.clone()) {
                 if self.flights.stage(first) != Stage::Waiting {
                     self.progress.retried += u64::from(self.flights.span(first).count);
-                    self.flights.postpone(first, now + self.limits.patience(), &mut self.workers);
+                    self.flights
+                        .postpone(first, now + self.limits.patience(), &mut self.workers);
                 }
             }
         }
@@ -396,7 +449,8 @@ impl VentilatorMachine {
         for (task, reason) in failed {
             if !self.safe.contains(task) {
                 self.progress.failed += 1;
-                self.outbox.push_back(VentilatorOutput::TaskFailed(task, reason));
+                self.outbox
+                    .push_back(VentilatorOutput::TaskFailed(task, reason));
             }
         }
         for range in safe {
@@ -422,8 +476,12 @@ impl VentilatorMachine {
         }
         if self.sink.open.is_some() {
             while let Some(to) = self.workers.pick(self.dispatch) {
-                let Some(first) = self.flights.next_waiting().or_else(|| self.launch(now)) else { break };
-                let tasks = self.flights.send(first, to, now, &mut self.workers, self.limits.attempts);
+                let Some(first) = self.flights.next_waiting().or_else(|| self.launch(now)) else {
+                    break;
+                };
+                let tasks =
+                    self.flights
+                        .send(first, to, now, &mut self.workers, self.limits.attempts);
                 self.outbox.push_back(VentilatorOutput::Tasks(to, tasks));
             }
             self.skip_safe();
@@ -437,7 +495,11 @@ impl VentilatorMachine {
     fn launch(&mut self, now: Time) -> Option<TaskId> {
         self.skip_safe();
         let records = self.pending.front()?.clone();
-        let mut to = records.fit(self.pending_from, self.batch_tasks(), self.limits.batch_bytes);
+        let mut to = records.fit(
+            self.pending_from,
+            self.batch_tasks(),
+            self.limits.batch_bytes,
+        );
         let wanted = self.next..self.next + (to - self.pending_from) as u64;
         let unsafe_part = self.safe.missing(wanted).into_iter().next()?;
         to = self.pending_from + (unsafe_part.end - unsafe_part.start) as usize;
@@ -463,7 +525,9 @@ impl VentilatorMachine {
     }
 
     fn take_pending(&mut self, to: usize) {
-        let Some(records) = self.pending.front() else { return };
+        let Some(records) = self.pending.front() else {
+            return;
+        };
         let taken = to - self.pending_from;
         self.next += taken as u64;
         self.pending_tasks -= taken as u64;
@@ -494,7 +558,10 @@ impl VentilatorMachine {
         if !self.finished {
             self.finished = true;
             for worker in self.workers.ids() {
-                self.outbox.push_back(VentilatorOutput::ToWorker(worker, VentilatorSays::Finished { job: self.job }));
+                self.outbox.push_back(VentilatorOutput::ToWorker(
+                    worker,
+                    VentilatorSays::Finished { job: self.job },
+                ));
             }
             self.outbox.push_back(VentilatorOutput::Finished);
         }
@@ -509,7 +576,11 @@ impl VentilatorMachine {
             None => self.open_sink(),
             Some(_) if self.all_safe() => self.close_sink(),
             Some(_) => {
-                self.outbox.push_back(VentilatorOutput::ToSink(VentilatorTells::Beat { job, incarnation }));
+                self.outbox
+                    .push_back(VentilatorOutput::ToSink(VentilatorTells::Beat {
+                        job,
+                        incarnation,
+                    }));
             }
         }
         self.expire_workers(now);
@@ -530,26 +601,42 @@ impl VentilatorMachine {
     /// and never received. The wait doubles each time.
     fn expire_flights(&mut self, now: Time) {
         let sink_listens = self.sink_is_alive(now);
-        for first in self.flights.expired(now, self.limits.patience(), sink_listens) {
+        for first in self
+            .flights
+            .expired(now, self.limits.patience(), sink_listens)
+        {
             self.send_again(now, first);
         }
     }
 
     fn beat_worker(&mut self, worker: WorkerId) {
-        let beat = VentilatorSays::Beat { job: self.job, incarnation: self.incarnation };
-        self.outbox.push_back(VentilatorOutput::ToWorker(worker, beat));
+        let beat = VentilatorSays::Beat {
+            job: self.job,
+            incarnation: self.incarnation,
+        };
+        self.outbox
+            .push_back(VentilatorOutput::ToWorker(worker, beat));
     }
 
     fn open_sink(&mut self) {
         let safe = self.safe.iter().collect();
-        let open = VentilatorTells::Open { job: self.job, incarnation: self.incarnation, safe };
+        let open = VentilatorTells::Open {
+            job: self.job,
+            incarnation: self.incarnation,
+            safe,
+        };
         self.outbox.push_back(VentilatorOutput::ToSink(open));
     }
 
     fn close_sink(&mut self) {
         self.close_asked = true;
         let (job, incarnation, tasks) = (self.job, self.incarnation, self.progress.submitted);
-        self.outbox.push_back(VentilatorOutput::ToSink(VentilatorTells::Close { job, incarnation, tasks }));
+        self.outbox
+            .push_back(VentilatorOutput::ToSink(VentilatorTells::Close {
+                job,
+                incarnation,
+                tasks,
+            }));
     }
 }
 
@@ -586,6 +673,10 @@ impl Machine for VentilatorMachine {
         if self.finished {
             return None;
         }
-        Some(self.flights.next_maturity().map_or(self.next_beat, |time| time.min(self.next_beat)))
+        Some(
+            self.flights
+                .next_maturity()
+                .map_or(self.next_beat, |time| time.min(self.next_beat)),
+        )
     }
 }

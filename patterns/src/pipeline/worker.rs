@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::machine::{Machine, Time};
 
-use super::{Dispatch, Incarnation, JobId, Limits, Span, TaskId, VentilatorSays, WorkerId, WorkerSays};
+use super::{
+    Dispatch, Incarnation, JobId, Limits, Span, TaskId, VentilatorSays, WorkerId, WorkerSays,
+};
 
 /// Bytes of tasks that may wait here; a ventilator that keeps to the rules never sends so many.
 const MAX_WAITING_BYTES: usize = 256 << 20;
@@ -154,15 +156,24 @@ impl<B> WorkerMachine<B> {
     }
 
     fn take(&mut self, batch: Batch<B>) {
-        let held = self.running.contains(&batch.key()) || self.waiting.iter().any(|b| b.key() == batch.key());
+        let held = self.running.contains(&batch.key())
+            || self.waiting.iter().any(|b| b.key() == batch.key());
         if held || self.waiting_bytes + batch.bytes > MAX_WAITING_BYTES {
             return;
         }
         if self.leaving {
-            self.say(WorkerSays::Bye { worker: self.id, job: batch.job, unbegun: vec![batch.span] });
+            self.say(WorkerSays::Bye {
+                worker: self.id,
+                job: batch.job,
+                unbegun: vec![batch.span],
+            });
             return;
         }
-        self.say(WorkerSays::Held { worker: self.id, job: batch.job, span: batch.span });
+        self.say(WorkerSays::Held {
+            worker: self.id,
+            job: batch.job,
+            span: batch.span,
+        });
         self.waiting_bytes += batch.bytes;
         self.waiting.push_back(batch);
     }
@@ -171,14 +182,23 @@ impl<B> WorkerMachine<B> {
     fn begin(&mut self) {
         let stuck = self.sink_blocked || self.unacknowledged_bytes > MAX_UNACKNOWLEDGED_BYTES;
         while !stuck && self.running.len() < self.slots as usize {
-            let Some(batch) = self.waiting.pop_front() else { break };
+            let Some(batch) = self.waiting.pop_front() else {
+                break;
+            };
             self.waiting_bytes -= batch.bytes;
             self.running.push(batch.key());
             self.outbox.push_back(WorkerOutput::Run(batch));
         }
     }
 
-    fn worked(&mut self, now: Time, key: (JobId, Span, u32), busy: Duration, results: Vec<Results>, failed: Vec<(TaskId, String)>) {
+    fn worked(
+        &mut self,
+        now: Time,
+        key: (JobId, Span, u32),
+        busy: Duration,
+        results: Vec<Results>,
+        failed: Vec<(TaskId, String)>,
+    ) {
         let (job, span, attempt) = key;
         self.running.retain(|running| *running != key);
         for results in results {
@@ -186,10 +206,21 @@ impl<B> WorkerMachine<B> {
         }
         let worker = self.id;
         for (task, reason) in failed {
-            self.say(WorkerSays::Failed { worker, job, task, attempt, reason });
+            self.say(WorkerSays::Failed {
+                worker,
+                job,
+                task,
+                attempt,
+                reason,
+            });
         }
         let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
-        self.say(WorkerSays::Done { worker, job, span, busy_us });
+        self.say(WorkerSays::Done {
+            worker,
+            job,
+            span,
+            busy_us,
+        });
         if self.dispatch == Dispatch::Asked && !self.leaving {
             self.say(WorkerSays::Ask { worker, batches: 1 });
         }
@@ -198,7 +229,10 @@ impl<B> WorkerMachine<B> {
     fn hand_on(&mut self, now: Time, job: JobId, results: Results) {
         if self.dispatch == Dispatch::Asked {
             self.unacknowledged_bytes += results.frame.len();
-            let kept = Unacknowledged { results: results.clone(), sent: now };
+            let kept = Unacknowledged {
+                results: results.clone(),
+                sent: now,
+            };
             if let Some(before) = self.unacknowledged.insert((job, results.span), kept) {
                 self.unacknowledged_bytes -= before.results.frame.len();
             }
@@ -225,7 +259,8 @@ impl<B> WorkerMachine<B> {
         }
         self.ventilator = Some((job, incarnation));
         self.forget_other_jobs(Some(job));
-        self.outbox.push_back(WorkerOutput::VentilatorFound(incarnation));
+        self.outbox
+            .push_back(WorkerOutput::VentilatorFound(incarnation));
         self.hello();
     }
 
@@ -234,7 +269,11 @@ impl<B> WorkerMachine<B> {
         self.waiting.retain(|batch| Some(batch.job) == job);
         self.waiting_bytes = self.waiting.iter().map(|batch| batch.bytes).sum();
         self.unacknowledged.retain(|(of, _), _| Some(*of) == job);
-        self.unacknowledged_bytes = self.unacknowledged.values().map(|kept| kept.results.frame.len()).sum();
+        self.unacknowledged_bytes = self
+            .unacknowledged
+            .values()
+            .map(|kept| kept.results.frame.len())
+            .sum();
     }
 
     fn hello(&mut self) {
@@ -249,8 +288,12 @@ impl<B> WorkerMachine<B> {
     /// Asks for all there is room for; repeated with each heartbeat while idle, as asking may be lost.
     fn ask_for_all(&mut self) {
         if self.dispatch == Dispatch::Asked {
-            let room = (self.slots * 2).saturating_sub((self.waiting.len() + self.running.len()) as u32);
-            self.say(WorkerSays::Ask { worker: self.id, batches: room });
+            let room =
+                (self.slots * 2).saturating_sub((self.waiting.len() + self.running.len()) as u32);
+            self.say(WorkerSays::Ask {
+                worker: self.id,
+                batches: room,
+            });
         }
     }
 
@@ -263,9 +306,15 @@ impl<B> WorkerMachine<B> {
             None => self.hello(),
             Some((job, _)) => {
                 let waiting = self.waiting.iter().map(Batch::key);
-                let held = waiting.chain(self.running.iter().copied()).filter(|(of, ..)| *of == job);
+                let held = waiting
+                    .chain(self.running.iter().copied())
+                    .filter(|(of, ..)| *of == job);
                 let held = held.map(|(_, span, _)| span).collect();
-                self.say(WorkerSays::Beat { worker: self.id, job, held });
+                self.say(WorkerSays::Beat {
+                    worker: self.id,
+                    job,
+                    held,
+                });
                 if self.waiting.is_empty() && !self.leaving {
                     self.ask_for_all();
                 }
@@ -278,7 +327,8 @@ impl<B> WorkerMachine<B> {
         for kept in self.unacknowledged.values_mut() {
             if now.since(kept.sent) >= self.limits.patience() {
                 kept.sent = now;
-                self.outbox.push_back(WorkerOutput::ToSink(kept.results.clone()));
+                self.outbox
+                    .push_back(WorkerOutput::ToSink(kept.results.clone()));
             }
         }
     }
@@ -294,7 +344,11 @@ impl<B> WorkerMachine<B> {
         }
         self.waiting_bytes = 0;
         for (job, unbegun) in unbegun {
-            self.say(WorkerSays::Bye { worker: self.id, job, unbegun });
+            self.say(WorkerSays::Bye {
+                worker: self.id,
+                job,
+                unbegun,
+            });
         }
     }
 
@@ -310,7 +364,14 @@ impl<B> Machine for WorkerMachine<B> {
     fn handle(&mut self, now: Time, input: WorkerInput<B>) {
         match input {
             WorkerInput::Tasks(batch) => self.take(batch),
-            WorkerInput::Worked { job, span, attempt, busy, results, failed } => {
+            WorkerInput::Worked {
+                job,
+                span,
+                attempt,
+                busy,
+                results,
+                failed,
+            } => {
                 self.worked(now, (job, span, attempt), busy, results, failed);
             }
             WorkerInput::Ventilator(message) => self.hear(now, message),

@@ -1,9 +1,10 @@
 //! Records: typed values laid end to end, encoded once and decoded one by one.
 
+use std::io::Cursor;
 use std::marker::PhantomData;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a record could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,10 @@ pub enum RecordError {
     Damaged,
 }
 
-pub(super) fn encode<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), RecordError> {
+pub(super) fn encode<T: Serialize + ?Sized>(
+    bytes: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), RecordError> {
     let start = bytes.len();
     rmp_serde::encode::write(bytes, value).map_err(|error| {
         bytes.truncate(start);
@@ -97,16 +101,23 @@ impl Records {
     }
 
     fn start(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.ends[index - 1] as usize }
+        if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        }
     }
 }
 
-/// Reads the records of a frame one by one.
+/// Reads the values of a frame one by one.
 ///
-/// A record of the wrong type is reported and skipped; damaged bytes end the reading.
-#[derive(Debug)]
+/// A value of the wrong type is reported and skipped; damaged bytes end the reading.
 pub struct Decoder<'a, T> {
-    rest: &'a [u8],
+    /// The values that `reader` reads, from the first on.
+    values: &'a [u8],
+    /// How many of them it has read.
+    read: usize,
+    reader: rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>,
     left: u64,
     record: PhantomData<T>,
 }
@@ -115,12 +126,14 @@ impl<'a, T> Decoder<'a, T> {
     /// Reads `count` records from `bytes`; a count that the bytes do not hold ends in
     /// [`RecordError::Damaged`].
     pub fn new(bytes: &'a [u8], count: u64) -> Decoder<'a, T> {
-        Decoder { rest: bytes, left: count, record: PhantomData }
-    }
-
-    /// The bytes not read yet.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
+        let reader = rmp_serde::Deserializer::from_read_ref(bytes);
+        Decoder {
+            values: bytes,
+            read: 0,
+            reader,
+            left: count,
+            record: PhantomData,
+        }
     }
 
     /// The number of records not read yet, as the frame claims.
@@ -128,19 +141,36 @@ impl<'a, T> Decoder<'a, T> {
         self.left
     }
 
-    fn take<V: DeserializeOwned>(&mut self) -> Result<V, RecordError> {
-        let whole = self.rest;
-        match decode_front(&mut self.rest) {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                self.rest = whole;
-                if decode_front::<IgnoredAny>(&mut self.rest).is_err() {
-                    self.left = 0;
-                    return Err(RecordError::Damaged);
-                }
-                Err(RecordError::Type(error))
+    /// Reads the next value as a `V`, whatever the records are; does not count as a record.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Type`] when it is something else, which is then skipped;
+    /// [`RecordError::Damaged`] when nothing more can be read.
+    pub fn value<V: Deserialize<'a>>(&mut self) -> Result<V, RecordError> {
+        match V::deserialize(&mut self.reader) {
+            Ok(value) => {
+                self.read += 1;
+                Ok(value)
+            }
+            Err(error) => self
+                .skip_to(self.read + 1)
+                .and(Err(RecordError::Type(error))),
+        }
+    }
+
+    /// Starts to read afresh behind the first `values` values.
+    fn skip_to(&mut self, values: usize) -> Result<(), RecordError> {
+        let mut skipper = rmp_serde::Deserializer::new(Cursor::new(self.values));
+        for _ in 0..values {
+            if IgnoredAny::deserialize(&mut skipper).is_err() {
+                self.left = 0;
+                return Err(RecordError::Damaged);
             }
         }
+        let left = self.left;
+        *self = Decoder::new(&self.values[skipper.position() as usize..], left);
+        Ok(())
     }
 }
 
@@ -149,17 +179,14 @@ impl<T: DeserializeOwned> Iterator for Decoder<'_, T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        Some(self.take())
+        Some(self.value())
     }
 }
 
-/// Reads one value from the front of `bytes` and moves `bytes` behind it; unchanged on error.
-pub(crate) fn decode_front<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
-    let slice = *bytes;
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(&slice);
-    let value = T::deserialize(&mut deserializer)?;
-    *bytes = deserializer.get_ref().remaining_slice();
-    Ok(value)
+impl<T> std::fmt::Debug for Decoder<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Decoder({} records left)", self.left)
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,16 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new(records: Arc<Records>, from: usize, to: usize, now: Time) -> Flight {
-        Flight { records, from, to, attempt: 1, repeats: 0, stage: Stage::Waiting, since: now, holder: None }
+        Flight {
+            records,
+            from,
+            to,
+            attempt: 1,
+            repeats: 0,
+            stage: Stage::Waiting,
+            since: now,
+            holder: None,
+        }
     }
 
     fn count(&self) -> u32 {
@@ -56,7 +65,11 @@ impl Flight {
 
     /// The tasks `from..to` of it, counted from its first.
     fn part(&self, from: usize, to: usize) -> Flight {
-        Flight { from: self.from + from, to: self.from + to, ..self.clone() }
+        Flight {
+            from: self.from + from,
+            to: self.from + to,
+            ..self.clone()
+        }
     }
 }
 
@@ -92,7 +105,9 @@ impl Flights {
     }
 
     pub(super) fn remove(&mut self, first: TaskId, workers: &mut Workers) {
-        let Some(flight) = self.all.remove(&first) else { return };
+        let Some(flight) = self.all.remove(&first) else {
+            return;
+        };
         self.tasks -= u64::from(flight.count());
         self.bytes -= flight.bytes();
         self.waiting.remove(&first);
@@ -105,7 +120,10 @@ impl Flights {
     }
 
     pub(super) fn span(&self, first: TaskId) -> Span {
-        Span { first, count: self.all[&first].count() }
+        Span {
+            first,
+            count: self.all[&first].count(),
+        }
     }
 
     pub(super) fn stage(&self, first: TaskId) -> Stage {
@@ -127,14 +145,21 @@ impl Flights {
     /// The flights that have a task in `range`, by their first task.
     pub(super) fn overlapping(&self, range: Range<TaskId>) -> Vec<TaskId> {
         let before = self.all.range(..range.start).next_back();
-        let before = before.filter(|(first, flight)| **first + u64::from(flight.count()) > range.start);
+        let before =
+            before.filter(|(first, flight)| **first + u64::from(flight.count()) > range.start);
         let within = self.all.range(range.start..range.end.max(range.start));
-        before.into_iter().chain(within).map(|(&first, _)| first).collect()
+        before
+            .into_iter()
+            .chain(within)
+            .map(|(&first, _)| first)
+            .collect()
     }
 
     /// The flight that carries the task.
     pub(super) fn covering(&self, task: TaskId) -> Option<TaskId> {
-        self.overlapping(task..task.checked_add(1)?).first().copied()
+        self.overlapping(task..task.checked_add(1)?)
+            .first()
+            .copied()
     }
 
     pub(super) fn in_stage(&self, stage: Stage) -> Vec<TaskId> {
@@ -159,7 +184,11 @@ impl Flights {
     }
 
     fn ids(&self, keep: impl Fn(&Flight) -> bool) -> Vec<TaskId> {
-        self.all.iter().filter(|(_, flight)| keep(flight)).map(|(&first, _)| first).collect()
+        self.all
+            .iter()
+            .filter(|(_, flight)| keep(flight))
+            .map(|(&first, _)| first)
+            .collect()
     }
 
     /// The waiting flight with the lowest number: the sink may be waiting for just that one.
@@ -178,23 +207,51 @@ impl Flights {
         self.waiting.remove(&first);
         workers.load(to);
         workers.grant(to);
-        let flight = self.all.get_mut(&first).expect("only flights that exist are sent");
+        let flight = self
+            .all
+            .get_mut(&first)
+            .expect("only flights that exist are sent");
         (flight.stage, flight.since, flight.holder) = (Stage::Out, now, to);
-        let span = Span { first, count: flight.count() };
-        Tasks { span, attempt: flight.attempt, attempts, records: flight.records.clone(), from: flight.from }
+        let span = Span {
+            first,
+            count: flight.count(),
+        };
+        Tasks {
+            span,
+            attempt: flight.attempt,
+            attempts,
+            records: flight.records.clone(),
+            from: flight.from,
+        }
     }
 
     /// A worker says that it holds the flight.
-    pub(super) fn occupy(&mut self, first: TaskId, worker: WorkerId, now: Time, workers: &mut Workers) {
-        let Some(flight) = self.all.get_mut(&first) else { return };
+    pub(super) fn occupy(
+        &mut self,
+        first: TaskId,
+        worker: WorkerId,
+        now: Time,
+        workers: &mut Workers,
+    ) {
+        let Some(flight) = self.all.get_mut(&first) else {
+            return;
+        };
         workers.unload(flight.holder);
         workers.load(Some(worker));
         (flight.holder, flight.since) = (Some(worker), now);
     }
 
     /// Moves a flight on to a later stage.
-    pub(super) fn advance(&mut self, first: TaskId, stage: Stage, now: Time, workers: &mut Workers) {
-        let Some(flight) = self.all.get_mut(&first) else { return };
+    pub(super) fn advance(
+        &mut self,
+        first: TaskId,
+        stage: Stage,
+        now: Time,
+        workers: &mut Workers,
+    ) {
+        let Some(flight) = self.all.get_mut(&first) else {
+            return;
+        };
         match flight.stage {
             Stage::Out => workers.unload(flight.holder),
             Stage::Waiting => {
@@ -236,8 +293,16 @@ impl Flights {
 
     /// Gives one task of a flight its next attempt from `when` on, in a flight of its own; the
     /// others stay where they are.
-    pub(super) fn next_attempt(&mut self, first: TaskId, task: TaskId, when: Time, workers: &mut Workers) {
-        let Some(flight) = self.all.remove(&first) else { return };
+    pub(super) fn next_attempt(
+        &mut self,
+        first: TaskId,
+        task: TaskId,
+        when: Time,
+        workers: &mut Workers,
+    ) {
+        let Some(flight) = self.all.remove(&first) else {
+            return;
+        };
         let (at, count) = ((task - first) as usize, flight.count() as usize);
         let out = flight.stage == Stage::Out;
         for (from, to) in [(0, at), (at, at + 1), (at + 1, count)] {

@@ -78,7 +78,15 @@ impl Workers {
             return false;
         }
         self.slots += u64::from(slots);
-        self.known.insert(worker, Worker { slots, batches: 0, asked: 0, seen: now });
+        self.known.insert(
+            worker,
+            Worker {
+                slots,
+                batches: 0,
+                asked: 0,
+                seen: now,
+            },
+        );
         true
     }
 
@@ -113,7 +121,10 @@ impl Workers {
     }
 
     pub(super) fn silent_since(&self, now: Time, patience: std::time::Duration) -> Vec<WorkerId> {
-        let silent = self.known.iter().filter(|(_, worker)| now.since(worker.seen) >= patience);
+        let silent = self
+            .known
+            .iter()
+            .filter(|(_, worker)| now.since(worker.seen) >= patience);
         silent.map(|(&id, _)| id).collect()
     }
 
