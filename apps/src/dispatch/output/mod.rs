@@ -1,0 +1,2 @@
+//! Results.
+pub(crate) const JOURNAL_FOLDER: &str = ".mutirao";
