@@ -86,7 +86,7 @@ struct Desk {
     news: AtomicBool,
     /// There has been room somewhere since the last message was refused.
     room: AtomicBool,
-    arrivals: Mutex<Vec<Caller>>,
+    arrivals: Mutex<Vec<MemoryPipe>>,
 }
 
 impl Desk {
@@ -119,6 +119,16 @@ impl Desk {
         self.news.store(true, Ordering::SeqCst);
         self.room.store(true, Ordering::SeqCst);
         self.ring();
+    }
+
+    /// Joins a caller to the listener whose desk this is, and tells both.
+    fn admit(self: &Arc<Desk>, pipe: MemoryPipe) {
+        pipe.belongs_to(self);
+        if let Some(caller) = &pipe.output.lock().reader {
+            caller.tell_news();
+        }
+        lock(&self.arrivals).push(pipe);
+        self.tell_news();
     }
 
     fn tell_room(&self) {
@@ -280,13 +290,13 @@ impl MemorySocket {
             });
         }
         site.listener = Some((self.role, self.desk.clone()));
-        let (ours, others) = site
-            .waiting
-            .drain(..)
-            .partition(|c| fits(c.role, self.role));
-        site.waiting = others;
-        *lock(&self.desk.arrivals) = ours;
-        self.desk.tell_news();
+        let waiting = std::mem::take(&mut site.waiting);
+        for caller in waiting {
+            match fits(caller.role, self.role) {
+                true => self.desk.admit(caller.pipe),
+                false => site.waiting.push(caller),
+            }
+        }
         Ok(())
     }
 
@@ -305,8 +315,7 @@ impl MemorySocket {
             .or_default();
         match &site.listener {
             Some((role, desk)) if fits(*role, self.role) => {
-                lock(&desk.arrivals).push(caller);
-                desk.tell_news();
+                desk.admit(caller.pipe);
             }
             Some((role, _)) => {
                 site.waiting.push(caller);
@@ -350,8 +359,8 @@ impl MemorySocket {
             return;
         }
         let arrivals = std::mem::take(&mut *lock(&self.desk.arrivals));
-        for caller in arrivals {
-            self.welcome(caller.pipe);
+        for pipe in arrivals {
+            self.welcome(pipe);
         }
         if self.side == Side::Connect && !self.announced {
             self.announced = self.exchange.pipes().any(MemoryPipe::is_joined);
@@ -368,10 +377,6 @@ impl MemorySocket {
         output.keeps_latest |= self.limits.keeps_latest();
         drop(output);
         pipe.input.lock().keeps_latest |= self.limits.keeps_latest();
-        pipe.belongs_to(&self.desk);
-        if let Some(caller) = &pipe.output.lock().reader {
-            caller.tell_news();
-        }
         self.exchange.attach(pipe);
         self.report(LinkEvent::Connected);
     }
