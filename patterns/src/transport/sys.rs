@@ -302,6 +302,13 @@ impl Buffer {
     }
 }
 
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        // Fails only for messages that are not initialised, which a `Buffer` is.
+        self.share().unwrap_or_else(|_| Buffer::empty())
+    }
+}
+
 impl Deref for Buffer {
     type Target = [u8];
 
