@@ -55,6 +55,11 @@ impl StopSignal {
         self.waker.wake();
     }
 
+    /// Lets the driver look for news.
+    pub(crate) fn ring(&self) {
+        self.waker.wake();
+    }
+
     pub(crate) fn is_raised(&self) -> bool {
         self.flag.load(Ordering::SeqCst)
     }

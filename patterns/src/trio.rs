@@ -18,9 +18,11 @@ use crate::endpoint::Endpoint;
 use crate::pipeline::{Dispatch, Limits};
 use crate::transport::{self, Role, Side, Socket, SocketOptions, TransportError};
 
-pub use sink::{Sink, SinkConfig, SinkError, SinkEvent};
-pub use ventilator::{FinishError, SubmitError, Summary, Ventilator, VentilatorConfig};
-pub use worker::{Failure, TaskInfo, Worker, WorkerConfig, WorkerExit};
+pub use sink::{Sink, SinkConfig, SinkError, SinkEvent, SinkStop};
+pub use ventilator::{
+    FinishError, SubmitError, Summary, Ventilator, VentilatorConfig, VentilatorHandle,
+};
+pub use worker::{Failure, TaskInfo, Worker, WorkerConfig, WorkerExit, WorkerStop};
 
 /// How tasks reach the workers and results the sink; all three roles must be given the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

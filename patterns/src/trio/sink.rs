@@ -335,6 +335,12 @@ impl<R> Sink<R> {
         }
     }
 
+    /// Says, before the task is confirmed, that its result came to nothing here; the reason is a
+    /// sentence.
+    pub fn fail(&mut self, job: JobId, task: TaskId, reason: String) {
+        self.failures.insert((job, task), reason);
+    }
+
     /// Says that these results could not be kept: the tasks will come again later.
     pub fn defer(&mut self, job: JobId, tasks: Range<TaskId>) {
         self.order(Order::Defer(job, vec![tasks]));

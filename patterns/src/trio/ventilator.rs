@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -141,15 +141,54 @@ pub struct Ventilator<T> {
     task: PhantomData<fn(T)>,
 }
 
-/// Stops a [`Ventilator`] from any thread.
+/// Watches and ends a [`Ventilator`] from any thread.
 #[derive(Clone, Debug)]
-pub struct VentilatorStop(Arc<Shared>);
+pub struct VentilatorHandle(Arc<Shared>);
 
-impl VentilatorStop {
+impl VentilatorHandle {
     /// Ends the ventilator at once: what is not safe yet is not confirmed.
     pub fn stop(&self) {
         self.0.stop.raise();
         self.0.changed.notify_all();
+    }
+
+    /// How far the job is.
+    pub fn progress(&self) -> Progress {
+        self.0.stage().progress
+    }
+
+    /// Whether the sink has opened the job.
+    pub fn sink_is_open(&self) -> bool {
+        self.0.stage().sink_is_open
+    }
+
+    /// Takes no more tasks and waits, for at most `patience`, until all that were taken are safe;
+    /// the job stays open at the sink, so that another start can go on with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`FinishError`].
+    pub fn drain(&self, patience: Duration) -> Result<Summary, FinishError> {
+        self.0.stage().closed = true;
+        self.0.changed.notify_all();
+        self.0.wait_until(Some(patience), |stage| {
+            stage.records.is_empty() && stage.progress.is_quiet()
+        })
+    }
+
+    /// Takes no more tasks, says that there are none, and waits until every result is safe.
+    ///
+    /// # Errors
+    ///
+    /// See [`FinishError`]. After [`FinishError::Unfinished`] it may be called again.
+    pub fn finish(&self, patience: Option<Duration>) -> Result<Summary, FinishError> {
+        {
+            let mut stage = self.0.stage();
+            (stage.closed, stage.no_more) = (true, true);
+        }
+        self.0.changed.notify_all();
+        self.0.stop.ring();
+        self.0.wait_until(patience, |_| false)
     }
 }
 
@@ -164,6 +203,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Stage {
     records: Records,
+    /// The program may hand in no more tasks.
+    closed: bool,
+    /// The driver has yet to learn that there are no more tasks.
     no_more: bool,
     progress: Progress,
     failures: Vec<(TaskId, String)>,
@@ -173,9 +215,58 @@ struct Stage {
 
 impl Shared {
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Waits until the job has ended or `done` holds.
+    fn wait_until(
+        &self,
+        patience: Option<Duration>,
+        done: impl Fn(&Stage) -> bool,
+    ) -> Result<Summary, FinishError> {
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let mut stage = self.stage();
+        loop {
+            self.ended(&stage)?;
+            if stage.end.is_some() || done(&stage) {
+                return Ok(Summary {
+                    progress: stage.progress,
+                    failures: stage.failures.clone(),
+                });
+            }
+            let (safe, submitted) = (stage.progress.safe, stage.progress.submitted);
+            stage = self
+                .wait(stage, deadline)
+                .ok_or(FinishError::Unfinished { safe, submitted })?;
+        }
+    }
+
+    /// Waits for a change; `None` when the deadline has passed.
+    fn wait<'a>(
+        &self,
+        stage: MutexGuard<'a, Stage>,
+        deadline: Option<Instant>,
+    ) -> Option<MutexGuard<'a, Stage>> {
+        let Some(deadline) = deadline else {
+            return Some(
+                self.changed
+                    .wait(stage)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout(stage, left);
+        (!left.is_zero()).then(|| waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn ended(&self, stage: &Stage) -> Result<(), FinishError> {
+        match &stage.end {
+            Some(Err(error)) => Err(error.clone()),
+            None if self.stop.is_raised() => Err(FinishError::Stopped),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -237,10 +328,16 @@ impl<T: Serialize> Ventilator<T> {
 
     fn submit_until(&mut self, task: &T, deadline: Option<Instant>) -> Result<TaskId, SubmitError> {
         let mut stage = self.shared.stage();
-        while stage.records.len() >= STAGE_TASKS || stage.records.bytes().len() >= STAGE_BYTES {
-            stage = self.wait_for_change(stage, deadline)?;
+        loop {
+            self.shared.ended(&stage)?;
+            if stage.closed || stage.end.is_some() {
+                return Err(FinishError::Stopped.into());
+            }
+            if stage.records.len() < STAGE_TASKS && stage.records.bytes().len() < STAGE_BYTES {
+                break;
+            }
+            stage = self.shared.wait(stage, deadline).ok_or(SubmitError::Full)?;
         }
-        self.ended(&stage)?;
         let before = stage.records.bytes().len();
         stage.records.push(task)?;
         let bytes = stage.records.bytes().len() - before;
@@ -260,35 +357,6 @@ impl<T: Serialize> Ventilator<T> {
         Ok(self.submitted - 1)
     }
 
-    fn wait_for_change<'a>(
-        &'a self,
-        stage: MutexGuard<'a, Stage>,
-        deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'a, Stage>, SubmitError> {
-        self.ended(&stage)?;
-        let Some(deadline) = deadline else {
-            return Ok(self
-                .shared
-                .changed
-                .wait(stage)
-                .unwrap_or_else(std::sync::PoisonError::into_inner));
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(SubmitError::Full);
-        }
-        let waited = self.shared.changed.wait_timeout(stage, left);
-        Ok(waited.unwrap_or_else(std::sync::PoisonError::into_inner).0)
-    }
-
-    fn ended(&self, stage: &Stage) -> Result<(), FinishError> {
-        match &stage.end {
-            Some(Err(error)) => Err(error.clone()),
-            _ if self.shared.stop.is_raised() => Err(FinishError::Stopped),
-            _ => Ok(()),
-        }
-    }
-
     /// Says that there are no more tasks and waits until every result is safe, or for at most
     /// `patience`.
     ///
@@ -296,33 +364,7 @@ impl<T: Serialize> Ventilator<T> {
     ///
     /// See [`FinishError`]. After [`FinishError::Unfinished`] it may be called again.
     pub fn finish(&mut self, patience: Option<Duration>) -> Result<Summary, FinishError> {
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        let mut stage = self.shared.stage();
-        stage.no_more = true;
-        self.waker.wake();
-        loop {
-            if stage.end.is_some() {
-                self.ended(&stage)?;
-                return Ok(Summary {
-                    progress: stage.progress,
-                    failures: stage.failures.clone(),
-                });
-            }
-            stage = self
-                .wait_for_change(stage, deadline)
-                .map_err(|error| match error {
-                    SubmitError::Ended(error) => error,
-                    _ => self.unfinished(),
-                })?;
-        }
-    }
-
-    fn unfinished(&self) -> FinishError {
-        let progress = self.progress();
-        FinishError::Unfinished {
-            safe: progress.safe,
-            submitted: self.submitted,
-        }
+        self.handle().finish(patience)
     }
 }
 
@@ -332,19 +374,9 @@ impl<T> Ventilator<T> {
         self.shared.stage().progress
     }
 
-    /// Whether the sink has opened the job.
-    pub fn sink_is_open(&self) -> bool {
-        self.shared.stage().sink_is_open
-    }
-
-    /// The first thousand failed tasks with their reasons.
-    pub fn failures(&self) -> Vec<(TaskId, String)> {
-        self.shared.stage().failures.clone()
-    }
-
-    /// A handle that stops the ventilator from any thread.
-    pub fn stop_handle(&self) -> VentilatorStop {
-        VentilatorStop(self.shared.clone())
+    /// A handle that watches and ends the ventilator from any thread.
+    pub fn handle(&self) -> VentilatorHandle {
+        VentilatorHandle(self.shared.clone())
     }
 }
 
@@ -417,10 +449,15 @@ impl VentilatorDriver {
     /// Takes tasks from the program while the window has room.
     fn take_tasks(&mut self, now: Time) -> bool {
         let mut stage = self.shared.stage();
+        let safe_before = stage.progress.safe;
         stage.progress = self.machine.progress();
+        if stage.closed && stage.progress.safe != safe_before {
+            self.shared.changed.notify_all();
+        }
         let mut taken = false;
         if self.machine.has_room() && !stage.records.is_empty() {
             let records = std::mem::take(&mut stage.records);
+            stage.progress.submitted += records.len() as u64;
             self.shared.changed.notify_all();
             drop(stage);
             self.machine.handle(now, VentilatorInput::Submit(records));
