@@ -1,2 +1,7 @@
 //! mutirao: spread work over machines without losing any of it.
+#![allow(dead_code)]
+
+mod dispatch;
+mod ops;
+
 fn main() {}

@@ -5,6 +5,7 @@
 
 pub mod memory;
 mod monitor;
+mod routing;
 #[allow(unsafe_code)]
 pub(crate) mod sys;
 mod zap;
@@ -39,9 +40,16 @@ pub enum Role {
     Router,
 }
 
+/// Most frames that a message may have; a longer one is refused, or dropped when it arrives.
+pub const MAX_FRAMES: usize = 64;
+
 /// One frame of a message: bytes that are owned, shared or still in libzmq's buffer.
+///
+/// A clone copies the bytes only if they are owned.
+#[derive(Clone)]
 pub struct Frame(Repr);
 
+#[derive(Clone)]
 enum Repr {
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
@@ -235,6 +243,14 @@ pub trait Socket: Send {
     /// The next message that has arrived, or `None` when none has.
     fn receive(&mut self) -> Result<Option<Message>, TransportError>;
 
+    /// Puts the next message that has arrived in place of `message`, whose memory is reused;
+    /// `false` when none has.
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
+        message.extend(self.receive()?.into_iter().flatten());
+        Ok(!message.is_empty())
+    }
+
     /// The next thing that happened to a connection, or `None`. Only sockets opened with
     /// [`SocketOptions::watch_links`] report any.
     fn link_event(&mut self) -> Option<LinkEvent>;
@@ -318,6 +334,95 @@ impl Default for SocketOptions {
             watch_links: false,
             security: Security::default(),
         }
+    }
+}
+
+/// What a socket refuses before the transport sees it.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    role: Role,
+    when_full: WhenFull,
+    frame_bytes: usize,
+    /// Subscriptions made so far.
+    topics: usize,
+}
+
+impl Limits {
+    fn new(role: Role, options: &SocketOptions) -> Result<Limits, TransportError> {
+        let SocketOptions {
+            when_full,
+            max_message_bytes: frame_bytes,
+            ..
+        } = *options;
+        let limits = Limits {
+            role,
+            when_full,
+            frame_bytes,
+            topics: 0,
+        };
+        let refuse = |reason| {
+            Err(TransportError::Failed {
+                what: "open a socket",
+                reason,
+            })
+        };
+        if limits.keeps_latest() && matches!(role, Role::Dealer | Role::Router) {
+            return refuse(format!(
+                "a {role:?} socket cannot keep only the latest message"
+            ));
+        }
+        if options.queue_messages < 1 {
+            return refuse("its queues must hold at least one message".to_string());
+        }
+        Ok(limits)
+    }
+
+    fn keeps_latest(&self) -> bool {
+        self.when_full == WhenFull::KeepLatest
+    }
+
+    fn check(&self, message: &[Frame]) -> Result<(), TransportError> {
+        let least = if self.role == Role::Router { 2 } else { 1 };
+        let most = if self.keeps_latest() { 1 } else { MAX_FRAMES };
+        let reason = match message.len() {
+            _ if matches!(self.role, Role::Pull | Role::Subscribe) => {
+                format!("{:?} sockets only receive", self.role)
+            }
+            frames if frames < least => format!("it has {frames} frames and needs {least}"),
+            frames if frames > most => format!("it has {frames} frames and may have {most}"),
+            _ => return self.check_bytes(message),
+        };
+        Err(TransportError::Failed {
+            what: "send a message",
+            reason,
+        })
+    }
+
+    fn check_bytes(&self, message: &[Frame]) -> Result<(), TransportError> {
+        match message.iter().map(|frame| frame.len()).max() {
+            Some(bytes) if bytes > self.frame_bytes => Err(TransportError::TooLarge {
+                bytes,
+                limit_bytes: self.frame_bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_subscribe(&mut self) -> Result<(), TransportError> {
+        let reason = match self.role {
+            Role::Subscribe if self.keeps_latest() && self.topics > 0 => {
+                "a socket that keeps only the latest message takes one topic".to_string()
+            }
+            Role::Subscribe => {
+                self.topics += 1;
+                return Ok(());
+            }
+            role => format!("{role:?} sockets do not subscribe"),
+        };
+        Err(TransportError::Failed {
+            what: "subscribe",
+            reason,
+        })
     }
 }
 

@@ -130,6 +130,13 @@ pub struct Progress {
     pub workers: usize,
 }
 
+impl Progress {
+    /// Whether every task that was handed in is safe.
+    pub fn is_quiet(&self) -> bool {
+        self.safe == self.submitted
+    }
+}
+
 /// The ventilator as a machine.
 #[derive(Debug)]
 pub struct VentilatorMachine {

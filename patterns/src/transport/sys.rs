@@ -5,7 +5,7 @@
 //! `Error::from_raw` panic on errno values that they do not know (an ipc path through a file, say).
 
 use std::cell::UnsafeCell;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::io;
 use std::mem::{MaybeUninit, offset_of, size_of};
@@ -14,9 +14,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Frame, Repr};
+use super::{Frame, Repr, zap};
+use crate::security::{KEY_BYTES, PublicKey, SecretKey};
 
 /// libzmq's own upper limit; its default of 1023 is soon reached with monitors.
 const MAX_SOCKETS: c_int = 65_535;
@@ -30,6 +32,8 @@ const ZMQ_ZAP_ENFORCE_DOMAIN: c_int = 93;
 #[derive(Debug)]
 pub(crate) struct Context {
     raw: *mut c_void,
+    /// The thread that answers who may connect; it ends when the context does.
+    zap: Mutex<Option<JoinHandle<()>>>,
 }
 
 // SAFETY: libzmq documents contexts as thread safe.
@@ -58,11 +62,23 @@ impl Context {
         if raw.is_null() {
             return Err(last_error());
         }
-        let context = Context { raw };
+        let context = Context {
+            raw,
+            zap: Mutex::new(None),
+        };
         let option = zmq_sys::ZMQ_MAX_SOCKETS as c_int;
         // SAFETY: `raw` is a live context.
         check(unsafe { zmq_sys::zmq_ctx_set(raw, option, MAX_SOCKETS) })?;
         Ok(context)
+    }
+
+    /// Makes sure that somebody answers who may connect.
+    pub(crate) fn start_zap(&self) -> io::Result<()> {
+        let mut thread = self.zap.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            *thread = Some(zap::start(self)?);
+        }
+        Ok(())
     }
 
     /// Makes a socket that does not hold the context; dropping the last `Arc` of the context waits
@@ -87,6 +103,11 @@ impl Drop for Context {
         while unsafe { zmq_sys::zmq_ctx_term(self.raw) } == -1
             && last_error().kind() == io::ErrorKind::Interrupted
         {}
+        let thread = self.zap.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // It has closed its socket already, or term would not have returned.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -199,6 +220,27 @@ impl WeakSocket {
     }
 }
 
+unsafe extern "C" {
+    /// Missing from the bindings.
+    fn zmq_curve_public(public_text: *mut c_char, secret_text: *const c_char) -> c_int;
+}
+
+/// The public key that belongs to a secret one; `None` where libzmq has no CURVE.
+pub(crate) fn public_key(secret: &SecretKey) -> Option<PublicKey> {
+    // Z85 text of a key and its final NUL.
+    let (mut secret_text, mut public_text) = ([0 as c_char; 41], [0 as c_char; 41]);
+    let mut public = [0; KEY_BYTES];
+    // SAFETY: each buffer has the length that libzmq documents: 32 bytes for keys, 41 for texts.
+    let derived = unsafe {
+        let bytes = secret.as_bytes();
+        zmq_sys::zmq_z85_encode(secret_text.as_mut_ptr(), bytes.as_ptr(), bytes.len());
+        let rc = zmq_curve_public(public_text.as_mut_ptr(), secret_text.as_ptr());
+        rc == 0 && !zmq_sys::zmq_z85_decode(public.as_mut_ptr(), public_text.as_ptr()).is_null()
+    };
+    std::hint::black_box(&mut secret_text).fill(0);
+    derived.then(|| PublicKey::from_bytes(public))
+}
+
 /// Whether a call may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -302,6 +344,13 @@ impl Buffer {
     }
 }
 
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        // Fails only for messages that are not initialised, which a `Buffer` is.
+        self.share().unwrap_or_else(|_| Buffer::empty())
+    }
+}
+
 impl Deref for Buffer {
     type Target = [u8];
 
@@ -316,6 +365,12 @@ impl Deref for Buffer {
                 len => std::slice::from_raw_parts(data, len),
             }
         }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

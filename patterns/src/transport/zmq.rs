@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use super::sys::{self, Context, Wait};
 use super::{
-    Frame, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, Source,
-    TransportError, WhenFull,
+    Frame, Limits, LinkEvent, MAX_FRAMES, Message, Role, SendError, Side, Socket, SocketOptions,
+    Source, TransportError, WhenFull,
 };
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::Security;
-
-/// Most frames that a message may have; a longer one is dropped and counted.
-pub const MAX_FRAMES: usize = 64;
 
 /// Idle seconds before the kernel probes a TCP connection, and seconds between probes.
 const KEEPALIVE_SECONDS: i32 = 30;
@@ -33,7 +30,8 @@ pub fn open(
     endpoint: &Endpoint,
     options: &SocketOptions,
 ) -> Result<Box<dyn Socket>, TransportError> {
-    check(role, side, endpoint, options)?;
+    let limits = Limits::new(role, options)?;
+    check_exposure(side, endpoint, &options.security)?;
     let failed = |error: io::Error| failed("open a ZeroMQ socket", error);
     let context = Context::shared().map_err(failed)?;
     let socket = sys::Socket::new(context, kind(role, options)).map_err(failed)?;
@@ -42,35 +40,23 @@ pub fn open(
         Side::Bind => bind(&socket, endpoint)?,
         Side::Connect => connect(&socket, endpoint)?,
     };
-    let limits = Limits {
-        conflates: conflates(options),
-        bytes: options.max_message_bytes,
-    };
     Ok(Box::new(ZmqSocket {
         socket,
         role,
         endpoint,
         limits,
         full: false,
-        topics: 0,
         overlong: 0,
     }))
 }
 
-fn check(
-    role: Role,
+fn check_exposure(
     side: Side,
     endpoint: &Endpoint,
-    options: &SocketOptions,
+    security: &Security,
 ) -> Result<(), TransportError> {
-    let routed = matches!(role, Role::Dealer | Role::Router);
-    if routed && conflates(options) {
-        return Err(TransportError::Failed {
-            what: "open a socket that keeps only the latest message",
-            reason: format!("{role:?} sockets cannot do that"),
-        });
-    }
-    if side == Side::Bind && !endpoint.is_local() && matches!(options.security, Security::None) {
+    let open = side == Side::Bind && !endpoint.is_local();
+    if open && matches!(security, Security::None) {
         return Err(TransportError::Exposed {
             endpoint: endpoint.clone(),
         });
@@ -257,47 +243,18 @@ struct ZmqSocket {
     limits: Limits,
     /// Whether the last message was refused because a queue was full.
     full: bool,
-    /// Subscriptions made so far.
-    topics: usize,
     /// Messages dropped because they had more than [`MAX_FRAMES`] frames.
     overlong: u64,
 }
 
-struct Limits {
-    conflates: bool,
-    bytes: usize,
-}
-
 impl ZmqSocket {
-    fn check_message(&self, message: &[Frame]) -> Result<(), TransportError> {
-        let refuse = |reason: &str| {
-            Err(TransportError::Failed {
-                what: "send a message",
-                reason: reason.to_string(),
-            })
-        };
-        let least = if self.role == Role::Router { 2 } else { 1 };
-        if message.len() < least {
-            return refuse("it has too few frames");
-        }
-        if message.len() > MAX_FRAMES {
-            return refuse("it has more than 64 frames");
-        }
-        if self.limits.conflates && message.len() > 1 {
-            return refuse("a socket that keeps only the latest message takes single frames");
-        }
-        match message.iter().map(|frame| frame.len()).max() {
-            Some(bytes) if bytes > self.limits.bytes => Err(TransportError::TooLarge {
-                bytes,
-                limit_bytes: self.limits.bytes,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn receive_rest(&mut self, first: sys::Buffer) -> Result<Option<Message>, TransportError> {
+    /// Receives what follows the first frame; whether the message is there to be used.
+    fn receive_rest(
+        &mut self,
+        first: sys::Buffer,
+        message: &mut Message,
+    ) -> Result<bool, TransportError> {
         let mut more = first.has_more();
-        let mut message = Vec::with_capacity(if more { 4 } else { 1 });
         message.push(Frame::from_zmq(first));
         let mut overlong = false;
         while more {
@@ -309,36 +266,22 @@ impl ZmqSocket {
                 message.push(Frame::from_zmq(frame));
             }
         }
-        if !overlong {
-            return Ok(Some(message));
+        if overlong {
+            message.clear();
+            self.overlong += 1;
+            log::warn!(
+                "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
+                self.endpoint,
+                self.overlong
+            );
         }
-        self.overlong += 1;
-        log::warn!(
-            "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
-            self.endpoint,
-            self.overlong
-        );
-        Ok(None)
-    }
-
-    fn check_subscriber(&self) -> Result<(), TransportError> {
-        let reason = match self.role {
-            Role::Subscribe if self.limits.conflates && self.topics > 0 => {
-                "a socket that keeps only the latest message takes one topic".to_string()
-            }
-            Role::Subscribe => return Ok(()),
-            role => format!("{role:?} sockets do not subscribe"),
-        };
-        Err(TransportError::Failed {
-            what: "subscribe",
-            reason,
-        })
+        Ok(!overlong)
     }
 }
 
 impl Socket for ZmqSocket {
     fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
-        self.check_message(message)?;
+        self.limits.check(message)?;
         let last = message.len() - 1;
         for (i, frame) in message.iter().enumerate() {
             // Only the first frame can be refused for want of room or of the peer: the rest of a
@@ -358,14 +301,20 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        let mut message = Message::new();
+        Ok(self.receive_into(&mut message)?.then_some(message))
+    }
+
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
         if self.role == Role::Push {
-            return Ok(None);
+            return Ok(false);
         }
         match self.socket.receive(Wait::No) {
-            Ok(first) => self.receive_rest(first),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Ok(first) => self.receive_rest(first, message),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             // PUB, unlike XPUB, receives nothing.
-            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(false),
             Err(error) => Err(failed("receive a message", error)),
         }
     }
@@ -375,8 +324,7 @@ impl Socket for ZmqSocket {
     }
 
     fn subscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
-        self.check_subscriber()?;
-        self.topics += 1;
+        self.limits.check_subscribe()?;
         let done = self.socket.options().set_subscribe(topic);
         done.map_err(|error| failed("subscribe", error.into()))
     }

@@ -63,6 +63,12 @@ impl Records {
         self.mark();
     }
 
+    /// Takes the last record away.
+    pub fn pop(&mut self) {
+        self.ends.pop();
+        self.bytes.truncate(self.start(self.len()));
+    }
+
     fn mark(&mut self) {
         debug_assert!(self.bytes.len() <= Self::MAX_BYTES);
         self.ends.push(self.bytes.len() as u32);

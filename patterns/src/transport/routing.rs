@@ -1,0 +1,504 @@
+//! How the roles share messages among peers, for the transports that do not leave it to libzmq.
+//!
+//! A transport brings one [`Pipe`] per peer; the [`Exchange`] is the rest of the socket. It is made of
+//! the few strategies that libzmq is made of as well: load-balance, fair-queue, distribute, route.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Frame, Message, Role, SendError, WhenFull};
+
+/// Subscription messages that wait for a publisher that does not receive them; older ones go.
+const MAX_NOTICES: usize = 4096;
+
+/// A bounded queue to one peer and one from it; neither end ever waits.
+pub(crate) trait Pipe {
+    /// Whether the next message would be taken. After `false`, the transport tells the waiting
+    /// thread when that changes.
+    fn has_room(&mut self) -> bool;
+
+    /// Queues a message for the peer.
+    fn offer(&mut self, message: &[Frame]) -> Offer;
+
+    /// Whether [`take`](Pipe::take) has something to give.
+    fn has_message(&self) -> bool;
+
+    /// The next message from the peer.
+    fn take(&mut self) -> Option<Message>;
+
+    /// Whether the peer is gone and everything it sent has been taken.
+    fn is_closed(&self) -> bool;
+}
+
+/// What became of a message that was offered to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Taken,
+    /// There is no room; as with [`Pipe::has_room`], the waiting thread is told when there is.
+    Full,
+    /// The peer is not there any more.
+    Gone,
+}
+
+/// What a router calls a peer: a zero byte, which no chosen name begins with, and a number.
+type RoutingId = [u8; 5];
+
+struct Peer<P> {
+    id: RoutingId,
+    pipe: P,
+    /// What the peer subscribed to, if we publish.
+    topics: Topics,
+}
+
+/// A socket's peers and the strategies of its role.
+pub(crate) struct Exchange<P> {
+    role: Role,
+    when_full: WhenFull,
+    peers: Vec<Peer<P>>,
+    last_id: u32,
+    balance: Turn,
+    fair: Turn,
+    /// What we subscribed to.
+    topics: Topics,
+    /// Subscriptions that a publisher has not received yet.
+    notices: VecDeque<Message>,
+}
+
+impl<P: Pipe> Exchange<P> {
+    pub(crate) fn new(role: Role, when_full: WhenFull) -> Exchange<P> {
+        Exchange {
+            role,
+            when_full,
+            peers: Vec::new(),
+            last_id: 0,
+            balance: Turn::default(),
+            fair: Turn::default(),
+            topics: Topics::default(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// Adds a peer; a subscriber tells it at once what it wants.
+    pub(crate) fn attach(&mut self, mut pipe: P) {
+        for topic in self.topics.iter() {
+            pipe.offer(&[notice(SUBSCRIBE, topic)]);
+        }
+        self.last_id = self.last_id.wrapping_add(1);
+        let mut id = [0; 5];
+        id[1..].copy_from_slice(&self.last_id.to_be_bytes());
+        self.peers.push(Peer {
+            id,
+            pipe,
+            topics: Topics::default(),
+        });
+    }
+
+    /// Forgets the peers that are gone; returns how many.
+    pub(crate) fn detach_closed(&mut self) -> usize {
+        let before = self.peers.len();
+        let (closed, open) = self.peers.drain(..).partition(|peer| peer.pipe.is_closed());
+        self.peers = open;
+        let closed: Vec<Peer<P>> = closed;
+        for topic in closed.iter().flat_map(|peer| peer.topics.iter()) {
+            if !self.peers.iter().any(|peer| peer.topics.contains(topic)) {
+                remember(&mut self.notices, notice(CANCEL, topic));
+            }
+        }
+        before - self.peers.len()
+    }
+
+    /// Forgets all peers.
+    pub(crate) fn detach_all(&mut self) {
+        self.peers.clear();
+    }
+
+    /// Whether [`receive`](Exchange::receive) may have something to give.
+    pub(crate) fn has_message(&self) -> bool {
+        !self.notices.is_empty() || self.pipes().any(Pipe::has_message)
+    }
+
+    pub(crate) fn pipes(&self) -> impl Iterator<Item = &P> {
+        self.peers.iter().map(|peer| &peer.pipe)
+    }
+
+    /// Sends as the role does; the message has been checked for the role.
+    pub(crate) fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
+        let sent = match self.role {
+            Role::Push | Role::Dealer => self.balance(message),
+            Role::Publish => self.distribute(message),
+            Role::Router => return self.route(message),
+            Role::Pull | Role::Subscribe => true,
+        };
+        if sent { Ok(()) } else { Err(SendError::Full) }
+    }
+
+    /// The next message as the role delivers it.
+    pub(crate) fn receive(&mut self) -> Option<Message> {
+        match self.role {
+            Role::Push => None,
+            Role::Pull | Role::Dealer => Some(self.take_fair()?.1),
+            Role::Router => {
+                let (peer, mut message) = self.take_fair()?;
+                message.insert(0, Frame::from(&self.peers[peer].id[..]));
+                Some(message)
+            }
+            Role::Subscribe => loop {
+                let (_, message) = self.take_fair()?;
+                // What was on its way when its topic was cancelled goes no further.
+                if message
+                    .first()
+                    .is_some_and(|first| self.topics.match_prefix(first))
+                {
+                    return Some(message);
+                }
+            },
+            Role::Publish => {
+                self.read_subscriptions();
+                self.notices.pop_front()
+            }
+        }
+    }
+
+    /// Subscribes at every peer; `false` when one of them did not take note.
+    pub(crate) fn subscribe(&mut self, topic: &[u8]) -> bool {
+        !self.topics.add(topic) || self.tell_all(&notice(SUBSCRIBE, topic))
+    }
+
+    /// Cancels one [`subscribe`](Exchange::subscribe); `false` when a peer did not take note.
+    pub(crate) fn unsubscribe(&mut self, topic: &[u8]) -> bool {
+        !self.topics.remove(topic) || self.tell_all(&notice(CANCEL, topic))
+    }
+
+    fn tell_all(&mut self, notice: &Frame) -> bool {
+        let mut told = true;
+        for peer in &mut self.peers {
+            told &= peer.pipe.offer(std::slice::from_ref(notice)) != Offer::Full;
+        }
+        told
+    }
+
+    /// To one peer that has room, each in turn.
+    fn balance(&mut self, message: &[Frame]) -> bool {
+        let peers = &mut self.peers;
+        let count = peers.len();
+        let offer = |i: usize| (peers[i].pipe.offer(message) == Offer::Taken).then_some(());
+        self.balance.find(count, offer).is_some()
+    }
+
+    /// From one peer that has sent something, each in turn.
+    fn take_fair(&mut self) -> Option<(usize, Message)> {
+        let peers = &mut self.peers;
+        self.fair
+            .find(peers.len(), |i| Some((i, peers[i].pipe.take()?)))
+    }
+
+    /// To every peer that subscribed to the first frame: to all of them, or to those with room.
+    fn distribute(&mut self, message: &[Frame]) -> bool {
+        self.read_subscriptions();
+        let wants = |peer: &Peer<P>| peer.topics.match_prefix(&message[0]);
+        if self.when_full == WhenFull::Refuse
+            && !self
+                .peers
+                .iter_mut()
+                .all(|peer| !wants(peer) || peer.pipe.has_room())
+        {
+            return false;
+        }
+        for peer in self.peers.iter_mut().filter(|peer| wants(peer)) {
+            peer.pipe.offer(message);
+        }
+        true
+    }
+
+    /// To the peer that the first frame names.
+    fn route(&mut self, message: &[Frame]) -> Result<(), SendError> {
+        let (id, rest) = message.split_first().ok_or(SendError::Unroutable)?;
+        let peer = self.peers.iter_mut().find(|peer| peer.id == **id);
+        match peer.ok_or(SendError::Unroutable)?.pipe.offer(rest) {
+            Offer::Taken => Ok(()),
+            Offer::Full => Err(SendError::Full),
+            Offer::Gone => Err(SendError::Unroutable),
+        }
+    }
+
+    fn read_subscriptions(&mut self) {
+        for i in 0..self.peers.len() {
+            while let Some(message) = self.peers[i].pipe.take() {
+                self.note(i, message);
+            }
+        }
+    }
+
+    /// Applies a subscription; the publisher hears of each topic's first and of its last.
+    fn note(&mut self, i: usize, message: Message) {
+        let Some((&kind, topic)) = message.first().and_then(|frame| frame.split_first()) else {
+            return;
+        };
+        let changed = match kind {
+            SUBSCRIBE => self.peers[i].topics.insert(topic),
+            CANCEL => self.peers[i].topics.remove(topic),
+            _ => false,
+        };
+        let others = self
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != i);
+        if changed
+            && !others
+                .into_iter()
+                .any(|(_, peer)| peer.topics.contains(topic))
+        {
+            remember(&mut self.notices, notice(kind, topic));
+        }
+    }
+}
+
+const SUBSCRIBE: u8 = 1;
+const CANCEL: u8 = 0;
+
+fn notice(kind: u8, topic: &[u8]) -> Frame {
+    Frame::from([&[kind], topic].concat())
+}
+
+fn remember(notices: &mut VecDeque<Message>, notice: Frame) {
+    if notices.len() == MAX_NOTICES {
+        log::warn!("a publisher does not receive its subscriptions: the oldest is dropped");
+        notices.pop_front();
+    }
+    notices.push_back(vec![notice]);
+}
+
+/// Whose turn it is among peers that come and go.
+#[derive(Default)]
+struct Turn(usize);
+
+impl Turn {
+    /// Tries each of `count` peers once, beginning with the one whose turn it is; the turn passes
+    /// to the one after that for which `attempt` succeeded.
+    fn find<T>(&mut self, count: usize, mut attempt: impl FnMut(usize) -> Option<T>) -> Option<T> {
+        let first = self.0;
+        for i in (0..count).map(|step| (first + step) % count) {
+            if let Some(found) = attempt(i) {
+                self.0 = (i + 1) % count;
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+/// Topics, each with the number of times that it was subscribed to.
+#[derive(Default)]
+struct Topics(BTreeMap<Vec<u8>, usize>);
+
+impl Topics {
+    /// Counts one more subscription; `true` when it is the first.
+    fn add(&mut self, topic: &[u8]) -> bool {
+        let count = self.0.entry(topic.to_vec()).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Subscribes without counting; `true` when it is the first.
+    fn insert(&mut self, topic: &[u8]) -> bool {
+        self.0.insert(topic.to_vec(), 1).is_none()
+    }
+
+    /// Counts one subscription less; `true` when it was the last.
+    fn remove(&mut self, topic: &[u8]) -> bool {
+        let Some(count) = self.0.get_mut(topic) else {
+            return false;
+        };
+        *count -= 1;
+        *count == 0 && self.0.remove(topic).is_some()
+    }
+
+    fn contains(&self, topic: &[u8]) -> bool {
+        self.0.contains_key(topic)
+    }
+
+    /// Whether `text` begins with one of the topics.
+    fn match_prefix(&self, text: &[u8]) -> bool {
+        self.0.keys().any(|topic| text.starts_with(topic))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.keys().map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer in the test's own hands.
+    struct Mock {
+        room: usize,
+        sent: Vec<String>,
+        coming: VecDeque<Message>,
+        closed: bool,
+    }
+
+    impl Pipe for Mock {
+        fn has_room(&mut self) -> bool {
+            self.sent.len() < self.room
+        }
+
+        fn offer(&mut self, message: &[Frame]) -> Offer {
+            if !self.has_room() {
+                return Offer::Full;
+            }
+            self.sent.push(text(message));
+            Offer::Taken
+        }
+
+        fn has_message(&self) -> bool {
+            !self.coming.is_empty()
+        }
+
+        fn take(&mut self) -> Option<Message> {
+            self.coming.pop_front()
+        }
+
+        fn is_closed(&self) -> bool {
+            self.closed && self.coming.is_empty()
+        }
+    }
+
+    fn text(message: &[Frame]) -> String {
+        message
+            .iter()
+            .map(|frame| String::from_utf8_lossy(frame))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn message(text: &str) -> Message {
+        vec![Frame::from(text.as_bytes())]
+    }
+
+    /// An exchange with one peer for each entry, which has so much room and sent such messages.
+    fn exchange(role: Role, when_full: WhenFull, peers: &[(usize, &[&str])]) -> Exchange<Mock> {
+        let mut exchange = Exchange::new(role, when_full);
+        for (room, coming) in peers {
+            let coming = coming.iter().map(|text| message(text)).collect();
+            exchange.attach(Mock {
+                room: *room,
+                sent: Vec::new(),
+                coming,
+                closed: false,
+            });
+        }
+        exchange
+    }
+
+    fn sent(exchange: &Exchange<Mock>) -> Vec<String> {
+        exchange.pipes().map(|pipe| pipe.sent.join(",")).collect()
+    }
+
+    #[test]
+    fn a_push_goes_round_and_passes_over_the_full() {
+        let mut push = exchange(
+            Role::Push,
+            WhenFull::Refuse,
+            &[(2, &[]), (1, &[]), (3, &[])],
+        );
+        for text in ["a", "b", "c", "d", "e", "f"] {
+            push.send(&message(text)).unwrap();
+        }
+        assert_eq!(sent(&push), ["a,d", "b", "c,e,f"]);
+        assert!(matches!(push.send(&message("g")), Err(SendError::Full)));
+    }
+
+    #[test]
+    fn a_push_without_peers_is_full() {
+        let mut push = exchange(Role::Push, WhenFull::Refuse, &[]);
+        assert!(matches!(push.send(&message("a")), Err(SendError::Full)));
+    }
+
+    #[test]
+    fn a_pull_takes_from_each_in_turn() {
+        let peers: &[(usize, &[&str])] = &[(0, &["a", "b", "c"]), (0, &["x"]), (0, &["p", "q"])];
+        let mut pull = exchange(Role::Pull, WhenFull::Refuse, peers);
+        let order: Vec<_> = std::iter::from_fn(|| pull.receive())
+            .map(|m| text(&m))
+            .collect();
+        assert_eq!(order, ["a", "x", "p", "b", "q", "c"]);
+    }
+
+    #[test]
+    fn a_publisher_that_refuses_sends_to_all_or_to_none() {
+        let peers: &[(usize, &[&str])] = &[(2, &["\u{1}a"]), (1, &["\u{1}"]), (9, &["\u{1}z"])];
+        let mut publish = exchange(Role::Publish, WhenFull::Refuse, peers);
+        publish.send(&message("ab")).unwrap();
+        assert!(matches!(publish.send(&message("ac")), Err(SendError::Full)));
+        publish.send(&message("zz")).unwrap_err();
+        assert_eq!(sent(&publish), ["ab", "ab", ""]);
+    }
+
+    #[test]
+    fn a_publisher_that_drops_leaves_out_only_the_full() {
+        let peers: &[(usize, &[&str])] = &[(2, &["\u{1}a"]), (1, &["\u{1}"])];
+        let mut publish = exchange(Role::Publish, WhenFull::Drop, peers);
+        for text in ["a1", "a2", "b"] {
+            publish.send(&message(text)).unwrap();
+        }
+        assert_eq!(sent(&publish), ["a1,a2", "a1"]);
+    }
+
+    #[test]
+    fn a_publisher_hears_of_the_first_and_of_the_last_subscription() {
+        let peers: &[(usize, &[&str])] = &[(9, &["\u{1}a", "\u{1}b"]), (9, &["\u{1}a"])];
+        let mut publish = exchange(Role::Publish, WhenFull::Drop, peers);
+        let heard = |publish: &mut Exchange<Mock>| -> Vec<String> {
+            std::iter::from_fn(|| publish.receive())
+                .map(|m| text(&m))
+                .collect()
+        };
+        assert_eq!(heard(&mut publish), ["\u{1}a", "\u{1}b"]);
+        publish.peers[0].pipe.closed = true;
+        assert_eq!(publish.detach_closed(), 1);
+        assert_eq!(heard(&mut publish), ["\0b"]);
+        publish.peers[0].pipe.coming.push_back(message("\0a"));
+        assert_eq!(heard(&mut publish), ["\0a"]);
+    }
+
+    #[test]
+    fn a_subscriber_tells_peers_that_come_later_and_filters_what_it_cancelled() {
+        let mut subscribe = exchange(Role::Subscribe, WhenFull::Refuse, &[(9, &["a1", "b1"])]);
+        assert!(
+            subscribe.subscribe(b"a") && subscribe.subscribe(b"a") && subscribe.subscribe(b"b")
+        );
+        assert!(subscribe.unsubscribe(b"a") && subscribe.unsubscribe(b"a"));
+        subscribe.attach(Mock {
+            room: 9,
+            sent: vec![],
+            coming: VecDeque::new(),
+            closed: false,
+        });
+        assert_eq!(sent(&subscribe), ["\u{1}a,\u{1}b,\0a", "\u{1}b"]);
+        assert_eq!(subscribe.receive().map(|m| text(&m)).as_deref(), Some("b1"));
+        assert!(subscribe.receive().is_none());
+    }
+
+    #[test]
+    fn a_router_answers_the_peer_that_asked() {
+        let mut router = exchange(Role::Router, WhenFull::Refuse, &[(1, &["a"]), (1, &["b"])]);
+        router.receive().unwrap();
+        let mut second = router.receive().unwrap();
+        router.send(&second).unwrap();
+        assert_eq!(sent(&router), ["", "b"]);
+        assert!(matches!(router.send(&second), Err(SendError::Full)));
+        second[0] = Frame::from(&b"nobody"[..]);
+        assert!(matches!(router.send(&second), Err(SendError::Unroutable)));
+    }
+
+    #[test]
+    fn a_closed_peer_is_heard_to_the_end() {
+        let mut pull = exchange(Role::Pull, WhenFull::Refuse, &[(0, &["last"])]);
+        pull.peers[0].pipe.closed = true;
+        assert_eq!(pull.detach_closed(), 0);
+        assert!(pull.receive().is_some());
+        assert_eq!(pull.detach_closed(), 1);
+    }
+}
