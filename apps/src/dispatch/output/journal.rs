@@ -221,6 +221,7 @@ fn read_record(reader: &mut impl Read, left: u64) -> Option<(Record, u64)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // A range of ids is meant.
 mod tests {
     use super::*;
 
