@@ -426,4 +426,43 @@ mod tests {
                 .contains("cannot start")
         );
     }
+
+    /// `cargo test --release -p mutirao-apps speed_of_exec -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures"]
+    fn speed_of_exec_against_xargs() {
+        const COUNT: usize = 4000;
+        for round in 0..3 {
+            let start = std::time::Instant::now();
+            let xargs = format!("seq {COUNT} | xargs -P2 -n1 true");
+            assert!(
+                std::process::Command::new("sh")
+                    .args(["-c", &xargs])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            let xargs = start.elapsed();
+            for (op, input) in [
+                ("exec:true", &b""[..]),
+                ("exec:true", b"1\n"),
+                ("exec", b"true 1"),
+            ] {
+                let start = std::time::Instant::now();
+                std::thread::scope(|scope| {
+                    for _ in 0..2 {
+                        let op = find(op).unwrap();
+                        scope.spawn(move || {
+                            (0..COUNT / 2).for_each(|_| _ = op.apply(input).unwrap())
+                        });
+                    }
+                });
+                let ratio = xargs.as_secs_f64() / start.elapsed().as_secs_f64();
+                eprintln!(
+                    "round {round}, {op}, {} bytes: {ratio:.2} of xargs",
+                    input.len()
+                );
+            }
+        }
+    }
 }

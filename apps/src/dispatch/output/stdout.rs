@@ -123,6 +123,7 @@ impl<W: Write + Send> Output for StdoutWriter<W> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // A range of ids is meant.
 mod tests {
     use super::*;
     use crate::dispatch::task::{Piece, Place};
