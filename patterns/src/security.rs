@@ -373,7 +373,9 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
     });
     let _ = fs::remove_file(&draft);
     created.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_path_buf() },
+        io::ErrorKind::AlreadyExists => KeyError::Exists {
+            path: path.to_path_buf(),
+        },
         _ => unwritable(path, &error),
     })
 }
