@@ -4,6 +4,7 @@ pub mod endpoint;
 pub mod machine;
 pub mod pipeline;
 pub mod security;
+pub mod sim;
 pub mod transport;
 pub mod wait;
 pub mod wire;
