@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod machine;
 pub mod pipeline;
 pub mod security;
+pub mod sim;
 pub mod transport;
 pub mod trio;
 pub mod wait;
