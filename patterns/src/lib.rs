@@ -1,11 +1,16 @@
 //! The ZeroMQ message patterns as typed, reliable, encrypted objects.
 
 mod driver;
+mod complaints;
 pub mod endpoint;
 pub mod machine;
+mod outbox;
 pub mod pipeline;
+pub mod pushpull;
 pub mod security;
 pub mod sim;
+mod station;
+pub mod stop;
 pub mod transport;
 pub mod trio;
 pub mod wait;
@@ -17,3 +22,5 @@ pub use trio::{
     Failure, Pattern, Sink, SinkConfig, SinkEvent, TaskInfo, Ventilator, VentilatorConfig, Worker,
     WorkerConfig, WorkerExit,
 };
+pub use pushpull::{Puller, Pusher};
+pub use station::OpenError;

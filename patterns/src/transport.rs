@@ -60,6 +60,14 @@ impl Frame {
     pub(crate) fn from_zmq(message: sys::Buffer) -> Frame {
         Frame(Repr::Zmq(message))
     }
+
+    /// The memory of a frame that has been sent, for the next one; empty if it was not ours.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        match self.0 {
+            Repr::Owned(bytes) => bytes,
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Deref for Frame {
