@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::machine::{Clock, Time};
 use crate::stop::StopHandle;
 use crate::transport::{
@@ -22,6 +22,12 @@ pub enum OpenError {
     /// The process is short of threads or file descriptors.
     #[error("the system refuses a thread or a file descriptor: {0}; raise `ulimit -n` or `-u`")]
     System(#[from] std::io::Error),
+}
+
+impl From<EndpointError> for OpenError {
+    fn from(error: EndpointError) -> OpenError {
+        OpenError::Config(error.to_string())
+    }
 }
 
 /// Why a wait ended without what it waited for.
