@@ -82,11 +82,11 @@ impl Collector {
         if self.group_results >= GROUP_RESULTS || self.group_bytes >= GROUP_BYTES {
             self.commit()?;
         }
-        let waiting = self.sink.next_within(Duration::ZERO);
+        let waiting = self.sink.recv_within(Duration::ZERO);
         let event = match waiting {
             Ok(None) => {
                 self.commit()?;
-                self.sink.next().map(Some)
+                self.sink.recv().map(Some)
             }
             other => other,
         };
