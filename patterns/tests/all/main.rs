@@ -1,3 +1,6 @@
 //! The integration tests: one binary, so that they link once.
 
+mod bad_input;
+mod security;
+mod support;
 mod transport;
