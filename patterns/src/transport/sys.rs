@@ -132,6 +132,8 @@ fn raw_kind(kind: zmq::SocketType) -> c_int {
 }
 
 /// A ZeroMQ socket that does not keep its context alive.
+///
+/// Whoever monitors it must stop to listen only after it is dropped.
 pub(crate) struct WeakSocket {
     /// Owns the socket and closes it.
     options: zmq::Socket,
@@ -217,6 +219,16 @@ impl WeakSocket {
         // SAFETY: a live socket and an initialised message.
         retry(|| check(unsafe { zmq_sys::zmq_msg_recv(message, self.raw, flags) }))?;
         Ok(buffer)
+    }
+}
+
+impl Drop for WeakSocket {
+    fn drop(&mut self) {
+        // A closed socket lingers, and its monitor with it. A report that nobody can receive any
+        // more would make libzmq's I/O thread wait for ever, and with it every connection of the
+        // process; so nothing may be reported once the receiving end can go.
+        // SAFETY: a live socket; null means that nobody monitors it any longer.
+        unsafe { zmq_sys::zmq_socket_monitor(self.raw, std::ptr::null(), 0) };
     }
 }
 

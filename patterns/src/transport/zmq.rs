@@ -357,6 +357,7 @@ fn describe(error: &io::Error) -> String {
 }
 
 struct ZmqSocket {
+    /// Declared, hence dropped, before `link`, which receives what libzmq reports about it.
     socket: sys::Socket,
     plan: Plan,
     limits: Limits,
@@ -395,6 +396,7 @@ impl ZmqSocket {
             done.map_err(|error| failed("subscribe", error.into()))?;
         }
         connect(&socket, &self.plan.endpoint)?;
+        // Drops the old socket, then those who listen to its reports: see `ZmqSocket::socket`.
         self.socket = socket;
         if let (Some(link), Some(monitor)) = (&mut self.link, monitor) {
             link.get_mut().replace(monitor);
