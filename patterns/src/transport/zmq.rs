@@ -404,9 +404,13 @@ impl ZmqSocket {
         Ok(())
     }
 
-    fn receive_rest(&mut self, first: sys::Buffer) -> Result<Option<Message>, TransportError> {
+    /// Receives what follows the first frame; whether the message is there to be used.
+    fn receive_rest(
+        &mut self,
+        first: sys::Buffer,
+        message: &mut Message,
+    ) -> Result<bool, TransportError> {
         let mut more = first.has_more();
-        let mut message = Vec::with_capacity(if more { 4 } else { 1 });
         message.push(Frame::from_zmq(first));
         let mut overlong = false;
         while more {
@@ -418,16 +422,16 @@ impl ZmqSocket {
                 message.push(Frame::from_zmq(frame));
             }
         }
-        if !overlong {
-            return Ok(Some(message));
+        if overlong {
+            message.clear();
+            self.overlong += 1;
+            log::warn!(
+                "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
+                self.plan.endpoint,
+                self.overlong
+            );
         }
-        self.overlong += 1;
-        log::warn!(
-            "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
-            self.plan.endpoint,
-            self.overlong
-        );
-        Ok(None)
+        Ok(!overlong)
     }
 }
 
@@ -454,6 +458,12 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        let mut message = Message::new();
+        Ok(self.receive_into(&mut message)?.then_some(message))
+    }
+
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
         // PUSH and PUB receive nothing, and say so with an error.
         let deaf = self.plan.role == Role::Push
             || self.plan.role == Role::Publish && self.limits.keeps_latest();
@@ -462,10 +472,10 @@ impl Socket for ZmqSocket {
             false => self.socket.receive(Wait::No),
         };
         match first {
-            Ok(first) => self.receive_rest(first),
+            Ok(first) => self.receive_rest(first, message),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.mend();
-                Ok(None)
+                Ok(false)
             }
             Err(error) => Err(failed("receive a message", error)),
         }

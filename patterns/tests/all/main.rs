@@ -1,7 +1,7 @@
 //! The integration tests: one binary, so that they link once.
 
-mod sim_pipeline;
 mod bad_input;
 mod security;
+mod sim_pipeline;
 mod support;
 mod transport;
