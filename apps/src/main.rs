@@ -12,8 +12,6 @@ mod signals;
 
 use clap::{Parser, Subcommand};
 
-use exit::Exit;
-
 /// Spread work over threads, processes or machines without losing any of it.
 #[derive(Debug, Parser)]
 #[command(

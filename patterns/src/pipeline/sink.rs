@@ -15,6 +15,12 @@ const MAX_JOBS: usize = 64;
 /// Finished jobs that are remembered, to tell a ventilator that missed the word.
 const MAX_CLOSED: usize = 64;
 
+/// Failures of one job that are remembered for a ventilator that starts anew.
+const MAX_FAILURES: usize = 1 << 20;
+
+/// Bytes that their reasons may take.
+const MAX_FAILURE_BYTES: usize = 4 << 20;
+
 /// The longest reason that is passed on, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
 
@@ -88,6 +94,9 @@ struct Job {
     /// Received since the ventilator was last told.
     news: RangeSet,
     duplicates: u64,
+    /// Safe tasks that failed, to tell a ventilator that starts anew.
+    failed: BTreeMap<TaskId, String>,
+    failed_bytes: usize,
     completing: bool,
 }
 
@@ -101,6 +110,46 @@ pub struct SinkMachine<B> {
     closed: VecDeque<(JobId, SinkSays)>,
     strays: u64,
     next_beat: Time,
+}
+
+impl Job {
+    /// Keeps failures for a ventilator that starts anew; without their reasons, and then not at
+    /// all, when there are too many.
+    fn remember(&mut self, failed: Failures) {
+        for (task, mut reason) in failed {
+            if self.failed_bytes + reason.len() > MAX_FAILURE_BYTES {
+                reason.clear();
+            }
+            if self.failed.len() < MAX_FAILURES {
+                self.failed_bytes += reason.len();
+                self.failed.insert(task, reason);
+            }
+        }
+    }
+
+    /// The remembered failures of some tasks.
+    fn failures(&self, of: impl Fn(TaskId) -> bool) -> Failures {
+        let failed = self.failed.iter().filter(|(task, _)| of(**task));
+        failed
+            .map(|(&task, reason)| (task, reason.clone()))
+            .collect()
+    }
+
+    /// Takes note that the ventilator must hear of these results, even of those that were here
+    /// before: it sent the tasks again because it did not know. What is safe is told at once.
+    fn tell_again(&mut self, id: JobId, span: Span) -> Option<SinkSays> {
+        let mut safe = RangeSet::default();
+        safe.insert(span.range());
+        for part in self.safe.missing(span.range()) {
+            safe.remove(part.clone());
+            self.news.insert(part);
+        }
+        (!safe.is_empty()).then(|| SinkSays::Confirmed {
+            job: id,
+            safe: safe.iter().collect(),
+            failed: self.failures(|task| safe.contains(task)),
+        })
+    }
 }
 
 impl<B> SinkMachine<B> {
@@ -137,10 +186,12 @@ impl<B> SinkMachine<B> {
         for range in &fresh {
             job.received.insert(range.clone());
         }
-        // Told even when nothing is fresh: the ventilator sent it again because it did not know.
-        job.news.insert(span.range());
+        let (peer, confirmed) = (job.peer, job.tell_again(job_id, span));
         self.outbox
             .push_back(SinkOutput::Acknowledge(worker, job_id, span));
+        if let Some(confirmed) = confirmed {
+            self.tell(peer, confirmed);
+        }
         if !fresh.is_empty() {
             self.outbox.push_back(SinkOutput::Deliver {
                 job: job_id,
@@ -166,7 +217,7 @@ impl<B> SinkMachine<B> {
         if let Some(job) = self.jobs.get_mut(&id) {
             (job.peer, job.confirmed) = (peer, confirmed);
             if job.open {
-                self.opened(id, Vec::new());
+                self.opened(id);
             }
             return;
         }
@@ -186,6 +237,8 @@ impl<B> SinkMachine<B> {
             safe: RangeSet::default(),
             news: RangeSet::default(),
             duplicates: 0,
+            failed: BTreeMap::new(),
+            failed_bytes: 0,
             completing: false,
         };
         self.jobs.insert(id, job);
@@ -196,29 +249,30 @@ impl<B> SinkMachine<B> {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.open = true;
             job.safe = safe.into_iter().collect();
-            self.opened(id, failed);
+            job.remember(cut(failed));
+            self.opened(id);
         }
     }
 
-    fn opened(&mut self, id: JobId, failed: Failures) {
+    /// Tells the ventilator all there is to know of the job.
+    fn opened(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        for range in std::mem::take(&mut job.confirmed) {
+        let known: RangeSet = std::mem::take(&mut job.confirmed).into_iter().collect();
+        for range in known.iter() {
             job.safe.insert(range);
         }
-        // A ventilator that starts anew must hear again what has been received.
-        job.news = job.received.clone();
-        let (peer, safe) = (job.peer, job.safe.iter().collect());
-        self.tell(
-            peer,
-            SinkSays::Opened {
-                job: id,
-                incarnation: self.incarnation,
-                safe,
-                failed: cut(failed),
-            },
-        );
+        job.news = RangeSet::default();
+        let opened = SinkSays::Opened {
+            job: id,
+            incarnation: self.incarnation,
+            safe: job.safe.iter().collect(),
+            received: job.received.iter().collect(),
+            failed: job.failures(|task| !known.contains(task)),
+        };
+        let peer = job.peer;
+        self.tell(peer, opened);
     }
 
     fn confirm(&mut self, id: JobId, safe: Vec<Range<TaskId>>, failed: Failures) {
@@ -230,15 +284,15 @@ impl<B> SinkMachine<B> {
             job.news.remove(range.clone());
             job.safe.insert(range.clone());
         }
+        let failed = cut(failed);
+        job.remember(failed.clone());
+        let confirmed = SinkSays::Confirmed {
+            job: id,
+            safe,
+            failed,
+        };
         let peer = job.peer;
-        self.tell(
-            peer,
-            SinkSays::Confirmed {
-                job: id,
-                safe,
-                failed: cut(failed),
-            },
-        );
+        self.tell(peer, confirmed);
     }
 
     fn defer(&mut self, id: JobId, tasks: Vec<Range<TaskId>>) {

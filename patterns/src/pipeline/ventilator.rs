@@ -172,6 +172,8 @@ struct Sink {
     /// The incarnation that opened the job; `None` until then.
     open: Option<Incarnation>,
     seen: Time,
+    /// When it was last asked what it has.
+    asked: Time,
 }
 
 impl VentilatorMachine {
@@ -318,15 +320,35 @@ impl VentilatorMachine {
         if !current || matches!(self.flights.stage(first), Stage::Waiting | Stage::Received) {
             return;
         }
+        let span = self.flights.span(first);
         let pause =
             self.limits.retry_delay * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
         self.flights
             .next_attempt(first, task, now + pause, &mut self.workers);
         self.progress.retried += 1;
+        for part in self.flights.overlapping(span.range()) {
+            // The sink's word may have covered the rest of the batch before it was split.
+            self.settle(now, part);
+        }
+    }
+
+    /// Takes note of what the sink has of a flight.
+    fn settle(&mut self, now: Time, first: TaskId) {
+        let span = self.flights.span(first);
+        if self.safe.contains_all(span.range()) {
+            self.flights.remove(first, &mut self.workers);
+        } else if self.at_sink(span) {
+            self.flights
+                .advance(first, Stage::Received, now, &mut self.workers);
+        }
     }
 
     /// A worker tells all it holds; what it should hold and does not is on the way, or lost.
     fn reconcile(&mut self, now: Time, worker: WorkerId, held: &[Span]) {
+        for &span in held {
+            // The word that they arrived may have been lost.
+            self.held(now, worker, span);
+        }
         for first in self.flights.held_by(worker) {
             let span = self.flights.span(first);
             let settled = now.since(self.flights.since(first)) > self.limits.patience();
@@ -360,14 +382,16 @@ impl VentilatorMachine {
                 job,
                 incarnation,
                 safe,
+                received,
                 failed,
             } if job == self.job => {
                 self.sink.seen = now;
-                self.sink_opened(now, incarnation);
                 let before = self.safe.len();
-                self.confirm(safe, failed);
-                self.outbox
-                    .push_back(VentilatorOutput::SinkOpened(self.safe.len() - before));
+                self.confirm(now, safe, failed);
+                if self.sink_opened(now, incarnation, received) {
+                    self.outbox
+                        .push_back(VentilatorOutput::SinkOpened(self.safe.len() - before));
+                }
             }
             SinkSays::Received { job, tasks } if job == self.job => {
                 self.sink.seen = now;
@@ -376,7 +400,7 @@ impl VentilatorMachine {
             SinkSays::Deferred { job, tasks } if job == self.job => self.defer(now, tasks),
             SinkSays::Confirmed { job, safe, failed } if job == self.job => {
                 self.sink.seen = now;
-                self.confirm(safe, failed);
+                self.confirm(now, safe, failed);
             }
             SinkSays::Beat {
                 job,
@@ -388,10 +412,13 @@ impl VentilatorMachine {
                 if self.sink.open.is_some_and(|open| open != incarnation) {
                     // The sink has started anew and does not know the job.
                     self.sink.open = None;
-                    self.open_sink();
+                    self.open_sink(now);
                 } else if self.sink.open.is_some() {
                     self.progress.duplicates = duplicates;
-                    self.confirm(vec![0..safe_below], Vec::new());
+                    if safe_below > self.safe.prefix() {
+                        // A confirmation was lost, and with it perhaps the reason of a failure.
+                        self.open_sink(now);
+                    }
                 }
             }
             SinkSays::Closed {
@@ -410,31 +437,49 @@ impl VentilatorMachine {
         }
     }
 
-    fn sink_opened(&mut self, now: Time, incarnation: Incarnation) {
-        if self.sink.open.replace(incarnation) == Some(incarnation) {
-            return;
-        }
-        // What the former sink had received and not made safe may be gone with it.
-        self.received = RangeSet::default();
+    /// Takes note of all that the sink has received; whether it is a new sink.
+    fn sink_opened(
+        &mut self,
+        now: Time,
+        incarnation: Incarnation,
+        received: Vec<Range<TaskId>>,
+    ) -> bool {
+        let new = self.sink.open.replace(incarnation) != Some(incarnation);
+        let before = std::mem::take(&mut self.received);
+        self.receive(now, received);
         for first in self.flights.in_stage(Stage::Received) {
+            let span = self.flights.span(first);
+            if self.at_sink(span) {
+                continue;
+            }
+            if !new && self.flights.since(first) >= self.sink.asked {
+                // Received after the sink was asked: its answer may not know of it yet.
+                before.intersection(span.range()).for_each(|range| {
+                    self.received.insert(range);
+                });
+                continue;
+            }
+            // Lost with the former sink, or dropped by it, and the word of it lost too.
             self.flights
                 .advance(first, Stage::Done, now, &mut self.workers);
         }
+        new
+    }
+
+    /// Whether every result of the span is at the sink, safe or not.
+    fn at_sink(&self, span: Span) -> bool {
+        let missing = self.safe.missing(span.range());
+        missing
+            .into_iter()
+            .all(|gap| self.received.contains_all(gap))
     }
 
     fn receive(&mut self, now: Time, tasks: Vec<Range<TaskId>>) {
         for range in tasks {
+            let range = range.start..range.end.min(self.next);
             self.received.insert(range.clone());
             for first in self.flights.overlapping(range.clone()) {
-                let span = self.flights.span(first);
-                let missing = self.safe.missing(span.range());
-                if missing
-                    .into_iter()
-                    .all(|gap| self.received.contains_all(gap))
-                {
-                    self.flights
-                        .advance(first, Stage::Received, now, &mut self.workers);
-                }
+                self.settle(now, first);
             }
         }
     }
@@ -452,14 +497,8 @@ impl VentilatorMachine {
         }
     }
 
-    fn confirm(&mut self, safe: Vec<Range<TaskId>>, failed: Vec<(TaskId, String)>) {
-        for (task, reason) in failed {
-            if !self.safe.contains(task) {
-                self.progress.failed += 1;
-                self.outbox
-                    .push_back(VentilatorOutput::TaskFailed(task, reason));
-            }
-        }
+    fn confirm(&mut self, now: Time, safe: Vec<Range<TaskId>>, failed: Vec<(TaskId, String)>) {
+        self.note_failures(&safe, failed);
         for range in safe {
             if self.safe.contains_all(range.clone()) {
                 continue;
@@ -467,13 +506,26 @@ impl VentilatorMachine {
             self.safe.insert(range.clone());
             self.received.remove(range.clone());
             for first in self.flights.overlapping(range.clone()) {
-                let span = self.flights.span(first);
-                if self.safe.contains_all(span.range()) {
-                    self.flights.remove(first, &mut self.workers);
-                }
+                self.settle(now, first);
             }
         }
         self.progress.safe = self.safe.len().min(self.progress.submitted);
+    }
+
+    /// Reports the failures among tasks that become safe, each once.
+    fn note_failures(&mut self, safe: &[Range<TaskId>], failed: Vec<(TaskId, String)>) {
+        if failed.is_empty() {
+            return;
+        }
+        let mut news: RangeSet = safe.iter().cloned().collect();
+        for (task, reason) in failed {
+            if news.contains(task) && !self.safe.contains(task) {
+                news.remove(task..task.saturating_add(1));
+                self.progress.failed += 1;
+                self.outbox
+                    .push_back(VentilatorOutput::TaskFailed(task, reason));
+            }
+        }
     }
 
     /// Sends what credit and window allow, then asks the sink to close when all is safe.
@@ -580,7 +632,8 @@ impl VentilatorMachine {
         }
         let (job, incarnation) = (self.job, self.incarnation);
         match self.sink.open {
-            None => self.open_sink(),
+            None => self.open_sink(now),
+            Some(_) if self.sink_owes_word(now) => self.open_sink(now),
             Some(_) if self.all_safe() => self.close_sink(),
             Some(_) => {
                 self.outbox
@@ -625,7 +678,15 @@ impl VentilatorMachine {
             .push_back(VentilatorOutput::ToWorker(worker, beat));
     }
 
-    fn open_sink(&mut self) {
+    /// Whether results are on their way to the sink, or not made safe there, for so long that a
+    /// word of the sink may have been lost.
+    fn sink_owes_word(&self, now: Time) -> bool {
+        let wait = self.limits.patience() / 2;
+        now.since(self.sink.asked) >= wait && self.flights.worked_off_before(now, wait)
+    }
+
+    fn open_sink(&mut self, now: Time) {
+        self.sink.asked = now;
         let safe = self.safe.iter().collect();
         let open = VentilatorTells::Open {
             job: self.job,

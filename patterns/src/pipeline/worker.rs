@@ -158,7 +158,12 @@ impl<B> WorkerMachine<B> {
     fn take(&mut self, batch: Batch<B>) {
         let held = self.running.contains(&batch.key())
             || self.waiting.iter().any(|b| b.key() == batch.key());
-        if held || self.waiting_bytes + batch.bytes > MAX_WAITING_BYTES {
+        if held {
+            // Sent again because the word that it arrived was lost.
+            self.say_held(&batch);
+            return;
+        }
+        if self.waiting_bytes + batch.bytes > MAX_WAITING_BYTES {
             return;
         }
         if self.leaving {
@@ -169,13 +174,17 @@ impl<B> WorkerMachine<B> {
             });
             return;
         }
+        self.say_held(&batch);
+        self.waiting_bytes += batch.bytes;
+        self.waiting.push_back(batch);
+    }
+
+    fn say_held(&mut self, batch: &Batch<B>) {
         self.say(WorkerSays::Held {
             worker: self.id,
             job: batch.job,
             span: batch.span,
         });
-        self.waiting_bytes += batch.bytes;
-        self.waiting.push_back(batch);
     }
 
     /// Begins what the slots have room for.

@@ -417,8 +417,9 @@ fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 }
 
 /// Waits until one of `fds` is readable, at most for `timeout`; a signal ends the wait as well.
+/// Negative descriptors are passed over.
 pub(crate) fn poll(fds: impl ExactSizeIterator<Item = RawFd>, timeout: Option<Duration>) {
-    const FEW: usize = 8;
+    const FEW: usize = 16;
     let entry = |fd| libc::pollfd {
         fd,
         events: libc::POLLIN,

@@ -4,15 +4,17 @@ mod driver;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use crate::driver::{StartError, StopSignal, spawn};
+use crate::driver::spawn;
 use crate::endpoint::Endpoint;
 use crate::pipeline::{Failures, JobId, Limits, Span, TaskFailure, TaskId};
+use crate::station::OpenError;
+use crate::stop::StopHandle;
 use crate::transport::{Frame, SocketOptions};
 use crate::wait::{Sleeper, Waker};
 use crate::wire::{Decoder, RecordError};
@@ -137,23 +139,11 @@ enum Notice {
     Complete(JobId),
 }
 
-/// Stops a [`Sink`] from any thread.
-#[derive(Clone, Debug)]
-pub struct SinkStop(Arc<Shared>);
-
-impl SinkStop {
-    /// Ends the sink: [`Sink::next`] returns [`SinkError::Stopped`].
-    pub fn stop(&self) {
-        self.0.stop.raise();
-        self.0.changed.notify_all();
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
     queues: Mutex<Queues>,
     changed: Condvar,
-    stop: StopSignal,
+    stop: StopHandle,
 }
 
 #[derive(Debug, Default)]
@@ -168,9 +158,15 @@ struct Queues {
 
 impl Shared {
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
+fn notify(shared: &Weak<Shared>) {
+    if let Some(shared) = shared.upgrade() {
+        let _queues = shared.queues();
+        shared.changed.notify_all();
     }
 }
 
@@ -180,14 +176,16 @@ impl<R: DeserializeOwned> Sink<R> {
     /// # Errors
     ///
     /// The endpoint is in use, unusable or exposed without encryption, or a limit makes no sense.
-    pub fn start(config: SinkConfig) -> Result<Sink<R>, StartError> {
+    pub fn start(config: SinkConfig) -> Result<Sink<R>, OpenError> {
         check(&config.limits)?;
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             changed: Condvar::new(),
-            stop: StopSignal::new(waker.clone()),
+            stop: StopHandle::new(waker.clone()),
         });
+        let weak = Arc::downgrade(&shared);
+        shared.stop.on_stop(move || notify(&weak));
         let driver = SinkDriver::open(&config, shared.clone())?;
         let endpoint = driver.endpoint().clone();
         let thread = Some(spawn("sink", driver, sleeper)?);
@@ -272,7 +270,7 @@ impl<R: DeserializeOwned> Sink<R> {
                 }
                 return Ok(Some(notice));
             }
-            if self.shared.stop.is_raised() {
+            if self.shared.stop.is_stopped() {
                 return Err(SinkError::Stopped);
             }
             if let Some(end) = &queues.end {
@@ -285,10 +283,10 @@ impl<R: DeserializeOwned> Sink<R> {
                     .shared
                     .changed
                     .wait(queues)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(left) => {
                     let waited = self.shared.changed.wait_timeout(queues, left);
-                    waited.unwrap_or_else(std::sync::PoisonError::into_inner).0
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -372,16 +370,17 @@ impl<R> Sink<R> {
         self.waker.wake();
     }
 
-    /// A handle that stops the sink from any thread.
-    pub fn stop_handle(&self) -> SinkStop {
-        SinkStop(self.shared.clone())
+    /// A handle that stops the sink from any thread: [`next`](Sink::next) then returns
+    /// [`SinkError::Stopped`].
+    pub fn stop_handle(&self) -> StopHandle {
+        self.shared.stop.clone()
     }
 }
 
 impl<R> Drop for Sink<R> {
     fn drop(&mut self) {
         self.pass_on();
-        self.shared.stop.raise();
+        self.shared.stop.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -112,7 +112,7 @@ impl Flights {
         self.bytes -= flight.bytes();
         self.waiting.remove(&first);
         if flight.stage == Stage::Waiting {
-            self.postponed.retain(|&(_, id)| id != first);
+            self.postponed.remove(&(flight.since, first));
         }
         if flight.stage == Stage::Out {
             workers.unload(flight.holder);
@@ -145,6 +145,7 @@ impl Flights {
     /// The flights that have a task in `range`, by their first task.
     pub(super) fn overlapping(&self, range: Range<TaskId>) -> Vec<TaskId> {
         let before = self.all.range(..range.start).next_back();
+        let before = before.filter(|_| !range.is_empty());
         let before =
             before.filter(|(first, flight)| **first + u64::from(flight.count()) > range.start);
         let within = self.all.range(range.start..range.end.max(range.start));
@@ -180,6 +181,13 @@ impl Flights {
                 Stage::Waiting | Stage::Received => false,
             };
             lost && now.since(flight.since) >= patience * (1 << flight.repeats.min(MAX_DOUBLINGS))
+        })
+    }
+
+    /// Whether the result of some flight is on its way to the sink, or at it, for this long.
+    pub(super) fn worked_off_before(&self, now: Time, wait: Duration) -> bool {
+        self.all.values().any(|flight| {
+            matches!(flight.stage, Stage::Done | Stage::Received) && now.since(flight.since) >= wait
         })
     }
 
@@ -256,7 +264,7 @@ impl Flights {
             Stage::Out => workers.unload(flight.holder),
             Stage::Waiting => {
                 self.waiting.remove(&first);
-                self.postponed.retain(|&(_, id)| id != first);
+                self.postponed.remove(&(flight.since, first));
             }
             Stage::Done | Stage::Received => {}
         }
@@ -275,6 +283,7 @@ impl Flights {
     /// The same, from `when` on.
     pub(super) fn postpone(&mut self, first: TaskId, when: Time, workers: &mut Workers) {
         self.advance(first, Stage::Waiting, when, workers);
+        // `since` is where `advance` finds it again.
         self.postponed.insert((when, first));
     }
 
