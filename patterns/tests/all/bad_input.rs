@@ -122,14 +122,27 @@ fn an_ipc_socket_is_replaced_only_when_it_is_dead() {
     assert_eq!(receive_texts(&mut *pull), ["alive"]);
 }
 
-/// The greeting and the READY command of a PUSH socket without encryption (ZMTP 3.0).
-fn handshake() -> Vec<u8> {
+/// The greeting of a socket without encryption (ZMTP 3.0).
+fn greeting() -> Vec<u8> {
     let mut greeting = vec![0; 64];
     greeting[0] = 0xff;
     greeting[8..12].copy_from_slice(&[1, 0x7f, 3, 0]);
     greeting[12..16].copy_from_slice(b"NULL");
+    greeting
+}
+
+/// Connects to `socket` as a PUSH socket does, up to the end of the handshake.
+fn shake_hands(socket: &dyn Socket) -> TcpStream {
+    let mut stream = dial(socket, &greeting());
+    let mut answer = [0; 64 + 2];
+    stream.read_exact(&mut answer).unwrap();
+    let mut ready = vec![0; usize::from(answer[65])];
+    stream.read_exact(&mut ready).unwrap();
     let ready = b"\x05READY\x0bSocket-Type\0\0\0\x04PUSH";
-    [&greeting[..], &[4, ready.len() as u8], ready].concat()
+    stream
+        .write_all(&[&[4, ready.len() as u8], &ready[..]].concat())
+        .unwrap();
+    stream
 }
 
 /// Listens, with a well-behaved peer connected.
@@ -144,9 +157,8 @@ fn with_friend() -> (Box<dyn Socket>, Box<dyn Socket>) {
     (pull, push)
 }
 
-/// Connects to `socket`, sends `bytes` and waits until the other side hangs up.
-fn be_cut_off(socket: &mut dyn Socket, bytes: &[u8]) {
-    let mut stream = dial(socket, bytes);
+/// Waits until the other side hangs up.
+fn be_cut_off(mut stream: TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = [0; 1024];
     loop {
@@ -174,7 +186,8 @@ fn assert_still_served(pull: &mut dyn Socket, push: &mut dyn Socket) {
 #[test]
 fn a_valid_raw_peer_is_heard() {
     let (mut pull, _push) = with_friend();
-    let _stream = dial(&*pull, &[&handshake()[..], b"\0\x05hello"].concat());
+    let mut stream = shake_hands(&*pull);
+    stream.write_all(b"\0\x05hello").unwrap();
     assert_eq!(receive_texts(&mut *pull), ["hello"]);
 }
 
@@ -182,11 +195,10 @@ fn a_valid_raw_peer_is_heard() {
 fn a_length_that_claims_4_gib_is_cut_off() {
     let (mut pull, mut push) = with_friend();
     let before = resident_bytes();
-    let length = (4_u64 << 30).to_be_bytes();
-    be_cut_off(
-        &mut *pull,
-        &[&handshake()[..], &[2], &length, &[7; 1000]].concat(),
-    );
+    let mut stream = shake_hands(&*pull);
+    let claim = [&[2], &(4_u64 << 30).to_be_bytes()[..], &[7; 1000]].concat();
+    stream.write_all(&claim).unwrap();
+    be_cut_off(stream);
     assert!(
         resident_bytes() < before + (1 << 30),
         "memory was taken for a claim"
@@ -205,9 +217,9 @@ fn resident_bytes() -> u64 {
 #[test]
 fn peers_that_speak_something_else_are_cut_off() {
     let (mut pull, mut push) = with_friend();
-    let rubbish = [&handshake()[..64], &[9; 200]].concat();
+    let rubbish = [&greeting()[..], &[9; 200]].concat();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[7; 300], &[], &rubbish] {
-        be_cut_off(&mut *pull, bytes);
+        be_cut_off(dial(&*pull, bytes));
         let told = refusal(&mut *pull);
         assert!(told.contains("ZeroMQ"), "{told}");
     }
@@ -217,11 +229,11 @@ fn peers_that_speak_something_else_are_cut_off() {
 #[test]
 fn a_message_of_too_many_frames_is_dropped() {
     let (mut pull, _push) = with_friend();
+    let mut stream = shake_hands(&*pull);
     let frames = b"\x01\x01x".repeat(1000);
-    let _stream = dial(
-        &*pull,
-        &[&handshake()[..], &frames, b"\0\x01x\0\x04next"].concat(),
-    );
+    stream
+        .write_all(&[&frames[..], b"\0\x01x\0\x04next"].concat())
+        .unwrap();
     assert_eq!(receive_texts(&mut *pull), ["next"]);
 }
 
@@ -245,10 +257,12 @@ fn a_server_of_another_kind_is_told() {
     };
     let mut push = open(Role::Push, Side::Connect, &endpoint, &options).unwrap();
     let silent = server.accept().unwrap();
-    assert!(refusal(&mut *push).contains("does not answer as ZeroMQ does"));
+    let told = refusal(&mut *push);
+    assert!(
+        told.contains("another kind of program may listen there"),
+        "{told}"
+    );
     drop(silent);
-    drop(server.accept().unwrap());
-    assert!(refusal(&mut *push).contains("ended the handshake"));
 }
 
 /// A frame over the limit makes libzmq give the connection up for good.

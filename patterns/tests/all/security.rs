@@ -47,6 +47,7 @@ fn curve(config: CurveConfig) -> SocketOptions {
     SocketOptions {
         security: Security::Curve(Arc::new(config)),
         reconnect_max: Duration::from_millis(100),
+        linger: Duration::ZERO,
         ..watching()
     }
 }
@@ -149,6 +150,7 @@ fn a_key_may_be_allowed_later() {
         allowed.path().display()
     )));
     fs::copy(files.public, allowed.path().join("worker.pub")).unwrap();
+    assert_eq!(link_event(&mut *push), LinkEvent::Connected);
     send_texts(&mut *push, &["at last"]);
     assert_eq!(receive_texts(&mut *pull), ["at last"]);
 }
