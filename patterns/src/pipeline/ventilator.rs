@@ -44,6 +44,9 @@ pub enum VentilatorInput {
     Submit(Records),
     /// The application has no more tasks.
     Finish,
+    /// The application takes back the tasks that have not been sent yet; their numbers are free
+    /// again.
+    Cut,
     /// A worker speaks.
     Worker(WorkerSays),
     /// The worker's subscription has arrived; only where tasks are addressed.
@@ -240,6 +243,12 @@ impl VentilatorMachine {
         if !records.is_empty() {
             self.pending.push_back(Arc::new(records));
         }
+    }
+
+    fn cut(&mut self) {
+        self.progress.submitted -= self.pending_tasks;
+        self.pending.clear();
+        (self.pending_from, self.pending_tasks, self.pending_bytes) = (0, 0, 0);
     }
 
     fn hear_worker(&mut self, now: Time, message: WorkerSays) {
@@ -716,6 +725,7 @@ impl Machine for VentilatorMachine {
         match input {
             VentilatorInput::Submit(records) => self.submit(records),
             VentilatorInput::Finish => self.finishing = true,
+            VentilatorInput::Cut => self.cut(),
             VentilatorInput::Worker(message) => self.hear_worker(now, message),
             VentilatorInput::Subscribed(worker) => self.workers.subscribe(worker, true),
             VentilatorInput::Unsubscribed(worker) => self.workers.subscribe(worker, false),
