@@ -139,7 +139,7 @@ impl Default for Limits {
 impl Limits {
     /// How long a silent peer is believed alive.
     pub fn patience(&self) -> Duration {
-        self.heartbeat * self.liveness
+        self.heartbeat.saturating_mul(self.liveness)
     }
 
     /// Checks that the values fit together.

@@ -26,6 +26,9 @@ use super::{
 use flights::{Flight, Flights, Stage};
 use workers::Workers;
 
+/// Separate ranges of tasks still to be sent that a sink may name as safe; further ones are sent.
+const MAX_RANGES: usize = 1 << 17;
+
 /// Who decides which worker gets the next tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
@@ -109,6 +112,15 @@ impl Tasks {
             .records(bytes)
             .finish()
     }
+}
+
+/// Ranges that are sorted and do not overlap, so that no message costs more than its length.
+fn in_order(ranges: Vec<Range<TaskId>>) -> RangeSet {
+    ranges.into_iter().collect()
+}
+
+fn spans(spans: Vec<Span>) -> RangeSet {
+    spans.into_iter().map(Span::range).collect()
 }
 
 /// Counters of a ventilator.
@@ -238,6 +250,7 @@ impl VentilatorMachine {
     fn hear_worker(&mut self, now: Time, message: WorkerSays) {
         let (worker, own) = (message.worker(), self.job);
         let known = self.workers.seen(worker, now);
+        let greets = matches!(message, WorkerSays::Hello { .. });
         match message {
             WorkerSays::Hello { slots, .. } => {
                 if self.workers.join(worker, slots, now) {
@@ -247,7 +260,9 @@ impl VentilatorMachine {
                 self.beat_worker(worker);
             }
             WorkerSays::Ask { batches, .. } if known => self.workers.ask(worker, batches),
-            WorkerSays::Held { job, span, .. } if job == self.job => self.held(now, worker, span),
+            WorkerSays::Held { job, span, .. } if job == self.job => {
+                self.held(now, worker, span.range());
+            }
             WorkerSays::Done {
                 job, span, busy_us, ..
             } if job == self.job => {
@@ -257,17 +272,18 @@ impl VentilatorMachine {
                 job, task, attempt, ..
             } if job == self.job => self.retry(now, task, attempt),
             WorkerSays::Beat { job, held, .. } if job == self.job => {
-                self.reconcile(now, worker, &held)
+                self.reconcile(now, worker, spans(held));
             }
             WorkerSays::Bye { job, unbegun, .. } => {
                 self.workers.leave(worker);
-                for span in unbegun.into_iter().take_while(|_| job == own) {
-                    self.give_back(now, worker, span);
+                if job == own {
+                    self.give_back(now, worker, &spans(unbegun));
                 }
             }
             _ => {}
         }
-        if !known && !self.workers.contains(worker) {
+        // Not to who has just said hello and found no place, or it would go on saying so.
+        if !known && !greets && !self.workers.contains(worker) {
             self.outbox.push_back(VentilatorOutput::ToWorker(
                 worker,
                 VentilatorSays::WhoAreYou,
@@ -275,11 +291,11 @@ impl VentilatorMachine {
         }
     }
 
-    fn held(&mut self, now: Time, worker: WorkerId, span: Span) {
+    fn held(&mut self, now: Time, worker: WorkerId, tasks: Range<TaskId>) {
         if !self.workers.contains(worker) {
             return;
         }
-        for first in self.flights.overlapping(span.range()) {
+        for first in self.flights.overlapping(tasks) {
             if self.flights.stage(first) == Stage::Out && self.flights.holder(first).is_none() {
                 self.flights.occupy(first, worker, now, &mut self.workers);
             }
@@ -314,8 +330,10 @@ impl VentilatorMachine {
             return;
         }
         let span = self.flights.span(first);
-        let pause =
-            self.limits.retry_delay * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
+        let pause = self
+            .limits
+            .retry_delay
+            .saturating_mul(1 << attempt.saturating_sub(1).min(10));
         self.flights
             .next_attempt(first, task, now + pause, &mut self.workers);
         self.progress.retried += 1;
@@ -337,23 +355,26 @@ impl VentilatorMachine {
     }
 
     /// A worker tells all it holds; what it should hold and does not is on the way, or lost.
-    fn reconcile(&mut self, now: Time, worker: WorkerId, held: &[Span]) {
-        for &span in held {
+    fn reconcile(&mut self, now: Time, worker: WorkerId, held: RangeSet) {
+        for tasks in held.iter() {
             // The word that they arrived may have been lost.
-            self.held(now, worker, span);
+            self.held(now, worker, tasks);
         }
         for first in self.flights.held_by(worker) {
             let span = self.flights.span(first);
             let settled = now.since(self.flights.since(first)) > self.limits.patience();
-            if settled && !held.iter().any(|held| held.overlaps(span)) {
+            if settled && held.intersection(span.range()).next().is_none() {
                 self.flights
                     .advance(first, Stage::Done, now, &mut self.workers);
             }
         }
     }
 
-    fn give_back(&mut self, now: Time, worker: WorkerId, span: Span) {
-        for first in self.flights.overlapping(span.range()) {
+    fn give_back(&mut self, now: Time, worker: WorkerId, unbegun: &RangeSet) {
+        let flights = unbegun
+            .iter()
+            .flat_map(|tasks| self.flights.overlapping(tasks));
+        for first in flights.collect::<Vec<_>>() {
             let by_it = self
                 .flights
                 .holder(first)
@@ -468,9 +489,10 @@ impl VentilatorMachine {
     }
 
     fn receive(&mut self, now: Time, tasks: Vec<Range<TaskId>>) {
-        for range in tasks {
-            let range = range.start..range.end.min(self.next);
-            self.received.insert(range.clone());
+        for range in in_order(tasks).iter() {
+            for gap in self.safe.missing(range.start..range.end.min(self.next)) {
+                self.received.insert(gap);
+            }
             for first in self.flights.overlapping(range.clone()) {
                 self.settle(now, first);
             }
@@ -478,7 +500,7 @@ impl VentilatorMachine {
     }
 
     fn defer(&mut self, now: Time, tasks: Vec<Range<TaskId>>) {
-        for range in tasks {
+        for range in in_order(tasks).iter() {
             self.received.remove(range.clone());
             for first in self.flights.overlapping(range.clone()) {
                 if self.flights.stage(first) != Stage::Waiting {
@@ -492,8 +514,9 @@ impl VentilatorMachine {
 
     fn confirm(&mut self, now: Time, safe: Vec<Range<TaskId>>, failed: Vec<(TaskId, String)>) {
         self.note_failures(&safe, failed);
-        for range in safe {
-            if self.safe.contains_all(range.clone()) {
+        for range in in_order(safe).iter() {
+            let scattered = range.start > self.next && self.safe.ranges() >= MAX_RANGES;
+            if scattered || self.safe.contains_all(range.clone()) {
                 continue;
             }
             self.safe.insert(range.clone());

@@ -1,6 +1,6 @@
 //! The worker's machine: takes batches, runs as many at once as it has slots, hands on results.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::machine::{Machine, Time};
@@ -12,8 +12,14 @@ use super::{
 /// Bytes of tasks that may wait here; a ventilator that keeps to the rules never sends so many.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
+/// What keeping a batch or its results costs beside their bytes.
+const OVERHEAD_BYTES: usize = 256;
+
 /// Bytes of results that may wait for the sink's acknowledgement before no new task is begun.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 32 << 20;
+
+/// A batch among those that a worker holds.
+type Key = (JobId, Span, u32);
 
 /// Results of consecutive tasks, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +28,12 @@ pub struct Results {
     pub span: Span,
     /// Their results, as a frame.
     pub frame: std::sync::Arc<[u8]>,
+}
+
+impl Results {
+    fn cost(&self) -> usize {
+        self.frame.len().saturating_add(OVERHEAD_BYTES)
+    }
 }
 
 /// A batch of tasks as the worker holds it; `B` is whatever carries the bytes.
@@ -42,8 +54,12 @@ pub struct Batch<B> {
 }
 
 impl<B> Batch<B> {
-    fn key(&self) -> (JobId, Span, u32) {
+    fn key(&self) -> Key {
         (self.job, self.span, self.attempt)
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.saturating_add(OVERHEAD_BYTES)
     }
 }
 
@@ -114,7 +130,9 @@ pub struct WorkerMachine<B> {
     outbox: VecDeque<WorkerOutput<B>>,
     waiting: VecDeque<Batch<B>>,
     waiting_bytes: usize,
-    running: Vec<(JobId, Span, u32)>,
+    running: BTreeSet<Key>,
+    /// Those that wait and those that run.
+    held: BTreeSet<Key>,
     unacknowledged: BTreeMap<(JobId, Span), Unacknowledged>,
     unacknowledged_bytes: usize,
     ventilator: Option<(JobId, Incarnation)>,
@@ -137,7 +155,8 @@ impl<B> WorkerMachine<B> {
             outbox: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            running: Vec::new(),
+            running: BTreeSet::new(),
+            held: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
             unacknowledged_bytes: 0,
             ventilator: None,
@@ -156,14 +175,12 @@ impl<B> WorkerMachine<B> {
     }
 
     fn take(&mut self, batch: Batch<B>) {
-        let held = self.running.contains(&batch.key())
-            || self.waiting.iter().any(|b| b.key() == batch.key());
-        if held {
+        if self.held.contains(&batch.key()) {
             // Sent again because the word that it arrived was lost.
             self.say_held(&batch);
             return;
         }
-        if self.waiting_bytes + batch.bytes > MAX_WAITING_BYTES {
+        if self.waiting_bytes.saturating_add(batch.cost()) > MAX_WAITING_BYTES {
             return;
         }
         if self.leaving {
@@ -175,7 +192,8 @@ impl<B> WorkerMachine<B> {
             return;
         }
         self.say_held(&batch);
-        self.waiting_bytes += batch.bytes;
+        self.waiting_bytes += batch.cost();
+        self.held.insert(batch.key());
         self.waiting.push_back(batch);
     }
 
@@ -194,8 +212,8 @@ impl<B> WorkerMachine<B> {
             let Some(batch) = self.waiting.pop_front() else {
                 break;
             };
-            self.waiting_bytes -= batch.bytes;
-            self.running.push(batch.key());
+            self.waiting_bytes -= batch.cost();
+            self.running.insert(batch.key());
             self.outbox.push_back(WorkerOutput::Run(batch));
         }
     }
@@ -203,13 +221,14 @@ impl<B> WorkerMachine<B> {
     fn worked(
         &mut self,
         now: Time,
-        key: (JobId, Span, u32),
+        key: Key,
         busy: Duration,
         results: Vec<Results>,
         failed: Vec<(TaskId, String)>,
     ) {
         let (job, span, attempt) = key;
-        self.running.retain(|running| *running != key);
+        self.running.remove(&key);
+        self.held.remove(&key);
         for results in results {
             self.hand_on(now, job, results);
         }
@@ -237,13 +256,13 @@ impl<B> WorkerMachine<B> {
 
     fn hand_on(&mut self, now: Time, job: JobId, results: Results) {
         if self.dispatch == Dispatch::Asked {
-            self.unacknowledged_bytes += results.frame.len();
+            self.unacknowledged_bytes += results.cost();
             let kept = Unacknowledged {
                 results: results.clone(),
                 sent: now,
             };
             if let Some(before) = self.unacknowledged.insert((job, results.span), kept) {
-                self.unacknowledged_bytes -= before.results.frame.len();
+                self.unacknowledged_bytes -= before.results.cost();
             }
         }
         self.outbox.push_back(WorkerOutput::ToSink(results));
@@ -276,12 +295,14 @@ impl<B> WorkerMachine<B> {
     /// Drops what waits for a job that is over, and results that nobody will acknowledge.
     fn forget_other_jobs(&mut self, job: Option<JobId>) {
         self.waiting.retain(|batch| Some(batch.job) == job);
-        self.waiting_bytes = self.waiting.iter().map(|batch| batch.bytes).sum();
+        self.waiting_bytes = self.waiting.iter().map(Batch::cost).sum();
+        self.held = self.waiting.iter().map(Batch::key).collect();
+        self.held.extend(&self.running);
         self.unacknowledged.retain(|(of, _), _| Some(*of) == job);
         self.unacknowledged_bytes = self
             .unacknowledged
             .values()
-            .map(|kept| kept.results.frame.len())
+            .map(|kept| kept.results.cost())
             .sum();
     }
 
@@ -297,8 +318,10 @@ impl<B> WorkerMachine<B> {
     /// Asks for all there is room for; repeated with each heartbeat while idle, as asking may be lost.
     fn ask_for_all(&mut self) {
         if self.dispatch == Dispatch::Asked {
-            let room =
-                (self.slots * 2).saturating_sub((self.waiting.len() + self.running.len()) as u32);
+            let room = self
+                .slots
+                .saturating_mul(2)
+                .saturating_sub((self.waiting.len() + self.running.len()) as u32);
             self.say(WorkerSays::Ask {
                 worker: self.id,
                 batches: room,
@@ -314,11 +337,8 @@ impl<B> WorkerMachine<B> {
         match self.ventilator {
             None => self.hello(),
             Some((job, _)) => {
-                let waiting = self.waiting.iter().map(Batch::key);
-                let held = waiting
-                    .chain(self.running.iter().copied())
-                    .filter(|(of, ..)| *of == job);
-                let held = held.map(|(_, span, _)| span).collect();
+                let held = self.held.iter().filter(|(of, ..)| *of == job);
+                let held = held.map(|(_, span, _)| *span).collect();
                 self.say(WorkerSays::Beat {
                     worker: self.id,
                     job,
@@ -349,6 +369,7 @@ impl<B> WorkerMachine<B> {
             unbegun.insert(job, Vec::new());
         }
         for batch in self.waiting.drain(..) {
+            self.held.remove(&batch.key());
             unbegun.entry(batch.job).or_default().push(batch.span);
         }
         self.waiting_bytes = 0;
@@ -391,7 +412,7 @@ impl<B> Machine for WorkerMachine<B> {
             WorkerInput::SinkBlocked(blocked) => self.sink_blocked = blocked,
             WorkerInput::Acknowledged(job, span) => {
                 if let Some(kept) = self.unacknowledged.remove(&(job, span)) {
-                    self.unacknowledged_bytes -= kept.results.frame.len();
+                    self.unacknowledged_bytes -= kept.results.cost();
                 }
             }
             WorkerInput::Leave if !self.leaving => self.leave(),

@@ -180,7 +180,8 @@ impl Flights {
                 Stage::Done => sink_listens,
                 Stage::Waiting | Stage::Received => false,
             };
-            lost && now.since(flight.since) >= patience * (1 << flight.repeats.min(MAX_DOUBLINGS))
+            lost && now.since(flight.since)
+                >= patience.saturating_mul(1 << flight.repeats.min(MAX_DOUBLINGS))
         })
     }
 
@@ -275,7 +276,7 @@ impl Flights {
     pub(super) fn requeue(&mut self, first: TaskId, now: Time, workers: &mut Workers) {
         self.advance(first, Stage::Waiting, now, workers);
         if let Some(flight) = self.all.get_mut(&first) {
-            flight.repeats += 1;
+            flight.repeats = flight.repeats.saturating_add(1);
             self.waiting.insert(first);
         }
     }
