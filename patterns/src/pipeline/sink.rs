@@ -183,6 +183,13 @@ impl<B> SinkMachine<B> {
         self.strays
     }
 
+    /// For tests: how many ranges are kept for all jobs together.
+    #[doc(hidden)]
+    pub fn audit(&self) -> usize {
+        let ranges = |job: &Job| job.safe.ranges() + job.received.ranges() + job.news.ranges();
+        self.jobs.values().map(ranges).sum()
+    }
+
     fn receive(&mut self, worker: WorkerId, job_id: JobId, span: Span, body: B) {
         let Some(job) = self.jobs.get_mut(&job_id).filter(|job| job.open) else {
             self.strays += 1;

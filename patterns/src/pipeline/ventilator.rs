@@ -238,6 +238,14 @@ impl VentilatorMachine {
         self.sink.open.is_some() && now.since(self.sink.seen) < self.limits.patience()
     }
 
+    /// For tests: checks every count, and returns how many entries of any kind are kept.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Result<usize, String> {
+        self.flights.audit(&self.workers)?;
+        let ranges = self.safe.ranges() + self.received.ranges();
+        Ok(self.flights.len() + self.pending.len() + self.workers.len() + ranges)
+    }
+
     fn submit(&mut self, records: Records) {
         self.progress.submitted += records.len() as u64;
         self.pending_tasks += records.len() as u64;

@@ -174,6 +174,27 @@ impl<B> WorkerMachine<B> {
         self.id
     }
 
+    /// How many batches it holds, waiting and running.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// For tests: how many batches and results are kept.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Result<usize, String> {
+        let waiting_bytes: usize = self.waiting.iter().map(Batch::cost).sum();
+        let kept = self.unacknowledged.values();
+        let unacknowledged_bytes: usize = kept.map(|kept| kept.results.cost()).sum();
+        if (waiting_bytes, unacknowledged_bytes) != (self.waiting_bytes, self.unacknowledged_bytes)
+        {
+            return Err("bytes are miscounted".into());
+        }
+        if self.held.len() != self.waiting.len() + self.running.len() {
+            return Err("the batches that are held are miscounted".into());
+        }
+        Ok(self.held.len() + self.unacknowledged.len())
+    }
+
     fn take(&mut self, batch: Batch<B>) {
         if self.held.contains(&batch.key()) {
             // Sent again because the word that it arrived was lost.

@@ -89,6 +89,10 @@ impl Flights {
         self.all.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn tasks(&self) -> u64 {
         self.tasks
     }
@@ -190,6 +194,35 @@ impl Flights {
         self.all.values().any(|flight| {
             matches!(flight.stage, Stage::Done | Stage::Received) && now.since(flight.since) >= wait
         })
+    }
+
+    /// Counts again what is otherwise counted on the way; an error names the count that drifted.
+    pub(super) fn audit(&self, workers: &Workers) -> Result<(), String> {
+        let mut batches = BTreeMap::new();
+        let (mut tasks, mut bytes, mut next) = (0, 0, 0);
+        for (&first, flight) in &self.all {
+            if first < next {
+                return Err(format!("batches overlap at task {first}"));
+            }
+            next = first + u64::from(flight.count());
+            tasks += u64::from(flight.count());
+            bytes += flight.bytes();
+            let waits = self.waiting.contains(&first);
+            let postponed = self.postponed.contains(&(flight.since, first));
+            if (waits || postponed) != (flight.stage == Stage::Waiting) || (waits && postponed) {
+                return Err(format!("task {first} waits in the wrong place"));
+            }
+            if flight.stage == Stage::Out {
+                *batches.entry(flight.holder).or_insert(0) += 1;
+            }
+        }
+        if (tasks, bytes) != (self.tasks, self.bytes) {
+            return Err("the tasks or bytes on their way are miscounted".into());
+        }
+        if self.waiting.len() + self.postponed.len() > self.all.len() {
+            return Err("forgotten batches still wait".into());
+        }
+        workers.audit(&batches)
     }
 
     fn ids(&self, keep: impl Fn(&Flight) -> bool) -> Vec<TaskId> {
