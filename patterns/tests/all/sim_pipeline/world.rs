@@ -268,18 +268,26 @@ impl World {
         self.sim.now().since(start)
     }
 
-    pub(super) fn ventilator(&self) -> &VentilatorNode {
+    pub(super) fn try_ventilator(&self) -> Option<&VentilatorNode> {
         match self.sim.node(VENTILATOR) {
-            Some(Program::Ventilator(node)) => node,
-            _ => panic!("the ventilator is down"),
+            Some(Program::Ventilator(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ventilator(&self) -> &VentilatorNode {
+        self.try_ventilator().expect("the ventilator runs")
+    }
+
+    pub(super) fn try_sink(&self) -> Option<&SinkNode> {
+        match self.sim.node(SINK) {
+            Some(Program::Sink(node)) => Some(node),
+            _ => None,
         }
     }
 
     pub(super) fn sink(&self) -> &SinkNode {
-        match self.sim.node(SINK) {
-            Some(Program::Sink(node)) => node,
-            _ => panic!("the sink is down"),
-        }
+        self.try_sink().expect("the sink runs")
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = &WorkerNode> {
@@ -299,6 +307,7 @@ impl World {
         let disk = &self.sink().disk;
         assert!(disk.put_away, "the job was not put away");
         assert_eq!(disk.safe.len() as u64, work.tasks);
+        self.ventilator().machine.audit().expect("right counts");
         let mut failed = 0;
         for (&task, outcome) in &disk.safe {
             let expected = work.outcome(task, limits.attempts);
