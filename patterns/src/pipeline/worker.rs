@@ -248,7 +248,9 @@ impl<B> WorkerMachine<B> {
         failed: Vec<(TaskId, String)>,
     ) {
         let (job, span, attempt) = key;
-        self.running.remove(&key);
+        if !self.running.remove(&key) {
+            return;
+        }
         self.held.remove(&key);
         for results in results {
             self.hand_on(now, job, results);
