@@ -29,6 +29,9 @@ use workers::Workers;
 /// Separate ranges of tasks still to be sent that a sink may name as safe; further ones are sent.
 const MAX_RANGES: usize = 1 << 17;
 
+/// The part of the batch time below which work is not spread over more workers.
+const SMALLEST_SHARE: u128 = 8;
+
 /// Who decides which worker gets the next tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
@@ -558,7 +561,10 @@ impl VentilatorMachine {
             return;
         }
         if self.sink.open.is_some() {
-            while let Some(to) = self.workers.pick(self.dispatch) {
+            while self.has_work() {
+                let Some(to) = self.workers.pick(self.dispatch) else {
+                    break;
+                };
                 let Some(first) = self.flights.next_waiting().or_else(|| self.launch(now)) else {
                     break;
                 };
@@ -572,6 +578,10 @@ impl VentilatorMachine {
                 self.close_sink();
             }
         }
+    }
+
+    fn has_work(&self) -> bool {
+        self.flights.next_waiting().is_some() || !self.pending.is_empty()
     }
 
     /// Makes the next batch of the pending tasks.
@@ -623,14 +633,16 @@ impl VentilatorMachine {
     }
 
     /// As many tasks as keep a worker busy for the batch time, and no more than its share of what
-    /// waits, so that the last tasks spread over all workers.
+    /// waits, so that the last tasks spread over all workers; but so small a batch that sending it
+    /// costs more than it spreads helps nobody.
     fn batch_tasks(&self) -> usize {
         let by_time = match self.task_time {
             None => 1,
-            Some(time) => self.limits.batch_time.as_nanos() / time.as_nanos().max(1),
+            Some(time) => (self.limits.batch_time.as_nanos() / time.as_nanos().max(1)).max(1),
         };
         let share = self.pending_tasks.div_ceil(self.workers.capacity().max(1));
-        (by_time.max(1).min(self.limits.batch_tasks as u128) as usize).min(share.max(1) as usize)
+        let share = u128::from(share).max(by_time / SMALLEST_SHARE).max(1);
+        by_time.min(share).min(self.limits.batch_tasks as u128) as usize
     }
 
     fn all_safe(&self) -> bool {
