@@ -80,6 +80,8 @@ pub(super) struct Flights {
     waiting: BTreeSet<TaskId>,
     /// Those that wait for a moment to come before they wait to be sent.
     postponed: BTreeSet<(Time, TaskId)>,
+    /// Those that are out, by their holder.
+    out: BTreeSet<(Option<WorkerId>, TaskId)>,
     tasks: u64,
     bytes: usize,
 }
@@ -119,6 +121,7 @@ impl Flights {
             self.postponed.remove(&(flight.since, first));
         }
         if flight.stage == Stage::Out {
+            self.out.remove(&(flight.holder, first));
             workers.unload(flight.holder);
         }
     }
@@ -172,7 +175,8 @@ impl Flights {
     }
 
     pub(super) fn held_by(&self, worker: WorkerId) -> Vec<TaskId> {
-        self.ids(|flight| flight.stage == Stage::Out && flight.holder == Some(worker))
+        let all = (Some(worker), 0)..=(Some(worker), TaskId::MAX);
+        self.out.range(all).map(|&(_, first)| first).collect()
     }
 
     /// Those whose acknowledgement is overdue: sent and held by nobody, or worked off and not
@@ -214,6 +218,9 @@ impl Flights {
             }
             if flight.stage == Stage::Out {
                 *batches.entry(flight.holder).or_insert(0) += 1;
+                if !self.out.contains(&(flight.holder, first)) {
+                    return Err(format!("task {first} is not among those of its holder"));
+                }
             }
         }
         if (tasks, bytes) != (self.tasks, self.bytes) {
@@ -221,6 +228,9 @@ impl Flights {
         }
         if self.waiting.len() + self.postponed.len() > self.all.len() {
             return Err("forgotten batches still wait".into());
+        }
+        if self.out.len() as u64 != batches.values().sum::<u64>() {
+            return Err("forgotten batches still have a holder".into());
         }
         workers.audit(&batches)
     }
@@ -249,6 +259,7 @@ impl Flights {
         self.waiting.remove(&first);
         workers.load(to);
         workers.grant(to);
+        self.out.insert((to, first));
         let flight = self
             .all
             .get_mut(&first)
@@ -278,6 +289,8 @@ impl Flights {
         let Some(flight) = self.all.get_mut(&first) else {
             return;
         };
+        self.out.remove(&(flight.holder, first));
+        self.out.insert((Some(worker), first));
         workers.unload(flight.holder);
         workers.load(Some(worker));
         (flight.holder, flight.since) = (Some(worker), now);
@@ -295,7 +308,10 @@ impl Flights {
             return;
         };
         match flight.stage {
-            Stage::Out => workers.unload(flight.holder),
+            Stage::Out => {
+                self.out.remove(&(flight.holder, first));
+                workers.unload(flight.holder);
+            }
             Stage::Waiting => {
                 self.waiting.remove(&first);
                 self.postponed.remove(&(flight.since, first));
@@ -354,6 +370,7 @@ impl Flights {
             }
             let part = flight.part(from, to);
             if out {
+                self.out.insert((flight.holder, first + from as u64));
                 workers.load(flight.holder);
             }
             self.all.insert(first + from as u64, part);
