@@ -14,6 +14,7 @@
 //! a ventilator that starts again and submits the same tasks under the same job goes on where the
 //! first one died.
 
+mod lag;
 mod messages;
 mod ranges;
 mod sink;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::machine::{Machine, Time};
 use crate::wire::{Kind, Records, Writer};
 
+use super::lag::Lag;
 use super::{
     Incarnation, JobId, Limits, RangeSet, SinkSays, Span, TaskId, VentilatorSays, VentilatorTells,
     WorkerId, WorkerSays,
@@ -182,6 +183,8 @@ struct Sink {
     seen: Time,
     /// When it was last asked what it has.
     asked: Time,
+    /// How long results take from the worker into the sink, queues on the way included.
+    lag: Lag,
 }
 
 impl VentilatorMachine {
@@ -357,6 +360,13 @@ impl VentilatorMachine {
     /// Takes note of what the sink has of a flight.
     fn settle(&mut self, now: Time, first: TaskId) {
         let span = self.flights.span(first);
+        if let Some(age) = self
+            .flights
+            .age_of_result(first, now)
+            .filter(|_| self.at_sink(span))
+        {
+            self.sink.lag.note(age);
+        }
         if self.safe.contains_all(span.range()) {
             self.flights.remove(first, &mut self.workers);
         } else if self.at_sink(span) {
@@ -679,8 +689,6 @@ impl VentilatorMachine {
                     }));
             }
         }
-        self.expire_workers(now);
-        self.expire_flights(now);
     }
 
     fn expire_workers(&mut self, now: Time) {
@@ -696,11 +704,9 @@ impl VentilatorMachine {
     /// Sends again what nobody has acknowledged for too long: sent and never held, or worked off
     /// and never received. The wait doubles each time.
     fn expire_flights(&mut self, now: Time) {
-        let sink_listens = self.sink_is_alive(now);
-        for first in self
-            .flights
-            .expired(now, self.limits.patience(), sink_listens)
-        {
+        // A sink that reads slowly makes results wait on their way without losing them.
+        let to_sink = self.sink_is_alive(now).then(|| self.sink.lag.wait());
+        for first in self.flights.expired(now, self.limits.patience(), to_sink) {
             self.send_again(now, first);
         }
     }
@@ -763,8 +769,17 @@ impl Machine for VentilatorMachine {
     fn wake(&mut self, now: Time) {
         self.flights.mature(now);
         if now >= self.next_beat && !self.finished {
+            let stood_still = now.since(self.next_beat) >= self.limits.heartbeat;
             self.next_beat = now + self.limits.heartbeat;
             self.beat(now);
+            if stood_still {
+                // This process was stopped, or had no time: what the others said is still to be
+                // read, and their silence is ours.
+                self.workers.forgive(now);
+            } else {
+                self.expire_workers(now);
+                self.expire_flights(now);
+            }
         }
         self.advance(now);
     }

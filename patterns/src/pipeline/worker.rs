@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::machine::{Machine, Time};
 
+use super::lag::Lag;
 use super::{
     Dispatch, Incarnation, JobId, Limits, Span, TaskId, VentilatorSays, WorkerId, WorkerSays,
 };
@@ -14,6 +15,9 @@ const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// What keeping a batch or its results costs beside their bytes.
 const OVERHEAD_BYTES: usize = 256;
+
+/// Waits for an acknowledgement double with each repetition, this many times at most.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// Bytes of results that may wait for the sink's acknowledgement before no new task is begun.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 32 << 20;
@@ -117,7 +121,9 @@ pub enum WorkerOutput<B> {
 #[derive(Debug)]
 struct Unacknowledged {
     results: Results,
+    first_sent: Time,
     sent: Time,
+    repeats: u32,
 }
 
 /// The worker as a machine.
@@ -135,6 +141,8 @@ pub struct WorkerMachine<B> {
     held: BTreeSet<Key>,
     unacknowledged: BTreeMap<(JobId, Span), Unacknowledged>,
     unacknowledged_bytes: usize,
+    /// How long the sink takes to acknowledge results, queues on the way included.
+    lag: Lag,
     ventilator: Option<(JobId, Incarnation)>,
     seen: Time,
     sink_ready: bool,
@@ -159,6 +167,7 @@ impl<B> WorkerMachine<B> {
             held: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
             unacknowledged_bytes: 0,
+            lag: Lag::default(),
             ventilator: None,
             seen: Time::START,
             sink_ready: false,
@@ -282,13 +291,24 @@ impl<B> WorkerMachine<B> {
             self.unacknowledged_bytes += results.cost();
             let kept = Unacknowledged {
                 results: results.clone(),
+                first_sent: now,
                 sent: now,
+                repeats: 0,
             };
             if let Some(before) = self.unacknowledged.insert((job, results.span), kept) {
                 self.unacknowledged_bytes -= before.results.cost();
             }
         }
         self.outbox.push_back(WorkerOutput::ToSink(results));
+    }
+
+    fn acknowledged(&mut self, now: Time, job: JobId, span: Span) {
+        if let Some(kept) = self.unacknowledged.remove(&(job, span)) {
+            self.unacknowledged_bytes -= kept.results.cost();
+            // Counted from the first time even if it was repeated: waiting too long costs less than
+            // never learning how slow the sink is.
+            self.lag.note(now.since(kept.first_sent));
+        }
     }
 
     fn hear(&mut self, now: Time, message: VentilatorSays) {
@@ -376,9 +396,11 @@ impl<B> WorkerMachine<B> {
     }
 
     fn repeat_results(&mut self, now: Time) {
+        let (patience, lag) = (self.limits.patience(), self.lag.wait());
         for kept in self.unacknowledged.values_mut() {
-            if now.since(kept.sent) >= self.limits.patience() {
-                kept.sent = now;
+            let wait = patience.saturating_mul(1 << kept.repeats.min(MAX_DOUBLINGS));
+            if now.since(kept.sent) >= wait.max(lag) {
+                (kept.sent, kept.repeats) = (now, kept.repeats.saturating_add(1));
                 self.outbox
                     .push_back(WorkerOutput::ToSink(kept.results.clone()));
             }
@@ -434,9 +456,7 @@ impl<B> Machine for WorkerMachine<B> {
             }
             WorkerInput::SinkBlocked(blocked) => self.sink_blocked = blocked,
             WorkerInput::Acknowledged(job, span) => {
-                if let Some(kept) = self.unacknowledged.remove(&(job, span)) {
-                    self.unacknowledged_bytes -= kept.results.cost();
-                }
+                self.acknowledged(now, job, span);
             }
             WorkerInput::Leave if !self.leaving => self.leave(),
             WorkerInput::Leave => {}

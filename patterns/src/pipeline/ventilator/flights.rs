@@ -180,16 +180,21 @@ impl Flights {
     }
 
     /// Those whose acknowledgement is overdue: sent and held by nobody, or worked off and not
-    /// received although the sink listens.
-    pub(super) fn expired(&self, now: Time, patience: Duration, sink_listens: bool) -> Vec<TaskId> {
+    /// received within `to_sink` at the least; `None` while the sink does not listen.
+    pub(super) fn expired(
+        &self,
+        now: Time,
+        patience: Duration,
+        to_sink: Option<Duration>,
+    ) -> Vec<TaskId> {
         self.ids(|flight| {
-            let lost = match flight.stage {
-                Stage::Out => flight.holder.is_none(),
-                Stage::Done => sink_listens,
-                Stage::Waiting | Stage::Received => false,
+            let least = match flight.stage {
+                Stage::Out if flight.holder.is_none() => Some(Duration::ZERO),
+                Stage::Done => to_sink,
+                Stage::Out | Stage::Waiting | Stage::Received => None,
             };
-            lost && now.since(flight.since)
-                >= patience.saturating_mul(1 << flight.repeats.min(MAX_DOUBLINGS))
+            let wait = patience.saturating_mul(1 << flight.repeats.min(MAX_DOUBLINGS));
+            least.is_some_and(|least| now.since(flight.since) >= wait.max(least))
         })
     }
 
@@ -233,6 +238,13 @@ impl Flights {
             return Err("forgotten batches still have a holder".into());
         }
         workers.audit(&batches)
+    }
+
+    /// How long the result of a flight that was sent once has been on its way to the sink.
+    pub(super) fn age_of_result(&self, first: TaskId, now: Time) -> Option<Duration> {
+        let flight = self.all.get(&first)?;
+        let known = flight.stage == Stage::Done && flight.repeats == 0;
+        known.then(|| now.since(flight.since))
     }
 
     fn ids(&self, keep: impl Fn(&Flight) -> bool) -> Vec<TaskId> {

@@ -120,6 +120,13 @@ impl Workers {
         }
     }
 
+    /// Counts the silence of all from now on.
+    pub(super) fn forgive(&mut self, now: Time) {
+        for worker in self.known.values_mut() {
+            worker.seen = now;
+        }
+    }
+
     pub(super) fn silent_since(&self, now: Time, patience: std::time::Duration) -> Vec<WorkerId> {
         let silent = self
             .known
