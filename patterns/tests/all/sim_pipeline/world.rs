@@ -52,6 +52,7 @@ impl Setup {
             },
             storage: Storage {
                 delay: Duration::from_millis(20),
+                read: Duration::ZERO,
                 in_order: false,
                 defer: 0.0,
             },
@@ -84,6 +85,7 @@ impl Setup {
             delay: Duration::from_millis(
                 1 + rng.below(*[20, 500, 3000].get(seed as usize % 5 % 3).unwrap()),
             ),
+            read: Duration::from_micros(*rng.pick(&[0, 0, 5000]).unwrap()),
             in_order: rng.chance(0.3),
             defer: *rng.pick(&[0.0, 0.0, 0.2]).unwrap(),
         };
