@@ -421,7 +421,8 @@ impl<B> SinkMachine<B> {
 fn cut(mut failed: Failures) -> Failures {
     for (_, reason) in &mut failed {
         if reason.len() > MAX_REASON_BYTES {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            let end = (0..=MAX_REASON_BYTES).rfind(|&at| reason.is_char_boundary(at));
+            reason.truncate(end.unwrap_or(0));
         }
     }
     failed
