@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use mutirao::machine::Time;
 use mutirao::pipeline::{Dispatch, Incarnation, Limits, Progress, WorkerId};
 use mutirao::sim::{Link, NodeId, Rng, Sim};
 
