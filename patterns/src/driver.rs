@@ -14,6 +14,9 @@ const MESSAGES_PER_TURN: usize = 256;
 /// Control messages that may wait for a peer; the protocol repeats what matters.
 const MAX_WAITING_CONTROL: usize = 4096;
 
+/// Refused handshakes in a row after which the peer is believed.
+const REFUSALS_BELIEVED: u32 = 3;
+
 /// What a driver drives: a machine with its sockets and queues.
 pub(crate) trait Node: Send + 'static {
     /// Takes what has arrived, does what the machine wants; whether there may be more at once.
@@ -66,6 +69,8 @@ pub(crate) struct Port {
     waiting_bytes: usize,
     /// Control messages that were dropped because the peer does not read.
     dropped: u64,
+    /// Handshakes refused since the last one that went well.
+    refusals: u32,
     /// Whether it is read from; a port that is not pushes back on its peers.
     open: bool,
 }
@@ -77,6 +82,7 @@ impl Port {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: 0,
+            refusals: 0,
             open: true,
         }
     }
@@ -160,11 +166,19 @@ impl Port {
         Ok(true)
     }
 
-    /// The reason of a refused handshake, if there was one.
+    /// The reason why the peer does not let us in, once it has refused several times in a row: a
+    /// peer that dies in the middle of a handshake looks the same, and is let off.
     pub(crate) fn refusal(&mut self) -> Option<String> {
         while let Some(event) = self.socket.link_event() {
-            if let LinkEvent::Refused { reason } = event {
-                return Some(reason);
+            match event {
+                LinkEvent::Connected => self.refusals = 0,
+                LinkEvent::Disconnected => {}
+                LinkEvent::Refused { reason } => {
+                    self.refusals += 1;
+                    if self.refusals >= REFUSALS_BELIEVED {
+                        return Some(reason);
+                    }
+                }
             }
         }
         None

@@ -99,13 +99,16 @@ const RESULTS_TOPIC: &[u8] = b"results";
 /// How often a free pair of neighbouring ports is looked for when the system may pick.
 const PORT_TRIES: usize = 32;
 
+/// A data socket and the control socket next to it.
+type Pair = (Box<dyn Socket>, Box<dyn Socket>);
+
 /// Opens the data and the control socket of a ventilator or a sink.
 fn listen(
     role: Role,
     endpoint: &Endpoint,
     data: &SocketOptions,
     control: &SocketOptions,
-) -> Result<(Box<dyn Socket>, Box<dyn Socket>), OpenError> {
+) -> Result<Pair, OpenError> {
     let system_picks = endpoint.host().is_some() && matches!(endpoint.port(), None | Some(0));
     let mut tries = if system_picks { PORT_TRIES } else { 1 };
     loop {

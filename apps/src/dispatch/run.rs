@@ -158,9 +158,13 @@ impl Trio {
             .and_then(|()| self.ventilator.finish(None));
         job.wait_if_interrupted();
         drop(self.ventilator);
-        if finished.is_err() && !self.collector.is_finished() {
+        if finished
+            .as_ref()
+            .is_err_and(|error| !matches!(error, FinishError::Stopped))
+        {
             return finished.map_err(environment);
         }
+        // Only the collector stops the ventilator, and says why in its own words.
         drop(self.workers);
         match self.collector.join() {
             Ok(Err(exit)) => Err(exit),

@@ -208,7 +208,7 @@ impl<R: DeserializeOwned> Sink<R> {
     /// # Errors
     ///
     /// The sink was stopped or a socket failed.
-    pub fn next(&mut self) -> Result<SinkEvent<R>, SinkError> {
+    pub fn recv(&mut self) -> Result<SinkEvent<R>, SinkError> {
         loop {
             if let Some(event) = self.next_until(None)? {
                 return Ok(event);
@@ -222,7 +222,7 @@ impl<R: DeserializeOwned> Sink<R> {
     /// # Errors
     ///
     /// The sink was stopped or a socket failed.
-    pub fn next_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<R>>, SinkError> {
+    pub fn recv_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<R>>, SinkError> {
         if patience.is_zero()
             && self.current.results.len() == 0
             && self.shared.queues().notices.is_empty()
@@ -231,6 +231,32 @@ impl<R: DeserializeOwned> Sink<R> {
             return Ok(None);
         }
         self.next_until(Instant::now().checked_add(patience))
+    }
+
+    /// Takes one job from its announcement to its end and hands each outcome to `keep`, which must
+    /// have made it safe when it returns. For more than one job, or to make results safe in groups,
+    /// use [`recv`](Sink::recv).
+    ///
+    /// # Errors
+    ///
+    /// The sink was stopped or a socket failed.
+    pub fn collect_job(
+        &mut self,
+        mut keep: impl FnMut(TaskId, Result<R, TaskFailure>),
+    ) -> Result<JobId, SinkError> {
+        loop {
+            match self.recv()? {
+                SinkEvent::Opened(job) => self.resume(job, Vec::new(), Vec::new()),
+                SinkEvent::Result { job, task, outcome } => {
+                    keep(task, outcome);
+                    self.confirm(job, task..task + 1);
+                }
+                SinkEvent::Complete(job) => {
+                    self.close(job, 0);
+                    return Ok(job);
+                }
+            }
+        }
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<SinkEvent<R>>, SinkError> {
@@ -370,7 +396,7 @@ impl<R> Sink<R> {
         self.waker.wake();
     }
 
-    /// A handle that stops the sink from any thread: [`next`](Sink::next) then returns
+    /// A handle that stops the sink from any thread: [`recv`](Sink::recv) then returns
     /// [`SinkError::Stopped`].
     pub fn stop_handle(&self) -> StopHandle {
         self.shared.stop.clone()

@@ -1,4 +1,7 @@
 //! The integration tests: one binary, so that they link once.
 
+mod bad_input;
+mod security;
 mod sim_pipeline;
+mod support;
 mod transport;
