@@ -222,7 +222,7 @@ impl Job {
         format: SummaryFormat,
         results_on_stdout: bool,
     ) -> Result<Job, Exit> {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(Meter::new(feed.bytes()));
         let report = Report {
             begun: Instant::now(),
             format,
@@ -283,7 +283,7 @@ impl Report {
     fn interrupted(&self, handle: &VentilatorHandle, is_stdin: bool) -> ! {
         eprintln!("mutirao: interrupted; finishing what has begun (once more ends at once)");
         let ended = if is_stdin {
-            handle.finish(Some(DRAIN_PATIENCE))
+            handle.cut_short(DRAIN_PATIENCE)
         } else {
             handle.drain(DRAIN_PATIENCE)
         };

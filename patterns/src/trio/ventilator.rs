@@ -164,18 +164,36 @@ impl VentilatorHandle {
         self.0.stage().sink_is_open
     }
 
-    /// Takes no more tasks and waits, for at most `patience`, until all that were taken are safe;
-    /// the job stays open at the sink, so that another start can go on with it.
+    /// Takes back the tasks that have not been sent yet and waits, for at most `patience`, until
+    /// all others are safe. The job stays open at the sink, so that another start can go on with it.
     ///
     /// # Errors
     ///
     /// See [`FinishError`].
     pub fn drain(&self, patience: Duration) -> Result<Summary, FinishError> {
-        self.0.stage().closed = true;
-        self.0.changed.notify_all();
+        self.cut();
         self.0.wait_until(Some(patience), |stage| {
-            stage.records.is_empty() && stage.progress.is_quiet()
+            !stage.cut && stage.progress.is_quiet()
         })
+    }
+
+    /// The same, and then the job is closed: its results are those of the tasks that were sent.
+    ///
+    /// # Errors
+    ///
+    /// See [`FinishError`].
+    pub fn cut_short(&self, patience: Duration) -> Result<Summary, FinishError> {
+        self.cut();
+        self.finish(Some(patience))
+    }
+
+    fn cut(&self) {
+        let mut stage = self.0.stage();
+        (stage.closed, stage.cut) = (true, true);
+        stage.records.clear();
+        drop(stage);
+        self.0.changed.notify_all();
+        self.0.waker.wake();
     }
 
     /// Takes no more tasks, says that there are none, and waits until every result is safe.
@@ -208,6 +226,8 @@ struct Stage {
     records: Records,
     /// The program may hand in no more tasks.
     closed: bool,
+    /// The driver has yet to take back what was not sent.
+    cut: bool,
     /// The driver has yet to learn that there are no more tasks.
     no_more: bool,
     progress: Progress,
@@ -469,6 +489,12 @@ impl VentilatorDriver {
         let safe_before = stage.progress.safe;
         stage.progress = self.machine.progress();
         if stage.closed && stage.progress.safe != safe_before {
+            self.shared.changed.notify_all();
+        }
+        if stage.cut {
+            self.machine.handle(now, VentilatorInput::Cut);
+            stage.progress = self.machine.progress();
+            stage.cut = false;
             self.shared.changed.notify_all();
         }
         let mut taken = false;
