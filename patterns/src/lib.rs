@@ -1,10 +1,15 @@
 //! The ZeroMQ message patterns as typed, reliable, encrypted objects.
 
+mod complaints;
 mod driver;
 pub mod endpoint;
 pub mod machine;
+mod outbox;
 pub mod pipeline;
+pub mod pushpull;
 pub mod security;
+mod station;
+pub mod stop;
 pub mod transport;
 pub mod trio;
 pub mod wait;
@@ -12,6 +17,8 @@ pub mod wire;
 
 pub use driver::StartError;
 pub use endpoint::Endpoint;
+pub use pushpull::{Puller, Pusher};
+pub use stop::StopHandle;
 pub use trio::{
     Failure, Pattern, Sink, SinkConfig, SinkEvent, TaskInfo, Ventilator, VentilatorConfig, Worker,
     WorkerConfig, WorkerExit,

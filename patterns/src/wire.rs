@@ -8,8 +8,12 @@
 //! Without its first four bytes a frame is a plain MessagePack stream, so that a peer in another
 //! language feeds it to its unpacker as it is. Many small records share a frame.
 
+mod batch;
+mod extent;
 mod records;
 
+pub(crate) use batch::Batch;
+pub(crate) use records::Inbox;
 pub use records::{Decoder, RecordError, Records};
 
 /// What every frame of ours begins with, followed by the version.
@@ -91,7 +95,7 @@ impl Writer {
     /// # Errors
     ///
     /// The value cannot be serialised.
-    pub fn value<T: serde::Serialize>(mut self, value: &T) -> Result<Writer, RecordError> {
+    pub fn value<T: serde::Serialize + ?Sized>(mut self, value: &T) -> Result<Writer, RecordError> {
         records::encode(&mut self.0, value)?;
         Ok(self)
     }

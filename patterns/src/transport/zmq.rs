@@ -248,9 +248,13 @@ struct ZmqSocket {
 }
 
 impl ZmqSocket {
-    fn receive_rest(&mut self, first: sys::Buffer) -> Result<Option<Message>, TransportError> {
+    /// Receives what follows the first frame; whether the message is there to be used.
+    fn receive_rest(
+        &mut self,
+        first: sys::Buffer,
+        message: &mut Message,
+    ) -> Result<bool, TransportError> {
         let mut more = first.has_more();
-        let mut message = Vec::with_capacity(if more { 4 } else { 1 });
         message.push(Frame::from_zmq(first));
         let mut overlong = false;
         while more {
@@ -262,16 +266,16 @@ impl ZmqSocket {
                 message.push(Frame::from_zmq(frame));
             }
         }
-        if !overlong {
-            return Ok(Some(message));
+        if overlong {
+            message.clear();
+            self.overlong += 1;
+            log::warn!(
+                "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
+                self.endpoint,
+                self.overlong
+            );
         }
-        self.overlong += 1;
-        log::warn!(
-            "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
-            self.endpoint,
-            self.overlong
-        );
-        Ok(None)
+        Ok(!overlong)
     }
 }
 
@@ -297,14 +301,20 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        let mut message = Message::new();
+        Ok(self.receive_into(&mut message)?.then_some(message))
+    }
+
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
         if self.role == Role::Push {
-            return Ok(None);
+            return Ok(false);
         }
         match self.socket.receive(Wait::No) {
-            Ok(first) => self.receive_rest(first),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Ok(first) => self.receive_rest(first, message),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             // PUB, unlike XPUB, receives nothing.
-            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(false),
             Err(error) => Err(failed("receive a message", error)),
         }
     }

@@ -6,6 +6,9 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use super::extent::value_bytes;
+use crate::transport::Frame;
+
 /// Why a record could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -195,6 +198,69 @@ impl<T> std::fmt::Debug for Decoder<'_, T> {
     }
 }
 
+/// The records of a frame that has arrived, decoded one by one when they are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    frame: Option<Frame>,
+    /// Where the next record begins.
+    at: usize,
+    left: u64,
+}
+
+impl Inbox {
+    /// Goes on with the `count` records that are the last `bytes` of `frame`.
+    pub(crate) fn fill(&mut self, frame: Frame, bytes: usize, count: u64) {
+        *self = Inbox {
+            at: frame.len().saturating_sub(bytes),
+            left: count,
+            frame: Some(frame),
+        };
+    }
+
+    /// The next record, or `None` when all have been read.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Type`], after which the next record can be read, and
+    /// [`RecordError::Damaged`], after which there is none.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Option<Result<T, RecordError>> {
+        let values = &self.frame.as_ref()?[self.at..];
+        if self.left == 0 {
+            let over = values.is_empty();
+            self.frame = None;
+            return (!over).then_some(Err(RecordError::Damaged));
+        }
+        self.left -= 1;
+        let Some(bytes) = value_bytes(values) else {
+            self.frame = None;
+            return Some(Err(RecordError::Damaged));
+        };
+        self.at += bytes;
+        Some(rmp_serde::from_slice(&values[..bytes]).map_err(RecordError::Type))
+    }
+
+    /// Skips the next `count` records.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Damaged`], after which there is none left.
+    pub(crate) fn skip(&mut self, count: u64) -> Result<(), RecordError> {
+        for _ in 0..count.min(self.left) {
+            let values = self
+                .frame
+                .as_ref()
+                .map_or(&[][..], |frame| &frame[self.at..]);
+            let Some(bytes) = value_bytes(values) else {
+                self.frame = None;
+                return Err(RecordError::Damaged);
+            };
+            self.at += bytes;
+            self.left -= 1;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +289,25 @@ mod tests {
         assert!(matches!(read.as_slice(), [Err(RecordError::Damaged)]));
     }
 
+    fn unpack<T: DeserializeOwned>(bytes: &[u8], count: u64) -> Vec<Result<T, RecordError>> {
+        let mut inbox = Inbox::default();
+        inbox.fill(Frame::from(bytes), bytes.len(), count);
+        std::iter::from_fn(|| inbox.next()).collect()
+    }
+
+    #[test]
+    fn an_inbox_skips_what_is_of_another_type_and_ends_at_damage() {
+        let read = unpack::<String>(b"\xa1a\x07\xa1b\xa9c", 4);
+        assert_eq!(read[0].as_deref().unwrap(), "a");
+        assert!(matches!(read[1], Err(RecordError::Type(_))));
+        assert_eq!(read[2].as_deref().unwrap(), "b");
+        assert!(matches!(read[3..], [Err(RecordError::Damaged)]));
+        assert!(matches!(
+            unpack::<u8>(b"\x07\x08", 1)[..],
+            [Ok(7), Err(RecordError::Damaged)]
+        ));
+    }
+
     #[test]
     fn fit_stops_at_either_limit_but_never_below_one() {
         let mut records = Records::default();
@@ -245,6 +330,23 @@ mod tests {
             }
             let read: Vec<(u64, String, Vec<i16>)> = decode(&records).into_iter().map(Result::unwrap).collect();
             prop_assert_eq!(read, values);
+        }
+
+        #[test]
+        fn an_inbox_reads_as_the_decoder_does(values in proptest::collection::vec(any::<(u64, String)>(), 0..20)) {
+            let mut records = Records::default();
+            for value in &values {
+                records.push(value).unwrap();
+            }
+            let read: Vec<(u64, String)> =
+                unpack(records.bytes(), values.len() as u64).into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(read, values);
+        }
+
+        #[test]
+        fn random_bytes_end_an_inbox_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), count in any::<u64>()) {
+            let read = unpack::<(u64, Option<String>)>(&bytes, count);
+            prop_assert!(read.len() <= bytes.len() + 1);
         }
 
         #[test]
