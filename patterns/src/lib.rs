@@ -6,8 +6,12 @@ pub mod endpoint;
 pub mod machine;
 mod outbox;
 pub mod pipeline;
+pub mod pubsub;
 pub mod pushpull;
+pub mod reqrep;
+pub mod request;
 pub mod security;
+pub mod sequence;
 mod station;
 pub mod stop;
 pub mod transport;
@@ -17,7 +21,9 @@ pub mod wire;
 
 pub use driver::StartError;
 pub use endpoint::Endpoint;
+pub use pubsub::{Publisher, Subscriber};
 pub use pushpull::{Puller, Pusher};
+pub use reqrep::{Replier, Requester};
 pub use stop::StopHandle;
 pub use trio::{
     Failure, Pattern, Sink, SinkConfig, SinkEvent, TaskInfo, Ventilator, VentilatorConfig, Worker,
