@@ -12,8 +12,10 @@ mod files;
 mod idle;
 mod latency;
 mod process;
+mod pub_sub;
 mod push_pull;
 mod report;
+mod req_rep;
 mod rounds;
 mod scaling;
 mod stage;
@@ -53,6 +55,8 @@ type Measure = fn(Effort) -> Result<Vec<Row>>;
 
 const MEASUREMENTS: &[(&str, Measure)] = &[
     ("push-pull", push_pull::measure),
+    ("pub-sub", pub_sub::measure),
+    ("req-rep", req_rep::measure),
     ("trio", trio::measure),
     ("scaling", scaling::measure),
     ("latency", latency::measure),
@@ -90,6 +94,14 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "bare-push" => push_pull::bare_push(args),
         "typed-pull" => push_pull::typed_pull(args),
         "typed-push" => push_pull::typed_push(args),
+        "bare-publish" => pub_sub::bare_publish(args),
+        "bare-subscribe" => pub_sub::bare_subscribe(args),
+        "typed-publish" => pub_sub::typed_publish(args),
+        "typed-subscribe" => pub_sub::typed_subscribe(args),
+        "bare-reply" => req_rep::bare_reply(),
+        "bare-request" => req_rep::bare_request(args),
+        "typed-reply" => req_rep::typed_reply(),
+        "typed-request" => req_rep::typed_request(args),
         "trio" => trio::whole(args),
         "sink" => trio::sink(args),
         "ventilator" => trio::ventilator(args),

@@ -14,7 +14,7 @@ use crate::{Effort, Result};
 pub(crate) const RECORD: [u8; 100] = [7; 100];
 
 /// ZeroMQ's default, on both sides of every contender that sends one record per frame.
-const QUEUE_MESSAGES: i32 = 1000;
+pub(crate) const QUEUE_MESSAGES: i32 = 1000;
 
 pub(crate) fn measure(effort: Effort) -> Result<Vec<Row>> {
     let records = effort.pick(1_000_000, 8_000_000);
