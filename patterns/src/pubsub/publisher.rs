@@ -20,8 +20,8 @@ use crate::wire::{Batch, Kind, RecordError};
 /// The longest topic, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 255;
 
-/// Heartbeats after a topic's last record during which its next number is repeated.
-const MARKS: u32 = 10;
+/// Heartbeats after a topic's last record up to which its next number is repeated now and then.
+const MARKED_BEATS: u32 = 512;
 
 /// What a subscriber that is slower than the publisher gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +54,9 @@ pub struct PublisherConfig {
     pub queue_bytes: usize,
     /// How long [`publish`](Publisher::publish) waits for room; `Duration::MAX` for ever.
     pub timeout: Duration,
-    /// Interval at which a silent topic's next number is repeated, ten times, so that subscribers
-    /// find out when they missed its last records.
+    /// How long after a topic's last record its next number is repeated, so that subscribers find
+    /// out when they missed that record; once more after twice, four times … 512 times as long, for
+    /// those whose queues are still full.
     pub heartbeat: Duration,
     /// Topics that may be in use, at most; publishing on one more is refused.
     pub max_topics: usize,
@@ -226,7 +227,8 @@ struct Topic {
     next: u64,
     /// Whether there was a record since the last heartbeat.
     fresh: bool,
-    marks_left: u32,
+    /// Heartbeats without one.
+    silent_beats: u32,
 }
 
 impl<T: Serialize + ?Sized> Publisher<T> {
@@ -399,7 +401,7 @@ impl Topic {
             lane: Lane::default(),
             next: 0,
             fresh: false,
-            marks_left: 0,
+            silent_beats: 0,
         }
     }
 
@@ -414,18 +416,25 @@ impl Topic {
         queue.append(&mut self.lane, value, start)?;
         self.next += 1;
         self.fresh = true;
-        self.marks_left = MARKS;
+        self.silent_beats = 0;
         Ok(())
     }
 
-    /// Repeats the next number when there was nothing to publish since the last heartbeat.
+    /// Repeats the next number when there was nothing to publish for a while.
     fn beat(&mut self, queue: &mut Queue, publisher: u64) {
-        if !std::mem::take(&mut self.fresh) && self.marks_left > 0 {
-            self.marks_left -= 1;
+        if std::mem::take(&mut self.fresh) || !self.needs_marks() {
+            return;
+        }
+        self.silent_beats += 1;
+        if self.silent_beats.is_power_of_two() {
             let fields = [publisher, self.next];
             let buffer = queue.buffer();
             queue.put_mark(Batch::start(buffer, &self.prefix, Kind::Published, &fields));
         }
+    }
+
+    fn needs_marks(&self) -> bool {
+        self.silent_beats < MARKED_BEATS
     }
 }
 
@@ -482,8 +491,7 @@ impl Duty<Topics> for Herald {
             None if news => self.next_beat = Some(clock.now() + heartbeat),
             Some(due) if clock.now() >= due => {
                 self.beat(lanes, queue);
-                let goes_on = |topic: &Topic| topic.fresh || topic.marks_left > 0;
-                let goes_on = lanes.by_name.values().any(goes_on);
+                let goes_on = lanes.by_name.values().any(Topic::needs_marks);
                 self.next_beat = goes_on.then(|| clock.now() + heartbeat);
             }
             _ => {}
