@@ -57,7 +57,10 @@ impl Latencies {
 pub(crate) fn bare_reply() -> Result<()> {
     let socket = zmq::Context::new().socket(zmq::REP)?;
     socket.bind("tcp://127.0.0.1:*")?;
-    println!("{}", socket.get_last_endpoint()?.map_err(|_| "no endpoint")?);
+    println!(
+        "{}",
+        socket.get_last_endpoint()?.map_err(|_| "no endpoint")?
+    );
     let mut message = zmq::Message::new();
     loop {
         socket.recv(&mut message, 0)?;

@@ -27,8 +27,10 @@ pub struct PullerConfig {
 impl Default for PullerConfig {
     /// Waits for 30 seconds; keeps up to 256 frames of each pusher.
     fn default() -> PullerConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 256;
+        let socket = SocketOptions {
+            queue_messages: 256,
+            ..SocketOptions::default()
+        };
         PullerConfig {
             timeout: Duration::from_secs(30),
             socket,

@@ -52,8 +52,10 @@ pub struct PusherConfig {
 impl Default for PusherConfig {
     /// Batching, 4 MiB waiting here and 4 MiB for each puller in the socket.
     fn default() -> PusherConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 64;
+        let socket = SocketOptions {
+            queue_messages: 64,
+            ..SocketOptions::default()
+        };
         PusherConfig {
             batching: Batching::On {
                 batch_bytes: 64 << 10,
