@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
+use crate::station::OpenError;
 use crate::station::Station;
 use crate::stop::StopHandle;
 use crate::transport::{Frame, SendError, Socket, TransportError};
@@ -258,7 +258,7 @@ impl<L: Send + 'static> Outbox<L> {
         bounds: Bounds,
         linger: Duration,
         duty: impl Duty<L>,
-    ) -> Result<Outbox<L>, StartError> {
+    ) -> Result<Outbox<L>, OpenError> {
         let Station {
             socket,
             sleeper,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::machine::{Clock, Time};
-use crate::transport::{Source, Writable, sys};
+use crate::transport::{Source, sys};
 
 /// What to watch a [`Source`] for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,6 @@ pub enum Interest {
     /// A message has arrived or one can be sent.
     ReadableOrWritable,
 }
-
-/// How soon to look again at a full socket that cannot tell when it has room.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// Waits until a source is ready, the waker rings or `deadline` has come; `None` waits for ever.
 ///
@@ -37,23 +34,23 @@ pub fn wait(
     }
     waker.sleep(|bell| {
         let timeout = deadline.map(|deadline| deadline.since(clock.now()));
-        let retry = sources.iter().any(must_retry).then_some(RETRY);
-        let timeout = timeout.into_iter().chain(retry).min();
-        let fd = |i| {
-            sources
-                .get(i)
-                .map_or(bell, |(source, _): &(Source<'_>, _)| source.fd)
-        };
-        sys::poll((0..sources.len() + 1).map(fd), timeout)
+        let timeout = sources.iter().filter_map(look_after).chain(timeout).min();
+        let fds = sources
+            .iter()
+            .flat_map(|(source, _)| [source.fd, source.link_fd]);
+        sys::poll(fds.chain([bell]), timeout)
     });
 }
 
 fn is_ready((source, interest): &(Source<'_>, Interest)) -> bool {
-    source.readable || *interest == Interest::ReadableOrWritable && source.writable == Writable::Yes
+    source.readable || *interest == Interest::ReadableOrWritable && source.writable
 }
 
-fn must_retry((source, interest): &(Source<'_>, Interest)) -> bool {
-    *interest == Interest::ReadableOrWritable && source.writable == Writable::Unknown
+fn look_after((source, interest): &(Source<'_>, Interest)) -> Option<Duration> {
+    let room = source
+        .room_after
+        .filter(|_| *interest == Interest::ReadableOrWritable);
+    room.into_iter().chain(source.look_after).min()
 }
 
 /// The sleeping side of a waker: owned by the thread that waits.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ops::Merge;
 
 /// Where a result belongs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// The path under `--out`, relative, without `.out`; empty for lines of standard input.
     pub(crate) name: String,
@@ -19,7 +19,7 @@ pub(crate) struct Place {
 }
 
 /// One piece of work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Task {
     /// Where its result belongs; handed through.
     pub(crate) place: Place,
@@ -28,6 +28,8 @@ pub(crate) struct Task {
     /// What to do it to.
     #[serde(with = "serde_bytes")]
     pub(crate) data: Vec<u8>,
+    /// Why there is nothing to do it to: the input could not be read. The task fails with it.
+    pub(crate) problem: Option<String>,
 }
 
 /// One piece of a result.
@@ -62,7 +64,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sent_arrives(place in place(), op in ".{0,9}", data: Vec<u8>, merge in 0..4u8) {
-            let task = Task { place: place.clone(), op, data: data.clone() };
+            let task = Task { place: place.clone(), op, data: data.clone(), problem: None };
             let bytes = rmp_serde::to_vec(&task).unwrap();
             prop_assert_eq!(rmp_serde::from_slice::<Task>(&bytes).unwrap(), task);
 
@@ -90,7 +92,8 @@ mod tests {
             place,
             op: "noop".into(),
             data: vec![b'x'; 10],
+            problem: None,
         };
-        assert_eq!(rmp_serde::to_vec(&task).unwrap().len(), 10 + 13);
+        assert_eq!(rmp_serde::to_vec(&task).unwrap().len(), 10 + 14);
     }
 }

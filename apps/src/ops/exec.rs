@@ -10,7 +10,7 @@
 
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -187,6 +187,8 @@ impl Running {
             .args(&words[1..])
             .stdin(stdin)
             .stdout(Stdio::piped())
+            // Ctrl-C in the terminal is for us: the command's task is begun and will be finished.
+            .process_group(0)
             .stderr(Stdio::piped())
             .spawn()?;
         Ok(Running { child, over: false })
@@ -425,5 +427,44 @@ mod tests {
                 .unwrap_err()
                 .contains("cannot start")
         );
+    }
+
+    /// `cargo test --release -p mutirao-apps speed_of_exec -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures"]
+    fn speed_of_exec_against_xargs() {
+        const COUNT: usize = 4000;
+        for round in 0..3 {
+            let start = std::time::Instant::now();
+            let xargs = format!("seq {COUNT} | xargs -P2 -n1 true");
+            assert!(
+                std::process::Command::new("sh")
+                    .args(["-c", &xargs])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            let xargs = start.elapsed();
+            for (op, input) in [
+                ("exec:true", &b""[..]),
+                ("exec:true", b"1\n"),
+                ("exec", b"true 1"),
+            ] {
+                let start = std::time::Instant::now();
+                std::thread::scope(|scope| {
+                    for _ in 0..2 {
+                        let op = find(op).unwrap();
+                        scope.spawn(move || {
+                            (0..COUNT / 2).for_each(|_| _ = op.apply(input).unwrap())
+                        });
+                    }
+                });
+                let ratio = xargs.as_secs_f64() / start.elapsed().as_secs_f64();
+                eprintln!(
+                    "round {round}, {op}, {} bytes: {ratio:.2} of xargs",
+                    input.len()
+                );
+            }
+        }
     }
 }

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use super::END_OF_TOPIC;
 use super::publisher::check_topic;
 use crate::complaints::Complaints;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::sequence::{Before, PublisherId, Tracker};
+use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Message, Role, Side, SocketOptions, TransportError, WhenFull};
@@ -188,7 +188,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, OpenError> {
         Subscriber::open(Side::Connect, endpoint, config)
     }
 
@@ -197,12 +197,12 @@ impl<T: DeserializeOwned> Subscriber<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, OpenError> {
         Subscriber::open(Side::Bind, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         let when_full = match config.keep {
             Keep::All => WhenFull::Refuse,
             Keep::Latest => WhenFull::KeepLatest,

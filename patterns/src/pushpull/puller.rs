@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::complaints::Complaints;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
+use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Message, Role, Side, SocketOptions, TransportError};
@@ -27,8 +27,10 @@ pub struct PullerConfig {
 impl Default for PullerConfig {
     /// Waits for 30 seconds; keeps up to 256 frames of each pusher.
     fn default() -> PullerConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 256;
+        let socket = SocketOptions {
+            queue_messages: 256,
+            ..SocketOptions::default()
+        };
         PullerConfig {
             timeout: Duration::from_secs(30),
             socket,
@@ -106,7 +108,7 @@ impl<T: DeserializeOwned> Puller<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, OpenError> {
         Puller::open(Side::Bind, endpoint, config)
     }
 
@@ -115,12 +117,12 @@ impl<T: DeserializeOwned> Puller<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, OpenError> {
         Puller::open(Side::Connect, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: PullerConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: PullerConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         Ok(Puller {
             station: Station::open(Role::Pull, side, endpoint, &config.socket)?,
             timeout: config.timeout,

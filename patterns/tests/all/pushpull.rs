@@ -9,7 +9,8 @@ use mutirao::pushpull::{Batching, PullError, PullerConfig, PushError, PusherConf
 use mutirao::{Endpoint, Puller, Pusher};
 use proptest::prelude::*;
 
-use crate::support::{Bare, PATIENCE, SCHEMES, fresh_endpoint, until};
+use crate::bare::{Bare, SCHEMES, until};
+use crate::support::{PATIENCE, fresh_endpoint};
 
 type Item = (u32, String);
 

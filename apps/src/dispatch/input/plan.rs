@@ -214,7 +214,7 @@ mod tests {
     fn a_file_that_may_not_be_read_is_refused_before_work_starts() {
         let folder = folder(&[("secret", "x")]);
         let path = folder.path().join("secret");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         if File::open(&path).is_ok() {
             eprintln!("SKIPPED: this user may read everything");
             return;

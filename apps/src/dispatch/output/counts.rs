@@ -14,6 +14,7 @@ pub(super) fn merge<R: BufRead>(tables: Vec<R>, out: &mut impl Write) -> io::Res
             row: Vec::new(),
             word_bytes: 0,
             count: 0,
+            start: 0,
         };
         if cursor.advance()? {
             heap.push(cursor);
@@ -77,6 +78,8 @@ struct Cursor<R> {
     row: Vec<u8>,
     word_bytes: usize,
     count: u64,
+    /// The word's first eight bytes, as a number that sorts like them: most comparisons end here.
+    start: u64,
 }
 
 impl<R: BufRead> Cursor<R> {
@@ -88,7 +91,11 @@ impl<R: BufRead> Cursor<R> {
         }
         let row = self.row.strip_suffix(b"\n").unwrap_or(&self.row);
         let (word, count) = parse(row).ok_or(io::ErrorKind::InvalidData)?;
+        let mut start = [0; 8];
+        let bytes = word.len().min(8);
+        start[..bytes].copy_from_slice(&word[..bytes]);
         (self.word_bytes, self.count) = (word.len(), count);
+        self.start = u64::from_be_bytes(start);
         Ok(true)
     }
 }
@@ -102,7 +109,10 @@ impl<R> Cursor<R> {
 impl<R> Ord for Cursor<R> {
     /// The smallest word is the greatest cursor: the heap gives the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.word().cmp(self.word())
+        other
+            .start
+            .cmp(&self.start)
+            .then_with(|| other.word().cmp(self.word()))
     }
 }
 

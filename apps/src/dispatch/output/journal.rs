@@ -130,6 +130,14 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// Closing would unlock as well, but not while a child that was just forked, and has not yet
+    /// become another program, holds a copy of the descriptor.
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 fn damaged(folder: &Path, why: &str) -> OutputError {
     OutputError::Damaged {
         folder: folder.to_owned(),
@@ -147,14 +155,11 @@ fn lock(folder: &Path, path: &Path) -> Result<File, OutputError> {
             .truncate(false)
             .open(path);
         let file = opened.map_err(OutputError::at(path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                return Err(OutputError::Busy {
-                    path: folder.to_owned(),
-                });
-            }
-            // Some network file systems have no locks; that is no reason to refuse them.
-            Ok(()) | Err(_) => {}
+        // Any other error is a file system without locks, which is no reason to refuse it.
+        if let Err(Errno::WOULDBLOCK) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            return Err(OutputError::Busy {
+                path: folder.to_owned(),
+            });
         }
         // A process that finished its job meanwhile has taken the file away, and our lock with it.
         let inode = file.metadata().map_err(OutputError::at(path))?.ino();
@@ -216,6 +221,7 @@ fn read_record(reader: &mut impl Read, left: u64) -> Option<(Record, u64)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // A range of ids is meant.
 mod tests {
     use super::*;
 

@@ -102,10 +102,11 @@ fn speed_of_small_files() {
 fn speed_of_word_counts() {
     let folder = tempfile::tempdir().unwrap();
     let writer = Box::new(Writer::open(folder.path(), 1).unwrap().0);
+    let tables: Vec<_> = (0..5).map(words).collect();
     let run = |output: &mut Box<dyn Output>| {
         let mut slowest = std::time::Duration::ZERO;
         for piece in 0..4096u64 {
-            let table = words(piece);
+            let table = tables[piece as usize % 5].clone();
             let start = Instant::now();
             let piece = outcome(
                 "big".into(),
@@ -127,7 +128,7 @@ fn speed_of_word_counts() {
 /// 20,000 words of 100,000, sorted.
 fn words(piece: u64) -> Vec<u8> {
     let mut table = String::new();
-    for word in (piece % 5..100_000).step_by(5) {
+    for word in (piece..100_000).step_by(5) {
         table += &format!("word{word:07}\t3\n");
     }
     table.into_bytes()

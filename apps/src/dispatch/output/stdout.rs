@@ -116,13 +116,10 @@ impl<W: Write + Send> Output for StdoutWriter<W> {
         self.commit()?;
         Ok(self.counts)
     }
-
-    fn counts(&self) -> Counts {
-        self.counts
-    }
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // A range of ids is meant.
 mod tests {
     use super::*;
     use crate::dispatch::task::{Piece, Place};
