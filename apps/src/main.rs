@@ -1,2 +1,71 @@
 //! mutirao: spread work over machines without losing any of it.
-fn main() {}
+//!
+//! One binary, one subcommand per app; this file is the table of contents.
+
+mod dispatch;
+mod exit;
+mod flags;
+mod keygen;
+mod ops;
+mod ops_table;
+mod signals;
+
+use clap::{Parser, Subcommand};
+
+/// Spread work over threads, processes or machines without losing any of it.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Example: count the words of every file under texts/ with four workers\n  \
+                  mutirao run texts/ --op wordcount --workers 4 --out results"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Do a whole job in this process: ventilator, workers and sink together
+    Run(dispatch::run::RunArgs),
+    /// Hand out the tasks of a job to workers
+    Ventilator(dispatch::ventilator::VentilatorArgs),
+    /// Work on tasks until stopped
+    Worker(dispatch::worker::WorkerArgs),
+    /// Collect results into a folder until stopped
+    Sink(dispatch::sink::SinkArgs),
+    /// Make the keys for encrypted connections
+    Keygen(keygen::KeygenArgs),
+    /// List the operations
+    Ops,
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    start_log(&cli.command);
+    let ended = match cli.command {
+        Command::Run(args) => dispatch::run::run(args),
+        Command::Ventilator(args) => dispatch::ventilator::run(args),
+        Command::Worker(args) => dispatch::worker::run(args),
+        Command::Sink(args) => dispatch::sink::run(args),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Ops => ops_table::print(),
+    };
+    exit::report(ended)
+}
+
+/// Logs go to standard error; long-running roles say a little more by default.
+fn start_log(command: &Command) {
+    let level = match command {
+        Command::Ventilator(_) | Command::Worker(_) | Command::Sink(_) => "info",
+        Command::Run(_) | Command::Keygen(_) | Command::Ops => "warn",
+    };
+    let environment = env_logger::Env::default().default_filter_or(level);
+    env_logger::Builder::from_env(environment)
+        .format_target(false)
+        .init();
+}

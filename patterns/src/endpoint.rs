@@ -33,7 +33,9 @@ impl Scheme {
 
 /// Why a text is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an endpoint: {reason}; write it like tcp://127.0.0.1:5557, ipc:///run/mutirao.sock or inproc://name")]
+#[error(
+    "{text:?} is not an endpoint: {reason}; write it like tcp://127.0.0.1:5557, ipc:///run/mutirao.sock or inproc://name"
+)]
 pub struct EndpointError {
     text: String,
     reason: &'static str,
@@ -73,7 +75,9 @@ impl Endpoint {
         match self.host() {
             None => true,
             Some("localhost") => true,
-            Some(host) => host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
+            Some(host) => host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
         }
     }
 
@@ -117,11 +121,16 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
-        let fail = |reason| EndpointError { text: text.to_string(), reason };
+        let fail = |reason| EndpointError {
+            text: text.to_string(),
+            reason,
+        };
         if text.chars().any(char::is_control) {
             return Err(fail("it contains a NUL or another control character"));
         }
-        let (scheme, address) = text.split_once("://").ok_or(fail("the scheme is missing"))?;
+        let (scheme, address) = text
+            .split_once("://")
+            .ok_or(fail("the scheme is missing"))?;
         let scheme = match scheme {
             "tcp" => Scheme::Tcp,
             "ipc" => Scheme::Ipc,
@@ -138,7 +147,10 @@ impl FromStr for Endpoint {
             _ if address.len() > 240 => return Err(fail("the name is longer than 240 bytes")),
             _ => {}
         }
-        Ok(Endpoint { scheme, address: address.to_string() })
+        Ok(Endpoint {
+            scheme,
+            address: address.to_string(),
+        })
     }
 }
 
@@ -170,7 +182,13 @@ mod tests {
 
     #[test]
     fn well_formed_endpoints_are_printed_as_they_were_read() {
-        for text in ["tcp://127.0.0.1:5557", "tcp://[::1]:*", "tcp://*:80", "ipc:///run/a", "inproc://x"] {
+        for text in [
+            "tcp://127.0.0.1:5557",
+            "tcp://[::1]:*",
+            "tcp://*:80",
+            "ipc:///run/a",
+            "inproc://x",
+        ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }
@@ -178,8 +196,19 @@ mod tests {
     #[test]
     fn bad_endpoints_are_refused_with_a_reason() {
         for text in [
-            "", "tcp", "tcp://", "tcp://host", "tcp://:1", "tcp://host:70000", "tcp://host:+1",
-            "tcp://::1:80", "udp://host:1", "ipc://", "inproc://a\0b", "tcp://a\0:1", "tcp://a;b:1",
+            "",
+            "tcp",
+            "tcp://",
+            "tcp://host",
+            "tcp://:1",
+            "tcp://host:70000",
+            "tcp://host:+1",
+            "tcp://::1:80",
+            "udp://host:1",
+            "ipc://",
+            "inproc://a\0b",
+            "tcp://a\0:1",
+            "tcp://a;b:1",
         ] {
             assert!(parse(text).is_err(), "{text:?}");
         }
@@ -188,10 +217,22 @@ mod tests {
 
     #[test]
     fn only_loopback_is_local() {
-        for text in ["tcp://127.0.0.1:1", "tcp://[::1]:1", "tcp://localhost:1", "ipc://x", "inproc://x"] {
+        for text in [
+            "tcp://127.0.0.1:1",
+            "tcp://[::1]:1",
+            "tcp://localhost:1",
+            "ipc://x",
+            "inproc://x",
+        ] {
             assert!(parse(text).unwrap().is_local(), "{text}");
         }
-        for text in ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://[::]:1", "tcp://192.168.1.7:1", "tcp://eth0:1"] {
+        for text in [
+            "tcp://*:1",
+            "tcp://0.0.0.0:1",
+            "tcp://[::]:1",
+            "tcp://192.168.1.7:1",
+            "tcp://eth0:1",
+        ] {
             assert!(!parse(text).unwrap().is_local(), "{text}");
         }
     }

@@ -60,6 +60,14 @@ impl Frame {
     pub(crate) fn from_zmq(message: sys::Buffer) -> Frame {
         Frame(Repr::Zmq(message))
     }
+
+    /// The memory of a frame that has been sent, for the next one; empty if it was not ours.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        match self.0 {
+            Repr::Owned(bytes) => bytes,
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Deref for Frame {
@@ -220,6 +228,14 @@ pub trait Socket: Send {
 
     /// The next message that has arrived, or `None` when none has.
     fn receive(&mut self) -> Result<Option<Message>, TransportError>;
+
+    /// Puts the next message that has arrived in place of `message`, whose memory is reused;
+    /// `false` when none has.
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
+        message.extend(self.receive()?.into_iter().flatten());
+        Ok(!message.is_empty())
+    }
 
     /// The next thing that happened to a connection, or `None`. Only sockets opened with
     /// [`SocketOptions::watch_links`] report any.

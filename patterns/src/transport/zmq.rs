@@ -409,9 +409,13 @@ impl ZmqSocket {
         Ok(())
     }
 
-    fn receive_rest(&mut self, first: sys::Buffer) -> Result<Option<Message>, TransportError> {
+    /// Receives what follows the first frame; whether the message is there to be used.
+    fn receive_rest(
+        &mut self,
+        first: sys::Buffer,
+        message: &mut Message,
+    ) -> Result<bool, TransportError> {
         let mut more = first.has_more();
-        let mut message = Vec::with_capacity(if more { 4 } else { 1 });
         message.push(Frame::from_zmq(first));
         let mut overlong = false;
         while more {
@@ -423,16 +427,16 @@ impl ZmqSocket {
                 message.push(Frame::from_zmq(frame));
             }
         }
-        if !overlong {
-            return Ok(Some(message));
+        if overlong {
+            message.clear();
+            self.overlong += 1;
+            log::warn!(
+                "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
+                self.plan.endpoint,
+                self.overlong
+            );
         }
-        self.overlong += 1;
-        log::warn!(
-            "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
-            self.plan.endpoint,
-            self.overlong
-        );
-        Ok(None)
+        Ok(!overlong)
     }
 }
 
@@ -460,6 +464,12 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        let mut message = Message::new();
+        Ok(self.receive_into(&mut message)?.then_some(message))
+    }
+
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
         // PUSH and PUB receive nothing, and say so with an error.
         let deaf = self.plan.role == Role::Push
             || self.plan.role == Role::Publish && self.limits.keeps_latest();
@@ -470,12 +480,12 @@ impl Socket for ZmqSocket {
         match first {
             Ok(first) => {
                 self.quiet = false;
-                self.receive_rest(first)
+                self.receive_rest(first, message)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.quiet = !deaf;
                 self.mend();
-                Ok(None)
+                Ok(false)
             }
             Err(error) => Err(failed("receive a message", error)),
         }

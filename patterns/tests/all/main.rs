@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod security;
+mod sim_pipeline;
 mod support;
 mod transport;

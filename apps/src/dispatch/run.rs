@@ -1,0 +1,305 @@
+//! `mutirao run`: the whole trio in one process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use mutirao::pipeline::Limits;
+use mutirao::security::Security;
+use mutirao::trio::{FinishError, SubmitError, VentilatorHandle};
+use mutirao::{Endpoint, Sink, SinkConfig, Ventilator, VentilatorConfig, Worker, WorkerConfig};
+
+use super::collect::{Collector, Target, Until};
+use super::feed::{Feed, JobFlags};
+use super::progress::{Meter, Watch};
+use super::summary::Summary;
+use super::task::Task;
+use super::work::{Commands, Workshop};
+use crate::exit::{self, Exit};
+use crate::flags::{LimitFlags, PatternFlag, SummaryFlag, SummaryFormat};
+use crate::signals;
+
+/// How long a job that was interrupted may take to finish what it has begun.
+pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Failures that are printed one by one; the rest is counted.
+const SHOWN_FAILURES: usize = 20;
+
+/// Do a whole job in this process.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mutirao run texts/ --op wordcount --out results\n  \
+    seq 10 | mutirao run - --op 'exec:sed s/1/one/' --out -"
+)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    job: JobFlags,
+
+    /// Where results go: a folder, or `-` for standard output (only with INPUT `-`)
+    #[arg(
+        long,
+        env = "MUTIRAO_OUT",
+        default_value = "results",
+        value_name = "DIR"
+    )]
+    out: PathBuf,
+
+    #[command(flatten)]
+    pattern: PatternFlag,
+
+    /// Tasks that run at once; as many as there are cores by default
+    #[arg(long, env = "MUTIRAO_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+
+    #[command(flatten)]
+    limits: LimitFlags,
+
+    #[command(flatten)]
+    summary: SummaryFlag,
+}
+
+pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
+    let feed = Feed::plan(&args.job, args.limits.max_payload_bytes)?;
+    let target = target(&args.out, feed.is_stdin())?;
+    let to_stdout = matches!(target, Target::Stdout);
+    let trio = Trio::start(&args, &feed, target)?;
+    let job = Job::begin(
+        trio.ventilator.handle(),
+        &feed,
+        args.summary.summary,
+        to_stdout,
+    )?;
+    let ended = trio.work(&feed, &job);
+    job.end(ended)
+}
+
+fn target(out: &std::path::Path, from_stdin: bool) -> Result<Target, Exit> {
+    if out.as_os_str() != "-" {
+        return Ok(Target::Folder(out.to_path_buf()));
+    }
+    if !from_stdin {
+        return Err(Exit::Usage(
+            "--out - goes only with INPUT `-`: results of files need a folder, as in --out results"
+                .into(),
+        ));
+    }
+    Ok(Target::Stdout)
+}
+
+/// Ventilator, workers and sink of one process.
+struct Trio {
+    ventilator: Ventilator<Task>,
+    workers: Vec<Worker>,
+    collector: JoinHandle<Result<(), Exit>>,
+}
+
+impl Trio {
+    fn start(args: &RunArgs, feed: &Feed, target: Target) -> Result<Trio, Exit> {
+        let limits = Limits {
+            attempts: args.job.attempts,
+            ..args.limits.limits()
+        };
+        let socket = args.limits.socket(Security::None);
+        let pattern = args.pattern.pattern;
+        let (tasks, results) = (inproc("tasks"), inproc("results"));
+        let sink = Sink::start(SinkConfig {
+            pattern,
+            limits: limits.clone(),
+            socket: socket.clone(),
+            ..SinkConfig::new(results.clone())
+        })?;
+        let ventilator = Ventilator::start(VentilatorConfig {
+            pattern,
+            job: feed.job,
+            limits: limits.clone(),
+            socket: socket.clone(),
+            ..VentilatorConfig::new(tasks.clone(), results.clone())
+        })?;
+        let workshop = Workshop {
+            commands: Commands::Allowed,
+            limit_bytes: args.limits.max_payload_bytes,
+        };
+        let worker = || {
+            let config = WorkerConfig {
+                pattern,
+                slots: 1,
+                limits: limits.clone(),
+                socket: socket.clone(),
+                ..WorkerConfig::new(tasks.clone(), results.clone())
+            };
+            Worker::start(config, move |task, info| workshop.work(task, info))
+        };
+        let workers = (0..worker_count(args.workers))
+            .map(|_| worker())
+            .collect::<Result<Vec<_>, _>>()?;
+        let handle = ventilator.handle();
+        let collector = std::thread::spawn(move || {
+            let collected = Collector::new(sink, target).collect(Until::OneJob);
+            if collected.is_err() {
+                handle.stop();
+            }
+            collected
+        });
+        Ok(Trio {
+            ventilator,
+            workers,
+            collector,
+        })
+    }
+
+    /// Feeds the job and waits for its end.
+    fn work(mut self, feed: &Feed, job: &Job) -> Result<mutirao::trio::Summary, Exit> {
+        let fed = feed.submit_all(&mut self.ventilator, &job.meter);
+        let finished = fed
+            .map_err(ended)
+            .and_then(|()| self.ventilator.finish(None));
+        job.wait_if_interrupted();
+        drop(self.ventilator);
+        if finished
+            .as_ref()
+            .is_err_and(|error| !matches!(error, FinishError::Stopped))
+        {
+            return finished.map_err(environment);
+        }
+        // Only the collector stops the ventilator, and says why in its own words.
+        drop(self.workers);
+        match self.collector.join() {
+            Ok(Err(exit)) => Err(exit),
+            _ => finished.map_err(environment),
+        }
+    }
+}
+
+fn worker_count(asked: Option<u16>) -> usize {
+    asked.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    )
+}
+
+fn inproc(name: &str) -> Endpoint {
+    format!("inproc://{name}")
+        .parse()
+        .expect("the name is a plain word")
+}
+
+/// Why handing in ended, where it is not a task's fault.
+pub(crate) fn ended(error: SubmitError) -> FinishError {
+    match error {
+        SubmitError::Ended(error) => error,
+        other => FinishError::Failed(other.to_string()),
+    }
+}
+
+pub(crate) fn environment(error: FinishError) -> Exit {
+    Exit::Environment(error.to_string())
+}
+
+/// A job as the person at the terminal sees it: progress, Ctrl-C, summary.
+pub(crate) struct Job {
+    pub(crate) meter: Arc<Meter>,
+    interrupted: Arc<AtomicBool>,
+    watch: Watch,
+    report: Report,
+}
+
+/// How the end is reported.
+#[derive(Clone)]
+struct Report {
+    begun: Instant,
+    format: SummaryFormat,
+    results_on_stdout: bool,
+    meter: Arc<Meter>,
+}
+
+impl Job {
+    pub(crate) fn begin(
+        handle: VentilatorHandle,
+        feed: &Feed,
+        format: SummaryFormat,
+        results_on_stdout: bool,
+    ) -> Result<Job, Exit> {
+        let meter = Arc::new(Meter::new(feed.bytes()));
+        let report = Report {
+            begun: Instant::now(),
+            format,
+            results_on_stdout,
+            meter: meter.clone(),
+        };
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let watch = Watch::start(handle.clone(), meter.clone(), feed.bytes());
+        let (flag, told, is_stdin) = (interrupted.clone(), report.clone(), feed.is_stdin());
+        signals::on_signal(move |_| {
+            flag.store(true, Ordering::SeqCst);
+            told.interrupted(&handle, is_stdin)
+        })?;
+        Ok(Job {
+            meter,
+            interrupted,
+            watch,
+            report,
+        })
+    }
+
+    /// After Ctrl-C the signal's thread reports and ends the program; this one only waits for it.
+    pub(crate) fn wait_if_interrupted(&self) {
+        while self.interrupted.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+    }
+
+    /// Prints the summary and turns failed tasks into an exit code.
+    pub(crate) fn end(self, ended: Result<mutirao::trio::Summary, Exit>) -> Result<(), Exit> {
+        self.wait_if_interrupted();
+        drop(self.watch);
+        let summary = ended?;
+        for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES) {
+            eprintln!("failed: {reason}");
+        }
+        self.report.print(&summary);
+        match summary.progress.failed {
+            0 => Ok(()),
+            failed => Err(Exit::SomeFailed(format!(
+                "{failed} of {} tasks failed; the other results stand",
+                summary.progress.submitted
+            ))),
+        }
+    }
+}
+
+impl Report {
+    fn print(&self, summary: &mutirao::trio::Summary) {
+        let summary = Summary::new(&summary.progress, self.meter.bytes(), self.begun.elapsed());
+        summary.print(self.format, self.results_on_stdout);
+    }
+
+    /// Lets the job finish what it has begun, says what is done, and ends the program.
+    ///
+    /// Lines that have been read from standard input cannot be read again, so their job is brought
+    /// to its end; files can, so theirs stays open for the next start to go on with.
+    fn interrupted(&self, handle: &VentilatorHandle, is_stdin: bool) -> ! {
+        eprintln!("mutirao: interrupted; finishing what has begun (once more ends at once)");
+        let ended = if is_stdin {
+            handle.cut_short(DRAIN_PATIENCE)
+        } else {
+            handle.drain(DRAIN_PATIENCE)
+        };
+        let summary = ended.unwrap_or_else(|_| mutirao::trio::Summary {
+            progress: handle.progress(),
+            failures: Vec::new(),
+        });
+        self.print(&summary);
+        let safe = summary.progress.safe;
+        let next = if is_stdin {
+            ""
+        } else {
+            "; the same command goes on from there"
+        };
+        exit::leave(&Exit::Interrupted(format!(
+            "interrupted: {safe} results are safe{next}"
+        )))
+    }
+}

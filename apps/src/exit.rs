@@ -1,0 +1,111 @@
+//! How the program ends: exit codes that mean something, and one sentence that says why.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use mutirao::OpenError;
+
+/// Why the program ends without having done everything.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Exit {
+    /// Some tasks failed; the other results stand. Exit code 1.
+    #[error("{0}")]
+    SomeFailed(String),
+    /// The command line makes no sense. Exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// A file, a disk, a port or a peer is not as it must be. Exit code 3.
+    #[error("{0}")]
+    Environment(String),
+    /// Ctrl-C; what could be reported has been. Exit code 130.
+    #[error("{0}")]
+    Interrupted(String),
+}
+
+impl Exit {
+    fn code(&self) -> u8 {
+        match self {
+            Exit::SomeFailed(_) => 1,
+            Exit::Usage(_) => 2,
+            Exit::Environment(_) => 3,
+            Exit::Interrupted(_) => 130,
+        }
+    }
+}
+
+impl From<OpenError> for Exit {
+    fn from(error: OpenError) -> Exit {
+        match error {
+            OpenError::Config(_) => Exit::Usage(error.to_string()),
+            OpenError::Transport(mutirao::transport::TransportError::Exposed { .. }) => {
+                Exit::Usage(format!(
+                    "{error}: add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure"
+                ))
+            }
+            OpenError::Transport(_) | OpenError::System(_) => Exit::Environment(error.to_string()),
+        }
+    }
+}
+
+/// Prints the sentence, if there is one, and turns the end into an exit code.
+pub(crate) fn report(ended: Result<(), Exit>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            say(&exit.to_string());
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+/// The same for a thread that ends the whole program.
+pub(crate) fn leave(exit: &Exit) -> ! {
+    say(&exit.to_string());
+    std::process::exit(i32::from(exit.code()))
+}
+
+/// Standard error may be closed; nobody is left to tell then.
+fn say(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "mutirao: {sentence}");
+}
+
+/// Reports a command line that makes no sense in one sentence; prints help where it was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    report(Err(Exit::Usage(one_sentence(&error.to_string()))))
+}
+
+/// clap speaks in paragraphs; the first says what is wrong, a `tip:` says what may be meant.
+fn one_sentence(text: &str) -> String {
+    let told = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words = told.map(str::trim).filter(|line| !line.is_empty());
+    let sentence = words.collect::<Vec<_>>().join(" ");
+    let sentence = sentence
+        .strip_prefix("error: ")
+        .unwrap_or(&sentence)
+        .to_string();
+    format!("{sentence}; --help shows what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_become_a_sentence() {
+        let text = "error: the following required arguments were not provided:\n  --op <OP>\n\nUsage: x\n\nFor more";
+        assert_eq!(
+            one_sentence(text),
+            "the following required arguments were not provided: --op <OP>; --help shows what there is"
+        );
+    }
+}

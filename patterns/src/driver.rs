@@ -1,0 +1,213 @@
+//! The loop that drives a machine: one thread, its sockets, and a wait that always ends.
+
+use std::collections::VecDeque;
+use std::thread::JoinHandle;
+
+use crate::machine::{Clock, Time};
+use crate::transport::{LinkEvent, Message, SendError, Socket, Source, TransportError};
+use crate::wait::{Interest, Sleeper, wait};
+use crate::wire::{Kind, Reader, WireError, Writer};
+
+/// Messages taken from one socket before the others have their turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// Control messages that may wait for a peer; the protocol repeats what matters.
+const MAX_WAITING_CONTROL: usize = 4096;
+
+/// Refused handshakes in a row after which the peer is believed.
+const REFUSALS_BELIEVED: u32 = 3;
+
+/// What a driver drives: a machine with its sockets and queues.
+pub(crate) trait Node: Send + 'static {
+    /// Takes what has arrived, does what the machine wants; whether there may be more at once.
+    fn turn(&mut self, now: Time) -> Result<bool, TransportError>;
+
+    /// When the next turn is due although nothing arrives.
+    fn deadline(&self) -> Option<Time>;
+
+    /// What to wait on.
+    fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>);
+
+    /// Whether there is nothing left to do.
+    fn is_over(&self) -> bool;
+
+    /// Called once, when the loop has ended.
+    fn close(&mut self, error: Option<TransportError>);
+}
+
+/// Drives `node` in a thread of its own until it is over.
+pub(crate) fn spawn<N: Node>(
+    name: &str,
+    mut node: N,
+    sleeper: Sleeper,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn(move || {
+            let error = drive(&mut node, &sleeper).err();
+            node.close(error);
+        })
+}
+
+fn drive<N: Node>(node: &mut N, sleeper: &Sleeper) -> Result<(), TransportError> {
+    let clock = Clock::start();
+    while !node.is_over() {
+        if node.turn(clock.now())? || node.is_over() {
+            continue;
+        }
+        let mut sources = Vec::with_capacity(8);
+        node.interests(&mut sources);
+        wait(&sources, sleeper, &clock, node.deadline());
+    }
+    Ok(())
+}
+
+/// A socket with the messages that it would not take yet.
+pub(crate) struct Port {
+    socket: Box<dyn Socket>,
+    waiting: VecDeque<Message>,
+    waiting_bytes: usize,
+    /// Control messages that were dropped because the peer does not read.
+    dropped: u64,
+    /// Handshakes refused since the last one that went well.
+    refusals: u32,
+    /// Whether it is read from; a port that is not pushes back on its peers.
+    open: bool,
+}
+
+impl Port {
+    pub(crate) fn new(socket: Box<dyn Socket>) -> Port {
+        Port {
+            socket,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            dropped: 0,
+            refusals: 0,
+            open: true,
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Sends a message that must not be dropped: it waits here while the socket is full.
+    pub(crate) fn send(&mut self, message: Message) -> Result<(), TransportError> {
+        if self.waiting.is_empty() {
+            match self.socket.send(&message) {
+                Ok(()) | Err(SendError::Unroutable) => return Ok(()),
+                Err(SendError::Full) => {}
+                Err(SendError::Failed(error)) => return Err(error),
+            }
+        }
+        self.waiting_bytes += message.iter().map(|frame| frame.len()).sum::<usize>();
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    /// Sends a message that the protocol repeats when it is lost: dropped when too many wait.
+    pub(crate) fn post(&mut self, message: Message) -> Result<(), TransportError> {
+        if self.waiting.len() >= MAX_WAITING_CONTROL {
+            self.dropped += 1;
+            return Ok(());
+        }
+        self.send(message)
+    }
+
+    /// Sends to one of many peers; dropped when that peer does not read, so that none holds up the
+    /// others.
+    pub(crate) fn post_to(&mut self, message: Message) -> Result<(), TransportError> {
+        match self.socket.send(&message) {
+            Ok(()) | Err(SendError::Unroutable) => Ok(()),
+            Err(SendError::Full) => {
+                self.dropped += 1;
+                Ok(())
+            }
+            Err(SendError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<(), TransportError> {
+        while let Some(message) = self.waiting.front() {
+            match self.socket.send(message) {
+                Ok(()) | Err(SendError::Unroutable) => {}
+                Err(SendError::Full) => break,
+                Err(SendError::Failed(error)) => return Err(error),
+            }
+            self.waiting_bytes -= message.iter().map(|frame| frame.len()).sum::<usize>();
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Stops reading, or starts again.
+    pub(crate) fn set_open(&mut self, open: bool) {
+        self.open = open;
+    }
+
+    /// Hands over what has arrived, a bounded number at a time; whether there may be more.
+    pub(crate) fn receive(
+        &mut self,
+        mut take: impl FnMut(Message),
+    ) -> Result<bool, TransportError> {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self
+                .open
+                .then(|| self.socket.receive())
+                .transpose()?
+                .flatten()
+            {
+                Some(message) => take(message),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The reason why the peer does not let us in, once it has refused several times in a row: a
+    /// peer that dies in the middle of a handshake looks the same, and is let off.
+    pub(crate) fn refusal(&mut self) -> Option<String> {
+        while let Some(event) = self.socket.link_event() {
+            match event {
+                LinkEvent::Connected => self.refusals = 0,
+                LinkEvent::Disconnected => {}
+                LinkEvent::Refused { reason } => {
+                    self.refusals += 1;
+                    if self.refusals >= REFUSALS_BELIEVED {
+                        return Some(reason);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    pub(crate) fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
+        if !self.waiting.is_empty() {
+            sources.push((self.socket.source(), Interest::ReadableOrWritable));
+        } else if self.open {
+            sources.push((self.socket.source(), Interest::Readable));
+        }
+        sources.extend(
+            self.socket
+                .link_source()
+                .map(|source| (source, Interest::Readable)),
+        );
+    }
+}
+
+/// A control message as a frame.
+pub(crate) fn control<T: serde::Serialize>(message: &T) -> Vec<u8> {
+    // Our own messages hold nothing that MessagePack cannot express.
+    Writer::new(Kind::Control)
+        .value(message)
+        .map(Writer::finish)
+        .unwrap_or_default()
+}
+
+/// Reads a control message.
+pub(crate) fn read_control<T: serde::de::DeserializeOwned>(frame: &[u8]) -> Result<T, WireError> {
+    Reader::expect(frame, Kind::Control)?.value()
+}

@@ -1,0 +1,238 @@
+//! The worker: runs tasks in its slots and hands the results to the sink.
+
+mod driver;
+mod slots;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::driver::spawn;
+use crate::endpoint::Endpoint;
+use crate::pipeline::{JobId, Limits, TaskId};
+use crate::station::OpenError;
+use crate::stop::StopHandle;
+use crate::transport::SocketOptions;
+use crate::wait::Sleeper;
+
+use super::{Pattern, check};
+use driver::WorkerDriver;
+use slots::Slots;
+
+/// Settings of a [`Worker`].
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// How tasks arrive and results leave.
+    pub pattern: Pattern,
+    /// Where the ventilator listens.
+    pub ventilator: Endpoint,
+    /// Where the sink listens.
+    pub sink: Endpoint,
+    /// Tasks that run at once, each in a thread; as many as there are cores by default.
+    pub slots: usize,
+    /// Leave when a job is finished instead of waiting for the next.
+    pub once: bool,
+    /// Bounds and times.
+    pub limits: Limits,
+    /// Sockets and security.
+    pub socket: SocketOptions,
+}
+
+impl WorkerConfig {
+    /// Settings with defaults for all but the endpoints.
+    pub fn new(ventilator: Endpoint, sink: Endpoint) -> WorkerConfig {
+        WorkerConfig {
+            pattern: Pattern::default(),
+            ventilator,
+            sink,
+            slots: std::thread::available_parallelism().map_or(1, usize::from),
+            once: false,
+            limits: Limits::default(),
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// What a handler may want to know about the task it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskInfo {
+    /// The job.
+    pub job: JobId,
+    /// The number of the task.
+    pub task: TaskId,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+    /// How many attempts there are.
+    pub attempts: u32,
+}
+
+/// Why a handler could not do a task.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// One sentence.
+    pub reason: String,
+    /// What the sink shall know about the task when it has failed for good.
+    pub context: Vec<u8>,
+    /// Whether another attempt may go better.
+    pub retry: bool,
+}
+
+impl Failure {
+    /// A failure that another attempt may avoid.
+    pub fn new(reason: impl Into<String>) -> Failure {
+        Failure {
+            reason: reason.into(),
+            context: Vec::new(),
+            retry: true,
+        }
+    }
+
+    /// A failure that every attempt would meet.
+    pub fn permanent(reason: impl Into<String>) -> Failure {
+        Failure {
+            retry: false,
+            ..Failure::new(reason)
+        }
+    }
+
+    /// The same with something for the sink to know.
+    pub fn with_context(self, context: Vec<u8>) -> Failure {
+        Failure { context, ..self }
+    }
+}
+
+impl<S: Into<String>> From<S> for Failure {
+    fn from(reason: S) -> Failure {
+        Failure::new(reason)
+    }
+}
+
+/// Why a worker has ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WorkerExit {
+    /// The job is finished, and the worker was to stay for one.
+    #[error("the job is finished")]
+    Finished,
+    /// It was asked to leave: what it had begun is done, the rest given back.
+    #[error("left on request")]
+    Left,
+    /// It was asked to leave and did not get rid of its results in time; the tasks will be sent
+    /// again to others.
+    #[error("left with results that the sink did not take")]
+    LeftUndone,
+    /// A handshake failed.
+    #[error("{0}")]
+    Refused(String),
+    /// A socket failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs tasks of one type into results of another.
+///
+/// A handler that returns an error or panics fails the task, which is tried again up to the
+/// ventilator's number of attempts. The worker lives on.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    exit: Mutex<Option<WorkerExit>>,
+    ended: Condvar,
+    stop: StopHandle,
+}
+
+impl Shared {
+    fn exit(&self) -> MutexGuard<'_, Option<WorkerExit>> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, exit: WorkerExit) {
+        self.exit().get_or_insert(exit);
+        self.ended.notify_all();
+    }
+}
+
+impl Worker {
+    /// Opens the sockets and starts the driver and the slots.
+    ///
+    /// # Errors
+    ///
+    /// An endpoint is unusable, or a limit makes no sense.
+    pub fn start<T, R, F>(config: WorkerConfig, handler: F) -> Result<Worker, OpenError>
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        F: Fn(T, &TaskInfo) -> Result<R, Failure> + Send + Sync + 'static,
+    {
+        check(&config.limits)?;
+        let (sleeper, waker) = Sleeper::new()?;
+        let shared = Arc::new(Shared {
+            exit: Mutex::new(None),
+            ended: Condvar::new(),
+            stop: StopHandle::new(waker.clone()),
+        });
+        let slots = Slots::new(waker);
+        let driver = WorkerDriver::open(&config, shared.clone(), slots.clone())?;
+        let bounds = slots::Bounds {
+            worker: driver.id(),
+            max_result_bytes: config.socket.max_message_bytes,
+        };
+        let mut threads = vec![spawn("worker", driver, sleeper)?];
+        let handler = Arc::new(handler);
+        for slot in 0..config.slots.max(1) {
+            let (slots, handler) = (slots.clone(), handler.clone());
+            let run = move || slots.serve(bounds, &*handler);
+            threads.push(
+                std::thread::Builder::new()
+                    .name(format!("slot {slot}"))
+                    .spawn(run)?,
+            );
+        }
+        Ok(Worker { shared, threads })
+    }
+
+    /// Waits until the worker has ended, or for at most `patience`; `None` when it runs on.
+    pub fn wait(&self, patience: Option<Duration>) -> Option<WorkerExit> {
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let mut exit = self.shared.exit();
+        while exit.is_none() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            exit = match left {
+                None => self
+                    .shared
+                    .ended
+                    .wait(exit)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return None,
+                Some(left) => {
+                    let waited = self.shared.ended.wait_timeout(exit, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        exit.clone()
+    }
+
+    /// A handle that makes the worker leave, from any thread: it finishes what it has begun and
+    /// gives back the rest.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.shared.stop.clone()
+    }
+}
+
+impl Drop for Worker {
+    /// Makes the worker leave and waits for the tasks that run.
+    fn drop(&mut self) {
+        self.shared.stop.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
