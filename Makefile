@@ -33,6 +33,7 @@ help: ## this list
 run: build ## the whole trio in one process: INPUT through OP into OUT
 	@$(BINARY) run "$$INPUT" --op "$$OP" --pattern "$$PATTERN" --out "$$OUT" \
 	  $${WORKERS:+--workers "$$WORKERS"}
+	@printf 'The results are in %s.\n' "$$OUT"
 
 build: deps ## the binary, optimised
 	@if [ -e $(BINARY) ]; then quiet=--quiet; else quiet=; echo 'Building; the first time takes a minute or two.'; fi; \

@@ -3,6 +3,7 @@
 # INPUT, OUT, OP, PATTERN, WORKERS and APP from the environment.
 #
 #   compose.sh up      build, start, follow the job to its end; the exit status is the ventilator's
+#   compose.sh image   build only
 #   compose.sh ...     anything else goes to compose as it is: logs --follow, down, ps
 set -euo pipefail
 
@@ -130,5 +131,6 @@ set_user
 set_folders
 case $* in
   up) up ;;
+  image) build_image ;;
   *) exec "${compose[@]}" "$@" ;;
 esac

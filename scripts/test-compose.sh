@@ -5,6 +5,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly SMALL_FILES=400
+# Seconds for a job; each takes under 20 on two idle cores.
 readonly JOB_DEADLINE_S=240
 
 export COMPOSE_PROJECT_NAME=mutirao-test
@@ -131,6 +132,7 @@ report() {
   say "---"
 }
 
+compose image
 say "Making the input and what is expected of it ..."
 make_input
 expect upper tr a-z A-Z

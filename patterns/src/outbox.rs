@@ -164,6 +164,11 @@ impl Queue {
         lane.open > self.taken
     }
 
+    /// Whether no frame waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// A buffer to start a frame in.
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
