@@ -44,6 +44,8 @@ pub enum VentilatorInput {
     Submit(Records),
     /// The application has no more tasks.
     Finish,
+    /// The application wants to leave: nothing more is sent, what was sent comes to its end.
+    Drain,
     /// A worker speaks.
     Worker(WorkerSays),
     /// The worker's subscription has arrived; only where tasks are addressed.
@@ -160,6 +162,7 @@ pub struct VentilatorMachine {
     sink: Sink,
     progress: Progress,
     finishing: bool,
+    draining: bool,
     close_asked: bool,
     finished: bool,
     /// Running mean of the time a task takes.
@@ -202,6 +205,7 @@ impl VentilatorMachine {
             sink: Sink::default(),
             progress: Progress::default(),
             finishing: false,
+            draining: false,
             close_asked: false,
             finished: false,
             task_time: None,
@@ -231,6 +235,11 @@ impl VentilatorMachine {
     /// Whether the sink has opened the job and been heard of lately.
     pub fn sink_is_alive(&self, now: Time) -> bool {
         self.sink.open.is_some() && now.since(self.sink.seen) < self.limits.patience()
+    }
+
+    /// Whether nothing that was sent has yet to come to its end.
+    pub fn is_settled(&self) -> bool {
+        self.flights.all_wait()
     }
 
     fn submit(&mut self, records: Records) {
@@ -533,7 +542,7 @@ impl VentilatorMachine {
         if self.finished {
             return;
         }
-        if self.sink.open.is_some() {
+        if self.sink.open.is_some() && !self.draining {
             while let Some(to) = self.workers.pick(self.dispatch) {
                 let Some(first) = self.flights.next_waiting().or_else(|| self.launch(now)) else {
                     break;
@@ -716,6 +725,7 @@ impl Machine for VentilatorMachine {
         match input {
             VentilatorInput::Submit(records) => self.submit(records),
             VentilatorInput::Finish => self.finishing = true,
+            VentilatorInput::Drain => self.draining = true,
             VentilatorInput::Worker(message) => self.hear_worker(now, message),
             VentilatorInput::Subscribed(worker) => self.workers.subscribe(worker, true),
             VentilatorInput::Unsubscribed(worker) => self.workers.subscribe(worker, false),

@@ -162,18 +162,20 @@ impl VentilatorHandle {
         self.0.stage().sink_is_open
     }
 
-    /// Takes no more tasks and waits, for at most `patience`, until all that were taken are safe;
-    /// the job stays open at the sink, so that another start can go on with it.
+    /// Takes no more tasks, sends none, and waits, for at most `patience`, until what was sent has
+    /// come to its end; the job stays open at the sink, so that another start can go on with it.
     ///
     /// # Errors
     ///
     /// See [`FinishError`].
     pub fn drain(&self, patience: Duration) -> Result<Summary, FinishError> {
-        self.0.stage().closed = true;
+        {
+            let mut stage = self.0.stage();
+            (stage.closed, stage.draining) = (true, true);
+        }
         self.0.changed.notify_all();
-        self.0.wait_until(Some(patience), |stage| {
-            stage.records.is_empty() && stage.progress.is_quiet()
-        })
+        self.0.stop.ring();
+        self.0.wait_until(Some(patience), |stage| stage.settled)
     }
 
     /// Takes no more tasks, says that there are none, and waits until every result is safe.
@@ -207,6 +209,10 @@ struct Stage {
     closed: bool,
     /// The driver has yet to learn that there are no more tasks.
     no_more: bool,
+    /// Nothing more shall be sent.
+    draining: bool,
+    /// Nothing that was sent is under way any more; known while draining.
+    settled: bool,
     progress: Progress,
     failures: Vec<(TaskId, String)>,
     sink_is_open: bool,
@@ -449,9 +455,10 @@ impl VentilatorDriver {
     /// Takes tasks from the program while the window has room.
     fn take_tasks(&mut self, now: Time) -> bool {
         let mut stage = self.shared.stage();
-        let safe_before = stage.progress.safe;
         stage.progress = self.machine.progress();
-        if stage.closed && stage.progress.safe != safe_before {
+        if stage.draining {
+            self.machine.handle(now, VentilatorInput::Drain);
+            stage.settled = self.machine.is_settled();
             self.shared.changed.notify_all();
         }
         let mut taken = false;

@@ -89,6 +89,11 @@ impl Flights {
         self.all.is_empty()
     }
 
+    /// Whether none is under way: all wait to be sent, now or later.
+    pub(super) fn all_wait(&self) -> bool {
+        self.all.len() == self.waiting.len() + self.postponed.len()
+    }
+
     pub(super) fn tasks(&self) -> u64 {
         self.tasks
     }
