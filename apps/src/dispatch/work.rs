@@ -35,6 +35,14 @@ impl Workshop {
                 data,
             }),
             Err(failure) => {
+                // What is wrong with an input says itself which one.
+                let failure = match &task.problem {
+                    Some(_) => failure,
+                    None => Failure {
+                        reason: format!("{}: {}", task.place, failure.reason),
+                        ..failure
+                    },
+                };
                 // Two strings and numbers always have a MessagePack form.
                 let context = rmp_serde::to_vec(&task.place).unwrap_or_default();
                 Err(failure.with_context(context))
