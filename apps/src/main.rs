@@ -38,6 +38,7 @@ enum Command {
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
+    #[command(after_help = "Example:\n  mutirao ops")]
     Ops,
 }
 
