@@ -1,7 +1,7 @@
 //! The ZeroMQ message patterns as typed, reliable, encrypted objects.
 
-mod driver;
 mod complaints;
+mod driver;
 pub mod endpoint;
 pub mod machine;
 mod outbox;
@@ -18,9 +18,9 @@ pub mod wire;
 
 pub use driver::StartError;
 pub use endpoint::Endpoint;
+pub use pushpull::{Puller, Pusher};
+pub use station::OpenError;
 pub use trio::{
     Failure, Pattern, Sink, SinkConfig, SinkEvent, TaskInfo, Ventilator, VentilatorConfig, Worker,
     WorkerConfig, WorkerExit,
 };
-pub use pushpull::{Puller, Pusher};
-pub use station::OpenError;

@@ -14,7 +14,11 @@ fn check(setup: Setup) -> (World, Duration) {
     world.check_results();
     let progress = world.progress();
     assert_eq!(
-        (progress.retried, progress.duplicates, world.ventilator().lost),
+        (
+            progress.retried,
+            progress.duplicates,
+            world.ventilator().lost
+        ),
         (0, 0, 0),
         "retried, duplicates, workers lost: {:?}",
         world.setup

@@ -19,7 +19,10 @@ fn progress_when_faults_stop() {
         }
         let work: Duration = (0..setup.work.tasks)
             .map(|task| {
-                let attempts = setup.limits.attempts.min(1 + setup.work.failures(task).min(9));
+                let attempts = setup
+                    .limits
+                    .attempts
+                    .min(1 + setup.work.failures(task).min(9));
                 setup.work.duration(task) * attempts
             })
             .sum();
