@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
-use crate::station::{OpenError, Station};
+use crate::station::OpenError;
+use crate::station::Station;
 use crate::stop::StopHandle;
 use crate::transport::{Frame, SendError, Socket, TransportError};
 use crate::wait::{Interest, Sleeper, Waker, wait};
@@ -161,6 +162,11 @@ impl Queue {
     /// Whether a frame with records of this lane waits.
     pub(crate) fn is_open(&self, lane: &Lane) -> bool {
         lane.open > self.taken
+    }
+
+    /// Whether no frame waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// A buffer to start a frame in.
@@ -327,8 +333,8 @@ impl<L: Send + 'static> Outbox<L> {
     pub(crate) fn flush(&self, within: Duration) -> Result<(), Refusal> {
         let state = self.shared.lock();
         let goal = state.queue.accepted;
-        self.wait_until(state, within, |state| state.queue.handed >= goal)?;
-        Ok(())
+        self.wait_until(state, within, |state| state.queue.handed >= goal)
+            .map(drop)
     }
 
     /// Waits until something about the state is true, for at most `within`.

@@ -14,6 +14,7 @@
 //! a ventilator that starts again and submits the same tasks under the same job goes on where the
 //! first one died.
 
+mod lag;
 mod messages;
 mod ranges;
 mod sink;
@@ -130,7 +131,7 @@ impl Default for Limits {
             window_tasks: 1 << 17,
             window_bytes: 32 << 20,
             batch_tasks: 4096,
-            batch_bytes: 64 << 10,
+            batch_bytes: 256 << 10,
             batch_time: Duration::from_millis(5),
         }
     }
@@ -139,7 +140,7 @@ impl Default for Limits {
 impl Limits {
     /// How long a silent peer is believed alive.
     pub fn patience(&self) -> Duration {
-        self.heartbeat * self.liveness
+        self.heartbeat.saturating_mul(self.liveness)
     }
 
     /// Checks that the values fit together.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::machine::{Clock, Time};
 use crate::stop::StopHandle;
 use crate::transport::{
@@ -24,12 +24,43 @@ pub enum OpenError {
     System(#[from] std::io::Error),
 }
 
+impl From<EndpointError> for OpenError {
+    fn from(error: EndpointError) -> OpenError {
+        OpenError::Config(error.to_string())
+    }
+}
+
 /// Why a wait ended without what it waited for.
 #[derive(Debug)]
 pub(crate) enum Halt {
     TimedOut,
     Stopped,
     Failed(TransportError),
+}
+
+/// How long a call may still wait; the clock is read only when it really has to.
+pub(crate) struct Patience {
+    within: Duration,
+    deadline: Option<Time>,
+}
+
+impl Patience {
+    pub(crate) fn new(within: Duration) -> Patience {
+        let deadline = None;
+        Patience { within, deadline }
+    }
+
+    /// When the wait ends, counted from the first time that this is asked.
+    pub(crate) fn deadline(&mut self, clock: &Clock) -> Time {
+        *self
+            .deadline
+            .get_or_insert_with(|| clock.now() + self.within)
+    }
+
+    pub(crate) fn is_over(&mut self, clock: &Clock) -> bool {
+        let deadline = self.deadline(clock);
+        self.within.is_zero() || clock.now() >= deadline
+    }
 }
 
 /// A socket, its sleeper, its clock and its stop handle; used by one thread at a time.
@@ -62,7 +93,7 @@ impl Station {
     pub(crate) fn send(&mut self, message: &[Frame], within: Duration) -> Result<(), Halt> {
         self.until(
             Interest::ReadableOrWritable,
-            within,
+            &mut Patience::new(within),
             |socket| match socket.send(message) {
                 Ok(()) => Ok(Some(())),
                 Err(SendError::Full) => Ok(None),
@@ -75,19 +106,24 @@ impl Station {
         )
     }
 
-    /// The next message, waiting for it for at most `within`.
-    pub(crate) fn receive(&mut self, within: Duration) -> Result<Message, Halt> {
-        self.until(Interest::Readable, within, |socket| socket.receive())
+    /// Waits for the next message as long as `patience` lasts and puts it in place of `message`.
+    pub(crate) fn receive(
+        &mut self,
+        message: &mut Message,
+        patience: &mut Patience,
+    ) -> Result<(), Halt> {
+        self.until(Interest::Readable, patience, |socket| {
+            Ok(socket.receive_into(message)?.then_some(()))
+        })
     }
 
-    /// Waits until `attempt` yields something; the clock is read only when it does not at once.
+    /// Tries until `attempt` yields something, and waits in between.
     fn until<T>(
         &mut self,
         interest: Interest,
-        within: Duration,
+        patience: &mut Patience,
         mut attempt: impl FnMut(&mut dyn Socket) -> Result<Option<T>, TransportError>,
     ) -> Result<T, Halt> {
-        let mut deadline = None;
         loop {
             if self.stop.is_stopped() {
                 return Err(Halt::Stopped);
@@ -95,14 +131,10 @@ impl Station {
             if let Some(done) = attempt(&mut *self.socket).map_err(Halt::Failed)? {
                 return Ok(done);
             }
-            if within.is_zero() {
+            if patience.is_over(&self.clock) {
                 return Err(Halt::TimedOut);
             }
-            let now = self.clock.now();
-            let deadline = *deadline.get_or_insert(now + within);
-            if now >= deadline {
-                return Err(Halt::TimedOut);
-            }
+            let deadline = patience.deadline(&self.clock);
             self.wait(interest, Some(deadline));
         }
     }

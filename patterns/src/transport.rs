@@ -229,6 +229,14 @@ pub trait Socket: Send {
     /// The next message that has arrived, or `None` when none has.
     fn receive(&mut self) -> Result<Option<Message>, TransportError>;
 
+    /// Puts the next message that has arrived in place of `message`, whose memory is reused;
+    /// `false` when none has.
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
+        message.extend(self.receive()?.into_iter().flatten());
+        Ok(!message.is_empty())
+    }
+
     /// The next thing that happened to a connection, or `None`. Only sockets opened with
     /// [`SocketOptions::watch_links`] report any.
     fn link_event(&mut self) -> Option<LinkEvent>;

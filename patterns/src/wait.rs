@@ -35,13 +35,10 @@ pub fn wait(
     waker.sleep(|bell| {
         let timeout = deadline.map(|deadline| deadline.since(clock.now()));
         let timeout = sources.iter().filter_map(look_after).chain(timeout).min();
-        // Two descriptors for each source, and the bell.
-        let fd = |i: usize| match sources.get(i / 2) {
-            Some((source, _)) if i % 2 == 0 => source.fd,
-            Some((source, _)) => source.link_fd,
-            None => bell,
-        };
-        sys::poll((0..2 * sources.len() + 1).map(fd), timeout);
+        let fds = sources
+            .iter()
+            .flat_map(|(source, _)| [source.fd, source.link_fd]);
+        sys::poll(fds.chain([bell]), timeout);
     });
 }
 

@@ -95,7 +95,7 @@ impl Writer {
     /// # Errors
     ///
     /// The value cannot be serialised.
-    pub fn value<T: serde::Serialize>(mut self, value: &T) -> Result<Writer, RecordError> {
+    pub fn value<T: serde::Serialize + ?Sized>(mut self, value: &T) -> Result<Writer, RecordError> {
         records::encode(&mut self.0, value)?;
         Ok(self)
     }

@@ -187,10 +187,9 @@ impl Trio {
         let fed = feed.submit_all(&mut self.ventilator, &job.meter);
         let finished = fed
             .map_err(ended)
-            .and_then(|()| self.ventilator.finish(None))
-            .map_err(environment);
+            .and_then(|()| self.ventilator.finish(None));
         job.wait_if_interrupted();
-        let finished = finished?;
+        let finished = finished.map_err(environment)?;
         drop(self.ventilator);
         drop(self.workers);
         // It panicked if this fails, and has said so.
@@ -249,7 +248,7 @@ impl Job {
         format: SummaryFormat,
         results_on_stdout: bool,
     ) -> Job {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(Meter::new(feed.bytes()));
         let report = Report {
             begun: Instant::now(),
             format,
@@ -327,7 +326,7 @@ impl Report {
     fn interrupted(&self, handle: &VentilatorHandle, is_stdin: bool) -> ! {
         say("mutirao: interrupted; finishing what has begun (once more ends at once)");
         let ended = if is_stdin {
-            handle.finish(Some(DRAIN_PATIENCE))
+            handle.cut_short(DRAIN_PATIENCE)
         } else {
             handle.drain(DRAIN_PATIENCE)
         };

@@ -15,6 +15,9 @@ const MAX_JOBS: usize = 64;
 /// Finished jobs that are remembered, to tell a ventilator that missed the word.
 const MAX_CLOSED: usize = 64;
 
+/// Separate ranges of tasks of one job that are kept; results beyond are turned away.
+const MAX_RANGES: usize = 1 << 17;
+
 /// Failures of one job that are remembered for a ventilator that starts anew.
 const MAX_FAILURES: usize = 1 << 20;
 
@@ -128,11 +131,20 @@ impl Job {
     }
 
     /// The remembered failures of some tasks.
-    fn failures(&self, of: impl Fn(TaskId) -> bool) -> Failures {
-        let failed = self.failed.iter().filter(|(task, _)| of(**task));
+    fn failures(&self, of: impl IntoIterator<Item = Range<TaskId>>) -> Failures {
+        let failed = of.into_iter().flat_map(|range| self.failed.range(range));
         failed
             .map(|(&task, reason)| (task, reason.clone()))
             .collect()
+    }
+
+    /// Whether the list of what has been received stays short. The first task that is not safe
+    /// always has a place: the application may be waiting for just that one.
+    fn has_place_for(&self, span: Span) -> bool {
+        let near = span.first.saturating_sub(1)..span.end().saturating_add(1);
+        self.received.ranges() < MAX_RANGES
+            || span.range().contains(&self.safe.prefix())
+            || self.received.intersection(near).next().is_some()
     }
 
     /// Takes note that the ventilator must hear of these results, even of those that were here
@@ -147,7 +159,7 @@ impl Job {
         (!safe.is_empty()).then(|| SinkSays::Confirmed {
             job: id,
             safe: safe.iter().collect(),
-            failed: self.failures(|task| safe.contains(task)),
+            failed: self.failures(safe.iter()),
         })
     }
 }
@@ -171,18 +183,33 @@ impl<B> SinkMachine<B> {
         self.strays
     }
 
+    /// For tests: how many ranges are kept for all jobs together.
+    #[doc(hidden)]
+    pub fn audit(&self) -> usize {
+        let ranges = |job: &Job| job.safe.ranges() + job.received.ranges() + job.news.ranges();
+        self.jobs.values().map(ranges).sum()
+    }
+
     fn receive(&mut self, worker: WorkerId, job_id: JobId, span: Span, body: B) {
         let Some(job) = self.jobs.get_mut(&job_id).filter(|job| job.open) else {
             self.strays += 1;
             return;
         };
+        if !job.has_place_for(span) {
+            let (peer, tasks) = (job.peer, vec![span.range()]);
+            self.outbox
+                .push_back(SinkOutput::Acknowledge(worker, job_id, span));
+            self.tell(peer, SinkSays::Deferred { job: job_id, tasks });
+            return;
+        }
         let unsafe_parts = job.safe.missing(span.range());
         let fresh: Vec<_> = unsafe_parts
             .into_iter()
             .flat_map(|part| job.received.missing(part))
             .collect();
         let fresh_tasks: u64 = fresh.iter().map(|range| range.end - range.start).sum();
-        job.duplicates += u64::from(span.count) - fresh_tasks;
+        let tasks = span.end() - span.first;
+        job.duplicates = job.duplicates.saturating_add(tasks - fresh_tasks);
         for range in &fresh {
             job.received.insert(range.clone());
         }
@@ -261,7 +288,9 @@ impl<B> SinkMachine<B> {
         };
         let known: RangeSet = std::mem::take(&mut job.confirmed).into_iter().collect();
         for range in known.iter() {
-            job.safe.insert(range);
+            if job.safe.ranges() < MAX_RANGES {
+                job.safe.insert(range);
+            }
         }
         job.news = RangeSet::default();
         let opened = SinkSays::Opened {
@@ -269,7 +298,7 @@ impl<B> SinkMachine<B> {
             incarnation: self.incarnation,
             safe: job.safe.iter().collect(),
             received: job.received.iter().collect(),
-            failed: job.failures(|task| !known.contains(task)),
+            failed: job.failures(known.missing(0..TaskId::MAX)),
         };
         let peer = job.peer;
         self.tell(peer, opened);
@@ -392,7 +421,8 @@ impl<B> SinkMachine<B> {
 fn cut(mut failed: Failures) -> Failures {
     for (_, reason) in &mut failed {
         if reason.len() > MAX_REASON_BYTES {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            let end = (0..=MAX_REASON_BYTES).rfind(|&at| reason.is_char_boundary(at));
+            reason.truncate(end.unwrap_or(0));
         }
     }
     failed

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 
 use crate::complaints::Complaints;
 use crate::endpoint::Endpoint;
-use crate::station::{Halt, OpenError, Station};
+use crate::station::OpenError;
+use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Frame, Message, Role, Side, SocketOptions, TransportError};
 use crate::wire::{Inbox, Kind, Reader, RecordError, WireError};
@@ -26,8 +27,10 @@ pub struct PullerConfig {
 impl Default for PullerConfig {
     /// Waits for 30 seconds; keeps up to 256 frames of each pusher.
     fn default() -> PullerConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 256;
+        let socket = SocketOptions {
+            queue_messages: 256,
+            ..SocketOptions::default()
+        };
         PullerConfig {
             timeout: Duration::from_secs(30),
             socket,
@@ -90,6 +93,8 @@ pub struct PullerStats {
 pub struct Puller<T> {
     station: Station,
     timeout: Duration,
+    /// The last message, for its memory.
+    message: Message,
     inbox: Inbox,
     received: u64,
     wrong_type: Complaints,
@@ -121,6 +126,7 @@ impl<T: DeserializeOwned> Puller<T> {
         Ok(Puller {
             station: Station::open(Role::Pull, side, endpoint, &config.socket)?,
             timeout: config.timeout,
+            message: Message::new(),
             inbox: Inbox::default(),
             received: 0,
             wrong_type: Complaints::default(),
@@ -154,14 +160,16 @@ impl<T: DeserializeOwned> Puller<T> {
     /// As [`recv`](Puller::recv).
     pub fn recv_within(&mut self, within: Duration) -> Result<T, PullError> {
         self.station.stop.check().map_err(|_| PullError::Stopped)?;
+        let mut patience = Patience::new(within);
         loop {
             if let Some(value) = self.unpack() {
                 return Ok(value);
             }
-            // Senders of rubbish cannot keep us here: each wait gets the whole time, but rubbish
-            // ends it with what is left of it.
-            let message = self.station.receive(within)?;
-            self.open_frame(message);
+            self.station.receive(&mut self.message, &mut patience)?;
+            // Whoever sends rubbish must not make the wait longer.
+            if !self.open_frame() && patience.is_over(&self.station.clock) {
+                return Err(PullError::TimedOut);
+            }
         }
     }
 
@@ -205,14 +213,16 @@ impl<T: DeserializeOwned> Puller<T> {
         }
     }
 
-    fn open_frame(&mut self, mut message: Message) {
-        let opened = match (message.pop(), message.is_empty()) {
+    /// Opens the frame that came; whether it is one of ours.
+    fn open_frame(&mut self) -> bool {
+        let opened = match (self.message.pop(), self.message.is_empty()) {
             (Some(frame), true) => open(frame, &mut self.inbox),
             _ => Err(WireError::Foreign),
         };
-        if let Err(error) = opened {
-            self.bad_frames.add(self.station.socket.endpoint(), &error);
+        if let Err(error) = &opened {
+            self.bad_frames.add(self.station.socket.endpoint(), error);
         }
+        opened.is_ok()
     }
 }
 

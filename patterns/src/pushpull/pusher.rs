@@ -10,10 +10,11 @@ use serde::Serialize;
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
 use crate::outbox::{Bounds, Duty, Lane, Outbox, Refusal, Shared};
-use crate::station::{Halt, OpenError, Station};
+use crate::station::OpenError;
+use crate::station::{Halt, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Frame, Role, Side, Socket, SocketOptions, TransportError};
-use crate::wire::{Batch, Kind, RecordError};
+use crate::wire::{Batch, Kind, RecordError, Writer};
 
 /// Whether records share frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +52,10 @@ pub struct PusherConfig {
 impl Default for PusherConfig {
     /// Batching, 4 MiB waiting here and 4 MiB for each puller in the socket.
     fn default() -> PusherConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 64;
+        let socket = SocketOptions {
+            queue_messages: 64,
+            ..SocketOptions::default()
+        };
         PusherConfig {
             batching: Batching::On {
                 batch_bytes: 64 << 10,
@@ -329,18 +332,13 @@ impl Direct {
             Err(_) => self.seat.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let seat = &mut *seat;
-        let mut batch = start(std::mem::take(&mut seat.buffer));
-        let encoded = batch.push(value);
-        let frame = Frame::from(batch.finish());
-        let sent = match encoded {
-            Ok(()) => seat
-                .station
-                .send(std::slice::from_ref(&frame), within)
-                .map_err(PushError::from),
-            Err(error) => Err(PushError::Encode(error)),
-        };
+        seat.buffer.clear();
+        let writer = Writer::with_buffer(std::mem::take(&mut seat.buffer), Kind::Records);
+        let frame = writer.uint(1).value(value).map_err(PushError::Encode)?;
+        let frame = Frame::from(frame.finish());
+        let sent = seat.station.send(std::slice::from_ref(&frame), within);
         seat.buffer = frame.into_buffer();
-        sent
+        Ok(sent?)
     }
 }
 

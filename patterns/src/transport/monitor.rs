@@ -12,6 +12,7 @@
 //! | random bytes, HTTP or silence, without CURVE | timed out | timed out; libzmq tries again |
 //! | random bytes or HTTP, with CURVE | disconnected, nothing else | |
 //!
+//! A peer that closes and one that is silent look alike: libzmq gives an errno that may be stale.
 //! Where libzmq gives up it says nothing more and sends nothing more: see [`Link::is_lost`].
 
 use std::collections::VecDeque;
@@ -208,15 +209,23 @@ impl Link {
             }
             other => other,
         };
-        match &event {
-            LinkEvent::Refused { reason } if self.last_refusal.as_ref() == Some(reason) => return,
-            LinkEvent::Refused { reason } => self.last_refusal = Some(reason.clone()),
-            _ => self.last_refusal = None,
-        }
+        let again = match &event {
+            LinkEvent::Refused { reason } => {
+                self.last_refusal.replace(reason.clone()).as_ref() == Some(reason)
+            }
+            _ => {
+                self.last_refusal = None;
+                false
+            }
+        };
         if !self.is_asked {
-            if let LinkEvent::Refused { reason } = event {
+            if let (LinkEvent::Refused { reason }, false) = (event, again) {
                 log::warn!("{reason}");
             }
+            return;
+        }
+        // One server that refuses us again and again is no news; several clients are.
+        if again && self.history.words.side == Side::Connect {
             return;
         }
         if self.events.len() == MAX_EVENTS {
@@ -296,8 +305,7 @@ impl Words {
             (FAILED_AUTH, status) => self.not_allowed(status),
             (FAILED_PROTOCOL, CRYPTOGRAPHIC) => self.wrong_key(),
             (FAILED_PROTOCOL, MECHANISM_MISMATCH) => self.mechanism(),
-            (FAILED_NO_DETAIL, errno) if errno == libc::EAGAIN as u32 => self.timeout(),
-            (FAILED_NO_DETAIL, _) => self.closed(),
+            (FAILED_NO_DETAIL, _) => self.unfinished(),
             _ => self.misfit(),
         }
     }
@@ -356,28 +364,19 @@ impl Words {
         }
     }
 
-    fn timeout(&self) -> String {
-        let endpoint = &self.endpoint;
-        match self.side {
-            Side::Bind => format!(
-                "a peer connected to {endpoint} and did not speak ZeroMQ in time: it was cut off"
-            ),
-            Side::Connect => format!(
-                "{endpoint} does not answer as ZeroMQ does: check the address, another kind of program may listen there"
-            ),
-        }
-    }
-
-    fn closed(&self) -> String {
+    /// The connection ended or took too long; the number that libzmq gives does not tell which.
+    fn unfinished(&self) -> String {
         let endpoint = &self.endpoint;
         match (self.side, &self.security) {
-            (Side::Bind, _) => format!("a peer of {endpoint} went away during the handshake"),
+            (Side::Bind, _) => format!(
+                "a peer of {endpoint} did not finish the handshake: it speaks no ZeroMQ, or it went away"
+            ),
             (Side::Connect, Security::Curve(_)) => format!(
-                "{endpoint} ended the handshake: the server key that we expect{} is probably not its own, or it is a socket of another kind",
+                "{endpoint} does not finish the handshake: the server key that we expect{} is probably not its own, or another kind of program listens there",
                 self.expected_key()
             ),
             (Side::Connect, _) => format!(
-                "{endpoint} ended the handshake: check the address, another kind of program may listen there"
+                "{endpoint} does not finish the handshake: check the address, another kind of program may listen there"
             ),
         }
     }

@@ -357,6 +357,7 @@ fn describe(error: &io::Error) -> String {
 }
 
 struct ZmqSocket {
+    /// Declared, hence dropped, before `link`, which receives what libzmq reports about it.
     socket: sys::Socket,
     plan: Plan,
     limits: Limits,
@@ -395,6 +396,7 @@ impl ZmqSocket {
             done.map_err(|error| failed("subscribe", error.into()))?;
         }
         connect(&socket, &self.plan.endpoint)?;
+        // Drops the old socket, then those who listen to its reports: see `ZmqSocket::socket`.
         self.socket = socket;
         if let (Some(link), Some(monitor)) = (&mut self.link, monitor) {
             link.get_mut().replace(monitor);
@@ -402,9 +404,13 @@ impl ZmqSocket {
         Ok(())
     }
 
-    fn receive_rest(&mut self, first: sys::Buffer) -> Result<Option<Message>, TransportError> {
+    /// Receives what follows the first frame; whether the message is there to be used.
+    fn receive_rest(
+        &mut self,
+        first: sys::Buffer,
+        message: &mut Message,
+    ) -> Result<bool, TransportError> {
         let mut more = first.has_more();
-        let mut message = Vec::with_capacity(if more { 4 } else { 1 });
         message.push(Frame::from_zmq(first));
         let mut overlong = false;
         while more {
@@ -416,16 +422,16 @@ impl ZmqSocket {
                 message.push(Frame::from_zmq(frame));
             }
         }
-        if !overlong {
-            return Ok(Some(message));
+        if overlong {
+            message.clear();
+            self.overlong += 1;
+            log::warn!(
+                "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
+                self.plan.endpoint,
+                self.overlong
+            );
         }
-        self.overlong += 1;
-        log::warn!(
-            "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
-            self.plan.endpoint,
-            self.overlong
-        );
-        Ok(None)
+        Ok(!overlong)
     }
 }
 
@@ -452,6 +458,12 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        let mut message = Message::new();
+        Ok(self.receive_into(&mut message)?.then_some(message))
+    }
+
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        message.clear();
         // PUSH and PUB receive nothing, and say so with an error.
         let deaf = self.plan.role == Role::Push
             || self.plan.role == Role::Publish && self.limits.keeps_latest();
@@ -460,10 +472,10 @@ impl Socket for ZmqSocket {
             false => self.socket.receive(Wait::No),
         };
         match first {
-            Ok(first) => self.receive_rest(first),
+            Ok(first) => self.receive_rest(first, message),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.mend();
-                Ok(None)
+                Ok(false)
             }
             Err(error) => Err(failed("receive a message", error)),
         }

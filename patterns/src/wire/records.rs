@@ -217,6 +217,11 @@ impl Inbox {
         };
     }
 
+    /// Records that were not read yet, as the frame claims.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// The next record, or `None` when all have been read.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod attempts_are_counted;
 mod bounded_memory;
+mod cost_is_flat;
 mod hostile_input;
 mod no_needless_repeats;
 mod no_result_twice;

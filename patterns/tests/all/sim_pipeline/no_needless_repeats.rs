@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use mutirao::pipeline::Dispatch;
-use mutirao::sim::{Link, Rng, run_seeds};
+use mutirao::sim::{Link, Node, Rng, run_seeds};
 
+use super::nodes::VENTILATOR;
 use super::work::Pace;
 use super::world::{DISPATCHES, Setup, World};
 
 fn check(setup: Setup) -> (World, Duration) {
     let mut world = World::new(setup);
+    let took = check_world(&mut world);
+    (world, took)
+}
+
+fn check_world(world: &mut World) -> Duration {
     let took = world.finish_within(Duration::from_secs(4000));
     world.check_results();
     let progress = world.progress();
@@ -25,8 +31,7 @@ fn check(setup: Setup) -> (World, Duration) {
     );
     let runs = world.runs.borrow();
     assert!(runs.values().all(|&runs| runs == 1), "a task ran twice");
-    drop(runs);
-    (world, took)
+    took
 }
 
 #[test]
@@ -61,6 +66,35 @@ fn a_first_task_of_a_minute_and_a_sink_that_confirms_in_order() {
         setup.storage.in_order = true;
         let (_, took) = check(setup);
         assert!(took < Duration::from_secs(63), "{took:?}");
+    });
+}
+
+/// The sink reads results far slower than the workers make them: they pile up on the way, for up to
+/// 40 seconds. (Its first word must come within the patience of two.)
+#[test]
+fn a_sink_that_reads_slowly() {
+    run_seeds("a_sink_that_reads_slowly", 0..90, |seed| {
+        let mut setup = Setup::calm(seed);
+        setup.limits.batch_tasks = 1;
+        setup.limits.window_tasks = 150;
+        setup.storage.read = Duration::from_millis(10 + seed * 2);
+        check(setup);
+    });
+}
+
+/// A ventilator that stood still does not take the others for dead, nor their words for lost.
+#[test]
+fn a_ventilator_that_was_stopped() {
+    run_seeds("a_ventilator_that_was_stopped", 0..90, |seed| {
+        let mut setup = Setup::calm(seed);
+        setup.work.pace = Pace::Exactly(Duration::from_millis(200));
+        let mut world = World::new(setup);
+        world.run_for(Duration::from_millis(1000 + seed * 17));
+        world.sim.pause(VENTILATOR);
+        world.run_for(Duration::from_secs(3 + seed % 20));
+        world.sim.with(VENTILATOR, |program, now| program.wake(now));
+        world.sim.resume(VENTILATOR);
+        check_world(&mut world);
     });
 }
 

@@ -20,6 +20,8 @@ use super::work::{Outcome, reason};
 pub(super) struct Storage {
     /// From the first result of a group until the group is safe.
     pub(super) delay: Duration,
+    /// How long the application is busy with each frame before it reads the next.
+    pub(super) read: Duration,
     /// Whether results become safe only in the order of the tasks.
     pub(super) in_order: bool,
     /// The probability that a delivery is turned away for lack of memory.
@@ -43,6 +45,9 @@ pub(super) struct SinkNode {
     memory: BTreeMap<TaskId, Outcome>,
     /// Delivered in this incarnation, unless deferred since.
     delivered: BTreeSet<TaskId>,
+    /// Results that wait in the socket, and when the next one is read.
+    socket: VecDeque<Message>,
+    read_at: Time,
     flush_at: Option<Time>,
     close_at: Option<Time>,
     outbox: VecDeque<(NodeId, Message)>,
@@ -67,6 +72,8 @@ impl SinkNode {
             disk,
             memory: BTreeMap::new(),
             delivered: BTreeSet::new(),
+            socket: VecDeque::new(),
+            read_at: Time::START,
             flush_at: None,
             close_at: None,
             outbox: VecDeque::new(),
@@ -153,6 +160,31 @@ impl SinkNode {
         self.most_in_memory = self.most_in_memory.max(self.memory.len());
     }
 
+    /// Reads the results that it has the time for.
+    fn read(&mut self, now: Time) {
+        while self.read_at <= now {
+            let Some(Message::Results {
+                worker,
+                job,
+                span,
+                frame: body,
+            }) = self.socket.pop_front()
+            else {
+                break;
+            };
+            self.read_at = now + self.storage.read;
+            self.input(
+                now,
+                SinkInput::Results {
+                    worker,
+                    job,
+                    span,
+                    body,
+                },
+            );
+        }
+    }
+
     /// Makes what is in memory safe, and says so.
     fn flush(&mut self, now: Time) {
         self.flush_at = None;
@@ -195,28 +227,19 @@ impl Node for SinkNode {
     fn handle(&mut self, now: Time, _from: NodeId, message: Message) {
         match message {
             Message::Tells(peer, tells) => self.input(now, SinkInput::Ventilator(peer, tells)),
-            Message::Results {
-                worker,
-                job,
-                span,
-                frame,
-            } => {
-                let body = frame;
-                self.input(
-                    now,
-                    SinkInput::Results {
-                        worker,
-                        job,
-                        span,
-                        body,
-                    },
-                );
+            results @ Message::Results { .. } => {
+                if self.socket.is_empty() {
+                    self.read_at = self.read_at.max(now);
+                }
+                self.socket.push_back(results);
+                self.read(now);
             }
             _ => {}
         }
     }
 
     fn wake(&mut self, now: Time) {
+        self.read(now);
         if self.flush_at.is_some_and(|time| time <= now) {
             self.flush(now);
         }
@@ -236,7 +259,12 @@ impl Node for SinkNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let own = self.flush_at.into_iter().chain(self.close_at);
+        let read_at = (!self.socket.is_empty()).then_some(self.read_at);
+        let own = self
+            .flush_at
+            .into_iter()
+            .chain(self.close_at)
+            .chain(read_at);
         own.chain(self.machine.deadline()).min()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use mutirao::machine::Time;
 use mutirao::pipeline::{Dispatch, Incarnation, Limits, Progress, WorkerId};
 use mutirao::sim::{Link, NodeId, Rng, Sim};
 
@@ -52,6 +51,7 @@ impl Setup {
             },
             storage: Storage {
                 delay: Duration::from_millis(20),
+                read: Duration::ZERO,
                 in_order: false,
                 defer: 0.0,
             },
@@ -84,6 +84,7 @@ impl Setup {
             delay: Duration::from_millis(
                 1 + rng.below(*[20, 500, 3000].get(seed as usize % 5 % 3).unwrap()),
             ),
+            read: Duration::from_micros(*rng.pick(&[0, 0, 5000]).unwrap()),
             in_order: rng.chance(0.3),
             defer: *rng.pick(&[0.0, 0.0, 0.2]).unwrap(),
         };
@@ -268,18 +269,26 @@ impl World {
         self.sim.now().since(start)
     }
 
-    pub(super) fn ventilator(&self) -> &VentilatorNode {
+    pub(super) fn try_ventilator(&self) -> Option<&VentilatorNode> {
         match self.sim.node(VENTILATOR) {
-            Some(Program::Ventilator(node)) => node,
-            _ => panic!("the ventilator is down"),
+            Some(Program::Ventilator(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ventilator(&self) -> &VentilatorNode {
+        self.try_ventilator().expect("the ventilator runs")
+    }
+
+    pub(super) fn try_sink(&self) -> Option<&SinkNode> {
+        match self.sim.node(SINK) {
+            Some(Program::Sink(node)) => Some(node),
+            _ => None,
         }
     }
 
     pub(super) fn sink(&self) -> &SinkNode {
-        match self.sim.node(SINK) {
-            Some(Program::Sink(node)) => node,
-            _ => panic!("the sink is down"),
-        }
+        self.try_sink().expect("the sink runs")
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = &WorkerNode> {
@@ -299,6 +308,7 @@ impl World {
         let disk = &self.sink().disk;
         assert!(disk.put_away, "the job was not put away");
         assert_eq!(disk.safe.len() as u64, work.tasks);
+        self.ventilator().machine.audit().expect("right counts");
         let mut failed = 0;
         for (&task, outcome) in &disk.safe {
             let expected = work.outcome(task, limits.attempts);

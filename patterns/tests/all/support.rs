@@ -1,0 +1,145 @@
+//! Sockets for tests: on endpoints that nobody else uses, and with waits that end.
+
+use std::time::Duration;
+
+use mutirao::endpoint::Endpoint;
+use mutirao::machine::Clock;
+use mutirao::transport::{
+    Frame, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, TransportError, open,
+};
+use mutirao::wait::{Interest, Sleeper, wait};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Listens at an endpoint of this scheme that nobody else uses.
+pub(crate) fn bound(role: Role, scheme: &str, options: &SocketOptions) -> Box<dyn Socket> {
+    let endpoint = fresh_endpoint(scheme);
+    open(role, Side::Bind, &endpoint, options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(crate) fn fresh_endpoint(scheme: &str) -> Endpoint {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let text = match scheme {
+        "tcp" => "tcp://127.0.0.1:*".to_string(),
+        "ipc" => format!("ipc://@mutirao-test-{}-{count}", std::process::id()),
+        scheme => format!("{scheme}://test-{count}"),
+    };
+    text.parse().expect("an endpoint")
+}
+
+pub(crate) fn connected(role: Role, peer: &dyn Socket, options: &SocketOptions) -> Box<dyn Socket> {
+    let opened = open(role, Side::Connect, peer.endpoint(), options);
+    opened.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits on `socket` until `look` finds what it looks for; panics when that takes too long.
+pub(crate) fn wait_until<T>(
+    socket: &mut dyn Socket,
+    interest: Interest,
+    what: &str,
+    mut look: impl FnMut(&mut dyn Socket) -> Option<T>,
+) -> T {
+    let (sleeper, _waker) = Sleeper::new().expect("a sleeper");
+    let clock = Clock::start();
+    let deadline = clock.now() + PATIENCE;
+    loop {
+        if let Some(found) = look(socket) {
+            return found;
+        }
+        assert!(clock.now() < deadline, "no {what} within {PATIENCE:?}");
+        let links = socket
+            .link_source()
+            .map(|source| (source, Interest::Readable));
+        let sources: Vec<_> = links
+            .into_iter()
+            .chain([(socket.source(), interest)])
+            .collect();
+        wait(&sources, &sleeper, &clock, Some(deadline));
+    }
+}
+
+pub(crate) fn receive(socket: &mut dyn Socket) -> Message {
+    wait_until(socket, Interest::Readable, "message", |socket| {
+        socket.receive().expect("receive")
+    })
+}
+
+pub(crate) fn receive_texts(socket: &mut dyn Socket) -> Vec<String> {
+    texts(&receive(socket))
+}
+
+pub(crate) fn send(socket: &mut dyn Socket, message: &[Frame]) {
+    wait_until(
+        socket,
+        Interest::ReadableOrWritable,
+        "room",
+        |socket| match socket.send(message) {
+            Ok(()) => Some(()),
+            Err(SendError::Full) => None,
+            Err(error) => panic!("{error}"),
+        },
+    );
+}
+
+pub(crate) fn send_texts(socket: &mut dyn Socket, texts: &[&str]) {
+    send(socket, &frames(texts));
+}
+
+pub(crate) fn link_event(socket: &mut dyn Socket) -> LinkEvent {
+    wait_until(socket, Interest::Readable, "link event", |socket| {
+        let _ = socket.receive().expect("receive");
+        socket.link_event()
+    })
+}
+
+pub(crate) fn frames(texts: &[&str]) -> Message {
+    texts
+        .iter()
+        .map(|text| Frame::from(text.as_bytes()))
+        .collect()
+}
+
+pub(crate) fn texts(message: &Message) -> Vec<String> {
+    message
+        .iter()
+        .map(|frame| String::from_utf8_lossy(frame).into_owned())
+        .collect()
+}
+
+pub(crate) fn few(queue_messages: i32) -> SocketOptions {
+    SocketOptions {
+        queue_messages,
+        ..SocketOptions::default()
+    }
+}
+
+pub(crate) fn watching() -> SocketOptions {
+    SocketOptions {
+        watch_links: true,
+        ..SocketOptions::default()
+    }
+}
+
+/// The reason of the next refusal that the socket tells of, other events passed over.
+pub(crate) fn refusal(socket: &mut dyn Socket) -> String {
+    loop {
+        if let LinkEvent::Refused { reason } = link_event(socket) {
+            return reason;
+        }
+    }
+}
+
+/// Why the socket cannot be opened.
+pub(crate) fn open_error(
+    role: Role,
+    side: Side,
+    endpoint: &str,
+    options: &SocketOptions,
+) -> TransportError {
+    let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
+    open(role, side, &endpoint, options)
+        .err()
+        .expect("an error")
+}
