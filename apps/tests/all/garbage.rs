@@ -354,7 +354,7 @@ fn roles_of_different_patterns_say_so() {
             .args(["--ventilator", tasks, "--sink", results])
             .start();
         let ended = worker.wait_within(Duration::from_secs(10)).expect_code(3);
-        ended.expect_said(&["--pattern"]);
+        ended.expect_said(&["pattern"]);
         let worker = trio.worker();
         ventilator.wait().expect_code(0);
         dismiss(worker);

@@ -65,7 +65,7 @@ fn a_run_that_is_interrupted_ends_soon_and_goes_on_later() {
         process.signal(signal);
         process.wait_for("finishing what has begun");
         let ended = process.wait().expect_code(130).expect_said(&[
-            "400 tasks: ",
+            " tasks: ",
             "mutirao: interrupted: ",
             "results are safe; the same command goes on from there",
         ]);

@@ -143,11 +143,25 @@ fn a_full_disk_behind_standard_output_is_told() {
         .unwrap();
     use std::io::Write as _;
     child.stdin.take().unwrap().write_all(b"A\nB\n").unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = output_of(child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("standard output: No space left"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// What a child says and how it ends, with a deadline.
+fn output_of(mut child: std::process::Child) -> std::process::Output {
+    let pid = rustix::process::Pid::from_child(&child);
+    let over = std::time::Instant::now() + Duration::from_secs(30);
+    while child.try_wait().unwrap().is_none() {
+        if std::time::Instant::now() > over {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            panic!("it does not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 fn rebuilt(command: &Command) -> Command {
@@ -170,7 +184,7 @@ fn a_reader_that_has_seen_enough_ends_the_job_without_a_word() {
         .spawn()
         .unwrap();
     read_a_line(child.stdout.take().unwrap());
-    let output = child.wait_with_output().unwrap();
+    let output = output_of(child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said, "", "{:?}", output.status.signal());
     assert_eq!(output.status.code(), Some(141), "as after SIGPIPE");
@@ -214,7 +228,7 @@ fn lists_end_quietly_when_their_reader_is_gone() {
             .spawn()
             .unwrap();
         drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let output = output_of(child);
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         assert_eq!(output.status.code(), Some(0));
     }

@@ -376,7 +376,7 @@ impl Words {
                 self.expected_key()
             ),
             (Side::Connect, _) => format!(
-                "{endpoint} does not finish the handshake: check the address, another kind of program may listen there"
+                "{endpoint} does not finish the handshake: it may ask for CURVE keys, or another kind of program listens there"
             ),
         }
     }
@@ -388,7 +388,7 @@ impl Words {
                 "a peer of {endpoint} was cut off: it is a socket of another kind or speaks no ZeroMQ"
             ),
             Side::Connect => format!(
-                "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address"
+                "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address, and the pattern at both ends"
             ),
         }
     }
