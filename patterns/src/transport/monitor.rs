@@ -242,10 +242,6 @@ impl Link {
             }
             return;
         }
-        // One server that refuses us again and again is no news; several clients are.
-        if again && self.history.words.side == Side::Connect {
-            return;
-        }
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
@@ -390,11 +386,11 @@ impl Words {
                 "a peer of {endpoint} did not finish the handshake: it speaks no ZeroMQ, or it went away"
             ),
             (Side::Connect, Security::Curve(_)) => format!(
-                "{endpoint} does not finish the handshake: the server key that we expect{} is probably not its own, or another kind of program listens there",
+                "{endpoint} does not finish the handshake: it does not use CURVE, or the server key that we expect{} is not its own, or another kind of program listens there",
                 self.expected_key()
             ),
             (Side::Connect, _) => format!(
-                "{endpoint} does not finish the handshake: check the address, another kind of program may listen there"
+                "{endpoint} does not finish the handshake: it asks for CURVE keys, or follows another pattern, or another kind of program listens there"
             ),
         }
     }
@@ -406,7 +402,7 @@ impl Words {
                 "a peer of {endpoint} was cut off: it is a socket of another kind or speaks no ZeroMQ"
             ),
             Side::Connect => format!(
-                "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address"
+                "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address, and the pattern at both ends"
             ),
         }
     }
