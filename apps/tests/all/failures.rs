@@ -23,7 +23,7 @@ fn count(place: &Place, word: &str) -> usize {
 #[test]
 fn a_task_that_always_fails_is_tried_as_often_as_said() {
     for pattern in PATTERNS {
-        let mut trio = Trio::new(pattern, Wire::Ipc);
+        let mut trio = Trio::patient(pattern, Wire::Ipc);
         for word in ["bad", "good", "better"] {
             trio.place
                 .write(&format!("in/{word}.txt"), format!("{word}\n"));

@@ -85,7 +85,7 @@ fn a_run_that_is_interrupted_ends_soon_and_goes_on_later() {
 #[test]
 fn a_ventilator_that_is_interrupted_ends_soon_and_goes_on_later() {
     for pattern in PATTERNS {
-        let mut trio = Trio::new(pattern, Wire::Ipc);
+        let mut trio = Trio::patient(pattern, Wire::Ipc);
         write_inputs(&trio.place);
         let (input, op) = (trio.place.arg("in"), counting_copy(&trio.place));
         let sink = trio.sink();
@@ -159,7 +159,7 @@ fn lines_that_were_read_come_out_before_an_interrupted_run_ends() {
 
 #[test]
 fn a_worker_that_is_interrupted_says_so_and_leaves() {
-    let mut trio = Trio::new("push-pull", Wire::Ipc);
+    let mut trio = Trio::patient("push-pull", Wire::Ipc);
     let idle = trio.worker();
     idle.wait_for("slots");
     idle.signal(Signal::INT);

@@ -260,7 +260,7 @@ fn wait_until_results(place: &Place, count: usize) {
 fn a_worker_that_is_asked_to_leave_finishes_what_it_has_begun() {
     const FILES: usize = 200;
     for pattern in PATTERNS {
-        let mut trio = Trio::new(pattern, Wire::Ipc);
+        let mut trio = Trio::patient(pattern, Wire::Ipc);
         write_inputs(&trio.place, FILES);
         let sink = trio.sink();
         let input = trio.place.arg("in");

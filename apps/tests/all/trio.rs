@@ -33,7 +33,17 @@ pub(crate) struct Trio {
 }
 
 impl Trio {
+    /// One that finds out soon who is dead, and on a busy machine may take the slow for dead.
     pub(crate) fn new(pattern: &'static str, wire: Wire) -> Trio {
+        Trio::with_heartbeat(pattern, wire, "100ms")
+    }
+
+    /// One in which only the dead are taken for dead, for tests that count how often a task is done.
+    pub(crate) fn patient(pattern: &'static str, wire: Wire) -> Trio {
+        Trio::with_heartbeat(pattern, wire, "2s")
+    }
+
+    fn with_heartbeat(pattern: &'static str, wire: Wire, heartbeat: &str) -> Trio {
         let place = Place::new();
         let (tasks, results) = match wire {
             Wire::Ipc => (place.ipc("tasks"), place.ipc("results")),
@@ -44,7 +54,7 @@ impl Trio {
             pattern,
             tasks,
             results,
-            common: ["--pattern", pattern, "--heartbeat", "100ms"]
+            common: ["--pattern", pattern, "--heartbeat", heartbeat]
                 .map(String::from)
                 .to_vec(),
             sink_flags: Vec::new(),

@@ -274,6 +274,8 @@ impl VentilatorMachine {
     }
 
     fn cut(&mut self) {
+        // Without the tasks taken back, those that are left are not the whole job.
+        self.finishing &= self.pending_tasks == 0;
         self.progress.submitted -= self.pending_tasks;
         self.pending.clear();
         (self.pending_from, self.pending_tasks, self.pending_bytes) = (0, 0, 0);

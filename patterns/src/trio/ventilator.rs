@@ -148,6 +148,15 @@ pub struct Ventilator<T> {
 #[derive(Clone, Debug)]
 pub struct VentilatorHandle(Arc<Shared>);
 
+/// What becomes of a job whose last tasks were taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterCut {
+    /// Another start goes on with it.
+    StayOpen,
+    /// The tasks that were sent are all there will be.
+    Close,
+}
+
 impl VentilatorHandle {
     /// Ends the ventilator at once: what is not safe yet is not confirmed.
     pub fn stop(&self) {
@@ -171,7 +180,7 @@ impl VentilatorHandle {
     ///
     /// See [`FinishError`].
     pub fn drain(&self, patience: Duration) -> Result<Summary, FinishError> {
-        self.cut();
+        self.cut(AfterCut::StayOpen);
         self.0.wait_until(Some(patience), |stage| {
             !stage.cut && stage.progress.is_quiet()
         })
@@ -183,13 +192,14 @@ impl VentilatorHandle {
     ///
     /// See [`FinishError`].
     pub fn cut_short(&self, patience: Duration) -> Result<Summary, FinishError> {
-        self.cut();
+        self.cut(AfterCut::Close);
         self.finish(Some(patience))
     }
 
-    fn cut(&self) {
+    fn cut(&self, after: AfterCut) {
         let mut stage = self.0.stage();
-        (stage.closed, stage.cut) = (true, true);
+        (stage.closed, stage.cut, stage.no_more) = (true, true, false);
+        stage.stays_open = after == AfterCut::StayOpen;
         stage.records.clear();
         drop(stage);
         self.0.changed.notify_all();
@@ -204,7 +214,8 @@ impl VentilatorHandle {
     pub fn finish(&self, patience: Option<Duration>) -> Result<Summary, FinishError> {
         {
             let mut stage = self.0.stage();
-            (stage.closed, stage.no_more) = (true, true);
+            stage.closed = true;
+            stage.no_more = !stage.stays_open;
         }
         self.0.changed.notify_all();
         self.0.waker.wake();
@@ -228,6 +239,8 @@ struct Stage {
     closed: bool,
     /// The driver has yet to take back what was not sent.
     cut: bool,
+    /// Whatever the program says, the job is not at its end: some of its tasks were taken back.
+    stays_open: bool,
     /// The driver has yet to learn that there are no more tasks.
     no_more: bool,
     progress: Progress,
