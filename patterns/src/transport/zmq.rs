@@ -308,10 +308,6 @@ fn check_ipc_path(endpoint: &Endpoint) -> Result<(), TransportError> {
         return Ok(());
     }
     let path = Path::new(address);
-    // A socket of ours that is closing deletes the path when it is done, whoever listens there then.
-    while path.exists() && is_closing(endpoint) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
     let Ok(metadata) = path.symlink_metadata() else {
         return Ok(());
     };
@@ -322,10 +318,13 @@ fn check_ipc_path(endpoint: &Endpoint) -> Result<(), TransportError> {
             reason,
         });
     }
-    if sys::is_listening(path) {
-        return Err(TransportError::InUse {
-            endpoint: endpoint.clone(),
-        });
+    while sys::is_listening(path) {
+        if !is_closing(endpoint) {
+            return Err(TransportError::InUse {
+                endpoint: endpoint.clone(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
