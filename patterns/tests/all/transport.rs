@@ -189,7 +189,9 @@ mod matrix {
             // On an address of its own, so that the system gives the port to nobody else meanwhile.
             "tcp" => {
                 let port = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
-                format!("tcp://{}", port.local_addr().unwrap()).parse().unwrap()
+                format!("tcp://{}", port.local_addr().unwrap())
+                    .parse()
+                    .unwrap()
             }
             scheme => fresh_endpoint(scheme),
         };
