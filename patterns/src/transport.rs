@@ -301,7 +301,12 @@ pub struct SocketOptions {
     /// Largest frame accepted or sent, in bytes; a peer that announces more is cut off before memory is
     /// taken.
     pub max_message_bytes: usize,
-    /// How long a closing socket may still try to send what is queued.
+    /// How long a closing socket may still try to send what is queued. The last socket of the
+    /// process blocks for as long while it is dropped.
+    ///
+    /// Sent means handed to the system. Over `ipc`, libzmq 4.3.4 then loses what the receiver has no
+    /// room for at that moment ([issue 4660](https://github.com/zeromq/libzmq/issues/4660)): where that
+    /// matters, let the receiver confirm before the sender closes, or use `tcp`.
     pub linger: Duration,
     /// First pause before a lost connection is tried again.
     pub reconnect_min: Duration,

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::monitor::{Link, Monitor, Words};
 use super::sys::{self, Context, Wait};
@@ -20,6 +20,8 @@ use crate::security::{Allow, Security, has_curve};
 const KEEPALIVE_SECONDS: i32 = 30;
 /// How long libzmq has at least to say that it tries a lost connection again.
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+/// How long libzmq may take to close a socket that listened.
+const CLOSE: Duration = Duration::from_secs(1);
 /// How soon to look again at a full socket that cannot tell when it has room.
 const BLIND: Duration = Duration::from_millis(1);
 /// How soon to look again, at the least, at a connection that may be lost.
@@ -258,15 +260,43 @@ fn bind(socket: &sys::Socket, endpoint: &Endpoint) -> Result<Endpoint, Transport
     if endpoint.scheme() == Scheme::Ipc {
         check_ipc_path(endpoint)?;
     }
-    socket
-        .bind(&endpoint.to_string())
-        .map_err(|error| unusable(endpoint, &error))?;
+    bind_when_closed(socket, endpoint).map_err(|error| unusable(endpoint, &error))?;
     let bound = socket.options().get_last_endpoint();
     let bound = bound.map_err(|error| failed("find the port of a socket", error.into()))?;
     Ok(bound
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| endpoint.clone()))
+}
+
+/// Binds, and waits for a socket of ours that was dropped there just now: libzmq closes it a moment
+/// later, in another thread.
+fn bind_when_closed(socket: &sys::Socket, endpoint: &Endpoint) -> io::Result<()> {
+    let name = endpoint.to_string();
+    loop {
+        match socket.bind(&name) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EADDRINUSE) && is_closing(endpoint) =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Where our listening sockets were dropped, and when.
+static CLOSING: Mutex<Vec<(Endpoint, Instant)>> = Mutex::new(Vec::new());
+
+fn is_closing(endpoint: &Endpoint) -> bool {
+    closing().iter().any(|(other, _)| other == endpoint)
+}
+
+fn closing() -> MutexGuard<'static, Vec<(Endpoint, Instant)>> {
+    // A panic elsewhere cannot leave the list half changed.
+    let mut closing = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+    closing.retain(|(_, since)| since.elapsed() < CLOSE);
+    closing
 }
 
 /// libzmq deletes whatever lies at the path before it binds; only what a dead process left may go.
@@ -288,10 +318,13 @@ fn check_ipc_path(endpoint: &Endpoint) -> Result<(), TransportError> {
             reason,
         });
     }
-    if sys::is_listening(path) {
-        return Err(TransportError::InUse {
-            endpoint: endpoint.clone(),
-        });
+    while sys::is_listening(path) {
+        if !is_closing(endpoint) {
+            return Err(TransportError::InUse {
+                endpoint: endpoint.clone(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
@@ -549,5 +582,13 @@ impl Socket for ZmqSocket {
 
     fn endpoint(&self) -> &Endpoint {
         &self.plan.endpoint
+    }
+}
+
+impl Drop for ZmqSocket {
+    fn drop(&mut self) {
+        if self.plan.side == Side::Bind {
+            closing().push((self.plan.endpoint.clone(), Instant::now()));
+        }
     }
 }
