@@ -131,7 +131,7 @@ impl Default for Limits {
             window_tasks: 1 << 17,
             window_bytes: 32 << 20,
             batch_tasks: 4096,
-            batch_bytes: 64 << 10,
+            batch_bytes: 256 << 10,
             batch_time: Duration::from_millis(5),
         }
     }

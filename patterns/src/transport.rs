@@ -61,11 +61,14 @@ impl Frame {
         Frame(Repr::Zmq(message))
     }
 
-    /// The memory of a frame that has been sent, for the next one; empty if it was not ours.
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        match self.0 {
+    /// The bytes, to be written anew; none at first if they were not our own.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.0, Repr::Owned(_)) {
+            self.0 = Repr::Owned(Vec::new());
+        }
+        match &mut self.0 {
             Repr::Owned(bytes) => bytes,
-            _ => Vec::new(),
+            _ => unreachable!("it was made our own"),
         }
     }
 }

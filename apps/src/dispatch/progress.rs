@@ -58,8 +58,9 @@ impl Meter {
     fn bytes_of(&self, safe: u64) -> Option<u64> {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = None;
-        while let Some((_, total)) = marks.pop_front_if(|(task, _)| *task < safe) {
+        while let Some(&(_, total)) = marks.front().filter(|(task, _)| *task < safe) {
             done = Some(total);
+            marks.pop_front();
         }
         done
     }

@@ -25,7 +25,7 @@ use crate::wire::{RecordError, Records};
 use super::{Pattern, check, listen, partition};
 
 /// Bytes and tasks that wait between the program and the driver.
-const STAGE_BYTES: usize = 256 << 10;
+const STAGE_BYTES: usize = 1 << 20;
 const STAGE_TASKS: usize = 16 << 10;
 
 /// Failures that are kept with their reasons; more are only counted.

@@ -1,6 +1,11 @@
 //! The integration tests: one binary, so that they link once.
 
 mod bad_input;
+mod bare;
+mod examples;
+mod pubsub;
+mod pushpull;
+mod reqrep;
 mod security;
 mod sim_pipeline;
 mod support;
