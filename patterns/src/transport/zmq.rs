@@ -16,6 +16,11 @@ use super::{
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::{Allow, Security, has_curve};
 
+/// How long a connection may take to come about. A machine that has just gone answers nothing, not
+/// even a refusal; the system alone would try the same address for minutes, while the name may long
+/// stand for another one.
+const CONNECT_TIMEOUT_MS: i32 = 3_000;
+
 /// Idle seconds before the kernel probes a TCP connection, and seconds between probes.
 const KEEPALIVE_SECONDS: i32 = 30;
 /// How long libzmq has at least to say that it tries a lost connection again.
@@ -240,6 +245,7 @@ fn configure_heartbeat(zmq: &zmq::Socket, heartbeat: Duration) -> io::Result<()>
 }
 
 fn configure_tcp(zmq: &zmq::Socket, endpoint: &Endpoint) -> io::Result<()> {
+    zmq.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
     zmq.set_tcp_keepalive(1)?;
     zmq.set_tcp_keepalive_idle(KEEPALIVE_SECONDS)?;
     zmq.set_tcp_keepalive_intvl(KEEPALIVE_SECONDS)?;
