@@ -44,7 +44,7 @@ pub fn wait(
                 .get(i)
                 .map_or(bell, |(source, _): &(Source<'_>, _)| source.fd)
         };
-        sys::poll((0..sources.len() + 1).map(fd), timeout);
+        sys::poll((0..sources.len() + 1).map(fd), timeout)
     });
 }
 
@@ -107,15 +107,17 @@ impl Sleeper {
         self.shared.rung.store(false, Ordering::SeqCst);
     }
 
-    fn sleep(&self, block: impl FnOnce(std::os::fd::RawFd)) {
+    /// Sleeps in `block`, which says whether the bell rang.
+    fn sleep(&self, block: impl FnOnce(std::os::fd::RawFd) -> bool) {
         self.shared.asleep.store(true, Ordering::SeqCst);
-        if !self.shared.rung.swap(false, Ordering::SeqCst) {
-            block(self.bell.as_raw_fd());
-        }
+        let rang = !self.shared.rung.swap(false, Ordering::SeqCst) && block(self.bell.as_raw_fd());
         self.shared.asleep.store(false, Ordering::SeqCst);
         self.shared.rung.store(false, Ordering::SeqCst);
-        let mut rings = [0; 64];
-        while matches!((&self.bell).read(&mut rings), Ok(64)) {}
+        // A ring that comes later than this look ends the next sleep, which then hears it.
+        if rang {
+            let mut rings = [0; 64];
+            while matches!((&self.bell).read(&mut rings), Ok(64)) {}
+        }
     }
 }
 

@@ -417,7 +417,8 @@ fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 }
 
 /// Waits until one of `fds` is readable, at most for `timeout`; a signal ends the wait as well.
-pub(crate) fn poll(fds: impl ExactSizeIterator<Item = RawFd>, timeout: Option<Duration>) {
+/// Whether the last of them is readable.
+pub(crate) fn poll(fds: impl ExactSizeIterator<Item = RawFd>, timeout: Option<Duration>) -> bool {
     const FEW: usize = 8;
     let entry = |fd| libc::pollfd {
         fd,
@@ -435,7 +436,7 @@ pub(crate) fn poll(fds: impl ExactSizeIterator<Item = RawFd>, timeout: Option<Du
     ppoll(&mut few[..len], timeout)
 }
 
-fn ppoll(fds: &mut [libc::pollfd], timeout: Option<Duration>) {
+fn ppoll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> bool {
     let timeout = timeout.map(|timeout| libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
@@ -453,6 +454,7 @@ fn ppoll(fds: &mut [libc::pollfd], timeout: Option<Duration>) {
             std::ptr::null(),
         )
     };
+    fds.last().is_some_and(|fd| fd.revents != 0)
 }
 
 /// A counter in the kernel whose file descriptor is readable while it has been rung.

@@ -46,6 +46,7 @@ pub fn open(
         endpoint,
         limits,
         full: false,
+        drained: false,
         overlong: 0,
     }))
 }
@@ -243,6 +244,9 @@ struct ZmqSocket {
     limits: Limits,
     /// Whether the last message was refused because a queue was full.
     full: bool,
+    /// Whether the last call found nothing to receive: until the descriptor says otherwise there
+    /// is nothing, and no need to ask.
+    drained: bool,
     /// Messages dropped because they had more than [`MAX_FRAMES`] frames.
     overlong: u64,
 }
@@ -282,6 +286,7 @@ impl ZmqSocket {
 impl Socket for ZmqSocket {
     fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
         self.limits.check(message)?;
+        self.drained = false;
         let last = message.len() - 1;
         for (i, frame) in message.iter().enumerate() {
             // Only the first frame can be refused for want of room or of the peer: the rest of a
@@ -310,9 +315,13 @@ impl Socket for ZmqSocket {
         if self.role == Role::Push {
             return Ok(false);
         }
+        self.drained = false;
         match self.socket.receive(Wait::No) {
             Ok(first) => self.receive_rest(first, message),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.drained = true;
+                Ok(false)
+            }
             // PUB, unlike XPUB, receives nothing.
             Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(false),
             Err(error) => Err(failed("receive a message", error)),
@@ -325,16 +334,21 @@ impl Socket for ZmqSocket {
 
     fn subscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
         self.limits.check_subscribe()?;
+        self.drained = false;
         let done = self.socket.options().set_subscribe(topic);
         done.map_err(|error| failed("subscribe", error.into()))
     }
 
     fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
+        self.drained = false;
         let done = self.socket.options().set_unsubscribe(topic);
         done.map_err(|error| failed("unsubscribe", error.into()))
     }
 
     fn source(&self) -> Source<'_> {
+        if self.drained && !self.full {
+            return Source::checked(self.socket.fd(), false, true);
+        }
         let (readable, writable) = self.socket.readiness();
         // Routers and publishers always call themselves writable, whatever the queue that refused.
         let blind = matches!(self.role, Role::Router | Role::Publish);
