@@ -20,7 +20,9 @@ pub(crate) fn measure(effort: Effort) -> Result<Vec<Row>> {
     let records = effort.pick(1_000_000, 8_000_000);
     let [bare, ours] = interleave(
         effort.rounds(),
-        [&mut || pair("bare", records), &mut || pair("typed", records)],
+        [&mut || pair("bare", records), &mut || {
+            pair("typed", records)
+        }],
     )?;
     Ok(vec![Row {
         what: "PUB/SUB 100 B tcp, many records per frame, none lost".into(),
@@ -45,7 +47,10 @@ pub(crate) fn bare_publish(args: &[String]) -> Result<()> {
     socket.set_sndhwm(QUEUE_MESSAGES)?;
     wait_when_full(&mut socket)?;
     socket.bind("tcp://127.0.0.1:*")?;
-    println!("{}", socket.get_last_endpoint()?.map_err(|_| "no endpoint")?);
+    println!(
+        "{}",
+        socket.get_last_endpoint()?.map_err(|_| "no endpoint")?
+    );
     // The subscription.
     socket.recv_bytes(0)?;
     let message = [TOPIC.as_bytes(), &RECORD].concat();
