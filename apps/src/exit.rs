@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use mutirao::StartError;
+use mutirao::OpenError;
 
 /// Why the program ends without having done everything.
 #[derive(Debug, thiserror::Error)]
@@ -33,18 +33,16 @@ impl Exit {
     }
 }
 
-impl From<StartError> for Exit {
-    fn from(error: StartError) -> Exit {
+impl From<OpenError> for Exit {
+    fn from(error: OpenError) -> Exit {
         match error {
-            StartError::Endpoint(_) | StartError::Invalid(_) => Exit::Usage(error.to_string()),
-            StartError::Transport(mutirao::transport::TransportError::Exposed { .. }) => {
+            OpenError::Config(_) => Exit::Usage(error.to_string()),
+            OpenError::Transport(mutirao::transport::TransportError::Exposed { .. }) => {
                 Exit::Usage(format!(
                     "{error}: add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure"
                 ))
             }
-            StartError::Transport(_) | StartError::System(_) => {
-                Exit::Environment(error.to_string())
-            }
+            OpenError::Transport(_) | OpenError::System(_) => Exit::Environment(error.to_string()),
         }
     }
 }

@@ -1,14 +1,11 @@
 //! The loop that drives a machine: one thread, its sockets, and a wait that always ends.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crate::endpoint::EndpointError;
 use crate::machine::{Clock, Time};
 use crate::transport::{LinkEvent, Message, SendError, Socket, Source, TransportError};
-use crate::wait::{Interest, Sleeper, Waker, wait};
+use crate::wait::{Interest, Sleeper, wait};
 use crate::wire::{Kind, Reader, WireError, Writer};
 
 /// Messages taken from one socket before the others have their turn.
@@ -17,53 +14,8 @@ const MESSAGES_PER_TURN: usize = 256;
 /// Control messages that may wait for a peer; the protocol repeats what matters.
 const MAX_WAITING_CONTROL: usize = 4096;
 
-/// Why an object could not be started; nothing was left behind.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A socket could not be opened.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    /// The endpoint has no neighbour for the control messages.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    /// A value of the configuration makes no sense.
-    #[error("the configuration is not valid: {0}")]
-    Invalid(String),
-    /// The system gave no thread or no file descriptor.
-    #[error("the system is out of threads or file descriptors: {0}")]
-    System(#[from] std::io::Error),
-}
-
-/// Ends a program's object from any thread; every blocking call on it returns.
-#[derive(Clone, Debug)]
-pub struct StopSignal {
-    flag: Arc<AtomicBool>,
-    waker: Waker,
-}
-
-impl StopSignal {
-    pub(crate) fn new(waker: Waker) -> StopSignal {
-        StopSignal {
-            flag: Arc::new(AtomicBool::new(false)),
-            waker,
-        }
-    }
-
-    /// Asks for the stop.
-    pub(crate) fn raise(&self) {
-        self.flag.store(true, Ordering::SeqCst);
-        self.waker.wake();
-    }
-
-    /// Lets the driver look for news.
-    pub(crate) fn ring(&self) {
-        self.waker.wake();
-    }
-
-    pub(crate) fn is_raised(&self) -> bool {
-        self.flag.load(Ordering::SeqCst)
-    }
-}
+/// Refused handshakes in a row after which the peer is believed.
+const REFUSALS_BELIEVED: u32 = 3;
 
 /// What a driver drives: a machine with its sockets and queues.
 pub(crate) trait Node: Send + 'static {
@@ -117,6 +69,8 @@ pub(crate) struct Port {
     waiting_bytes: usize,
     /// Control messages that were dropped because the peer does not read.
     dropped: u64,
+    /// Handshakes refused since the last one that went well.
+    refusals: u32,
     /// Whether it is read from; a port that is not pushes back on its peers.
     open: bool,
 }
@@ -128,12 +82,9 @@ impl Port {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: 0,
+            refusals: 0,
             open: true,
         }
-    }
-
-    pub(crate) fn socket(&mut self) -> &mut dyn Socket {
-        &mut *self.socket
     }
 
     /// Bytes that wait to be sent.
@@ -215,11 +166,19 @@ impl Port {
         Ok(true)
     }
 
-    /// The reason of a refused handshake, if there was one.
+    /// The reason why the peer does not let us in, once it has refused several times in a row: a
+    /// peer that dies in the middle of a handshake looks the same, and is let off.
     pub(crate) fn refusal(&mut self) -> Option<String> {
         while let Some(event) = self.socket.link_event() {
-            if let LinkEvent::Refused { reason } = event {
-                return Some(reason);
+            match event {
+                LinkEvent::Connected => self.refusals = 0,
+                LinkEvent::Disconnected => {}
+                LinkEvent::Refused { reason } => {
+                    self.refusals += 1;
+                    if self.refusals >= REFUSALS_BELIEVED {
+                        return Some(reason);
+                    }
+                }
             }
         }
         None
@@ -236,28 +195,6 @@ impl Port {
                 .link_source()
                 .map(|source| (source, Interest::Readable)),
         );
-    }
-}
-
-/// Malformed messages, counted, and logged once for each kind of mistake.
-#[derive(Debug, Default)]
-pub(crate) struct Mistakes {
-    count: u64,
-    logged: Vec<WireError>,
-}
-
-impl Mistakes {
-    /// Counts a mistake; the first of its kind is logged.
-    pub(crate) fn note(&mut self, at: &str, error: WireError) {
-        self.count += 1;
-        if !self.logged.contains(&error) && self.logged.len() < 16 {
-            log::warn!("{at}: dropped a message: {error}");
-            self.logged.push(error);
-        }
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.count
     }
 }
 

@@ -12,6 +12,7 @@ pub mod reqrep;
 pub mod request;
 pub mod security;
 pub mod sequence;
+pub mod sim;
 mod station;
 pub mod stop;
 pub mod transport;
@@ -19,11 +20,11 @@ pub mod trio;
 pub mod wait;
 pub mod wire;
 
-pub use driver::StartError;
 pub use endpoint::Endpoint;
 pub use pubsub::{Publisher, Subscriber};
 pub use pushpull::{Puller, Pusher};
 pub use reqrep::{Replier, Requester};
+pub use station::OpenError;
 pub use stop::StopHandle;
 pub use trio::{
     Failure, Pattern, Sink, SinkConfig, SinkEvent, TaskInfo, Ventilator, VentilatorConfig, Worker,

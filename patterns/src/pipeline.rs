@@ -14,6 +14,7 @@
 //! a ventilator that starts again and submits the same tasks under the same job goes on where the
 //! first one died.
 
+mod lag;
 mod messages;
 mod ranges;
 mod sink;
@@ -139,7 +140,7 @@ impl Default for Limits {
 impl Limits {
     /// How long a silent peer is believed alive.
     pub fn patience(&self) -> Duration {
-        self.heartbeat * self.liveness
+        self.heartbeat.saturating_mul(self.liveness)
     }
 
     /// Checks that the values fit together.

@@ -2,14 +2,33 @@
 
 use std::time::Duration;
 
-use crate::driver::StartError;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::machine::{Clock, Time};
 use crate::stop::StopHandle;
 use crate::transport::{
     self, Frame, Message, Role, SendError, Side, Socket, SocketOptions, TransportError,
 };
 use crate::wait::{Interest, Sleeper, Waker, wait};
+
+/// Why an object could not be opened; nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A value of the configuration is out of its range; the sentence names it.
+    #[error("the configuration is not usable: {0}")]
+    Config(String),
+    /// The socket could not be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The process is short of threads or file descriptors.
+    #[error("the system refuses a thread or a file descriptor: {0}; raise `ulimit -n` or `-u`")]
+    System(#[from] std::io::Error),
+}
+
+impl From<EndpointError> for OpenError {
+    fn from(error: EndpointError) -> OpenError {
+        OpenError::Config(error.to_string())
+    }
+}
 
 /// Why a wait ended without what it waited for.
 #[derive(Debug)]
@@ -59,7 +78,7 @@ impl Station {
         side: Side,
         endpoint: &Endpoint,
         options: &SocketOptions,
-    ) -> Result<Station, StartError> {
+    ) -> Result<Station, OpenError> {
         let (sleeper, waker) = Sleeper::new()?;
         Ok(Station {
             socket: transport::open(role, side, endpoint, options)?,

@@ -61,11 +61,14 @@ impl Frame {
         Frame(Repr::Zmq(message))
     }
 
-    /// The memory of a frame that has been sent, for the next one; empty if it was not ours.
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        match self.0 {
+    /// The bytes, to be written anew; none at first if they were not our own.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.0, Repr::Owned(_)) {
+            self.0 = Repr::Owned(Vec::new());
+        }
+        match &mut self.0 {
             Repr::Owned(bytes) => bytes,
-            _ => Vec::new(),
+            _ => unreachable!("it was made our own"),
         }
     }
 }
@@ -192,45 +195,31 @@ pub enum LinkEvent {
 /// It borrows the socket: a look that is older than the last send or receive would miss news.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
+    /// Becomes readable on news of messages and of room.
     pub(crate) fd: RawFd,
+    /// Becomes readable on news of connections, which the transport itself may have to act upon;
+    /// -1 for none.
+    pub(crate) link_fd: RawFd,
     pub(crate) readable: bool,
-    pub(crate) writable: Writable,
+    pub(crate) writable: bool,
+    /// How soon there may be room without `fd` telling.
+    pub(crate) room_after: Option<Duration>,
+    /// How soon the transport wants to be called in any case.
+    pub(crate) look_after: Option<Duration>,
     socket: PhantomData<&'a ()>,
 }
 
-/// What a socket knows about room for the next message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Writable {
-    Yes,
-    /// The descriptor tells when there is.
-    No,
-    /// The descriptor may miss it: look again soon.
-    Unknown,
-}
-
 impl<'a> Source<'a> {
-    /// A socket whose descriptor becomes readable on news of either kind.
-    pub(crate) fn checked(fd: RawFd, readable: bool, writable: bool) -> Source<'a> {
-        let writable = if writable {
-            Writable::Yes
-        } else {
-            Writable::No
-        };
+    pub(crate) fn new(fd: RawFd, readable: bool, writable: bool) -> Source<'a> {
+        let socket = PhantomData;
         Source {
             fd,
+            link_fd: -1,
             readable,
             writable,
-            socket: PhantomData,
-        }
-    }
-
-    /// A full socket that cannot tell when there is room again.
-    pub(crate) fn blind(fd: RawFd, readable: bool) -> Source<'a> {
-        Source {
-            fd,
-            readable,
-            writable: Writable::Unknown,
-            socket: PhantomData,
+            room_after: None,
+            look_after: None,
+            socket,
         }
     }
 }

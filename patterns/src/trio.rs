@@ -13,16 +13,16 @@ mod worker;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::pipeline::{Dispatch, Limits};
+use crate::station::OpenError;
 use crate::transport::{self, Role, Side, Socket, SocketOptions, TransportError};
 
-pub use sink::{Sink, SinkConfig, SinkError, SinkEvent, SinkStop};
+pub use sink::{Sink, SinkConfig, SinkError, SinkEvent};
 pub use ventilator::{
     FinishError, SubmitError, Summary, Ventilator, VentilatorConfig, VentilatorHandle,
 };
-pub use worker::{Failure, TaskInfo, Worker, WorkerConfig, WorkerExit, WorkerStop};
+pub use worker::{Failure, TaskInfo, Worker, WorkerConfig, WorkerExit};
 
 /// How tasks reach the workers and results the sink; all three roles must be given the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -99,13 +99,16 @@ const RESULTS_TOPIC: &[u8] = b"results";
 /// How often a free pair of neighbouring ports is looked for when the system may pick.
 const PORT_TRIES: usize = 32;
 
+/// A data socket and the control socket next to it.
+type Pair = (Box<dyn Socket>, Box<dyn Socket>);
+
 /// Opens the data and the control socket of a ventilator or a sink.
 fn listen(
     role: Role,
     endpoint: &Endpoint,
     data: &SocketOptions,
     control: &SocketOptions,
-) -> Result<(Box<dyn Socket>, Box<dyn Socket>), StartError> {
+) -> Result<Pair, OpenError> {
     let system_picks = endpoint.host().is_some() && matches!(endpoint.port(), None | Some(0));
     let mut tries = if system_picks { PORT_TRIES } else { 1 };
     loop {
@@ -121,6 +124,6 @@ fn listen(
     }
 }
 
-fn check(limits: &Limits) -> Result<(), StartError> {
-    limits.validate().map_err(StartError::Invalid)
+fn check(limits: &Limits) -> Result<(), OpenError> {
+    limits.validate().map_err(OpenError::Config)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::machine::{Clock, Time};
-use crate::transport::{Source, Writable, sys};
+use crate::transport::{Source, sys};
 
 /// What to watch a [`Source`] for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,6 @@ pub enum Interest {
     /// A message has arrived or one can be sent.
     ReadableOrWritable,
 }
-
-/// How soon to look again at a full socket that cannot tell when it has room.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// Waits until a source is ready, the waker rings or `deadline` has come; `None` waits for ever.
 ///
@@ -37,23 +34,23 @@ pub fn wait(
     }
     waker.sleep(|bell| {
         let timeout = deadline.map(|deadline| deadline.since(clock.now()));
-        let retry = sources.iter().any(must_retry).then_some(RETRY);
-        let timeout = timeout.into_iter().chain(retry).min();
-        let fd = |i| {
-            sources
-                .get(i)
-                .map_or(bell, |(source, _): &(Source<'_>, _)| source.fd)
-        };
-        sys::poll((0..sources.len() + 1).map(fd), timeout)
+        let timeout = sources.iter().filter_map(look_after).chain(timeout).min();
+        let fds = sources
+            .iter()
+            .flat_map(|(source, _)| [source.fd, source.link_fd]);
+        sys::poll(fds.chain([bell]), timeout)
     });
 }
 
 fn is_ready((source, interest): &(Source<'_>, Interest)) -> bool {
-    source.readable || *interest == Interest::ReadableOrWritable && source.writable == Writable::Yes
+    source.readable || *interest == Interest::ReadableOrWritable && source.writable
 }
 
-fn must_retry((source, interest): &(Source<'_>, Interest)) -> bool {
-    *interest == Interest::ReadableOrWritable && source.writable == Writable::Unknown
+fn look_after((source, interest): &(Source<'_>, Interest)) -> Option<Duration> {
+    let room = source
+        .room_after
+        .filter(|_| *interest == Interest::ReadableOrWritable);
+    room.into_iter().chain(source.look_after).min()
 }
 
 /// The sleeping side of a waker: owned by the thread that waits.
@@ -107,17 +104,18 @@ impl Sleeper {
         self.shared.rung.store(false, Ordering::SeqCst);
     }
 
-    /// Sleeps in `block`, which says whether the bell rang.
+    /// `block` waits until the bell rings, among others, and tells whether it did.
     fn sleep(&self, block: impl FnOnce(std::os::fd::RawFd) -> bool) {
         self.shared.asleep.store(true, Ordering::SeqCst);
-        let rang = !self.shared.rung.swap(false, Ordering::SeqCst) && block(self.bell.as_raw_fd());
+        let mut rings = false;
+        if !self.shared.rung.swap(false, Ordering::SeqCst) {
+            rings = block(self.bell.as_raw_fd());
+        }
         self.shared.asleep.store(false, Ordering::SeqCst);
         self.shared.rung.store(false, Ordering::SeqCst);
-        // A ring that comes later than this look ends the next sleep, which then hears it.
-        if rang {
-            let mut rings = [0; 64];
-            while matches!((&self.bell).read(&mut rings), Ok(64)) {}
-        }
+        // A ring that comes only now ends the next sleep, and is heard then.
+        let mut bytes = [0; 64];
+        while rings && matches!((&self.bell).read(&mut bytes), Ok(64)) {}
     }
 }
 

@@ -15,6 +15,8 @@ use crate::exit::Exit;
 /// A group is made safe at the latest when it has so many results or bytes.
 const GROUP_RESULTS: usize = 65_536;
 const GROUP_BYTES: usize = 16 << 20;
+/// And so many finished files: each needs a rename, and a sync that others wait for.
+const GROUP_FILES: usize = 128;
 
 /// Where results go.
 #[derive(Debug, Clone)]
@@ -40,6 +42,7 @@ pub(crate) struct Collector {
     /// Accepted and not safe yet.
     group_results: usize,
     group_bytes: usize,
+    group_files: usize,
     /// What has become of the jobs that are complete.
     pub(crate) totals: Counts,
     pub(crate) finished_jobs: u64,
@@ -53,6 +56,7 @@ impl Collector {
             jobs: HashMap::new(),
             group_results: 0,
             group_bytes: 0,
+            group_files: 0,
             totals: Counts::default(),
             finished_jobs: 0,
         }
@@ -79,14 +83,14 @@ impl Collector {
 
     /// The next event; when none waits, what was accepted is made safe first. `None` when stopped.
     fn next(&mut self) -> Result<Option<SinkEvent<Piece>>, Exit> {
-        if self.group_results >= GROUP_RESULTS || self.group_bytes >= GROUP_BYTES {
+        if self.group_is_full() {
             self.commit()?;
         }
-        let waiting = self.sink.next_within(Duration::ZERO);
+        let waiting = self.sink.recv_within(Duration::ZERO);
         let event = match waiting {
             Ok(None) => {
                 self.commit()?;
-                self.sink.next().map(Some)
+                self.sink.recv().map(Some)
             }
             other => other,
         };
@@ -95,6 +99,12 @@ impl Collector {
             Err(SinkError::Stopped) => Ok(None),
             Err(error) => Err(Exit::Environment(error.to_string())),
         }
+    }
+
+    fn group_is_full(&self) -> bool {
+        self.group_results >= GROUP_RESULTS
+            || self.group_bytes >= GROUP_BYTES
+            || self.group_files >= GROUP_FILES
     }
 
     fn open(&mut self, job: JobId) -> Result<(), Exit> {
@@ -144,6 +154,7 @@ impl Collector {
         let outcome = match outcome {
             Ok(piece) => {
                 self.group_bytes += piece.data.len();
+                self.group_files += usize::from(piece.place.last);
                 Ok(piece)
             }
             Err(failure) => Err((place_of(&failure, task), failure.reason)),
@@ -161,7 +172,7 @@ impl Collector {
         if self.group_results == 0 {
             return Ok(());
         }
-        (self.group_results, self.group_bytes) = (0, 0);
+        (self.group_results, self.group_bytes, self.group_files) = (0, 0, 0);
         for (&job, output) in &mut self.jobs {
             let committed = output.commit().map_err(broken)?;
             for failure in committed.failures {
@@ -180,7 +191,18 @@ impl Collector {
         let Some(output) = self.jobs.remove(&job) else {
             return Ok(());
         };
-        let counts = output.finish().map_err(broken)?;
+        let counts = match output.finish() {
+            Ok(counts) => counts,
+            // A task failed so badly that nobody could say which input it was of.
+            Err(error @ OutputError::Unfinished { inputs }) => {
+                log::error!("job {job}: {error}");
+                Counts {
+                    failed: inputs as u64,
+                    ..Counts::default()
+                }
+            }
+            Err(error) => return Err(broken(error)),
+        };
         self.totals.written += counts.written;
         self.totals.failed += counts.failed;
         self.totals.bytes_out += counts.bytes_out;

@@ -15,23 +15,33 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long nothing may be heard of sink or workers before a word is said about it.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// A task in this many is noted with the bytes submitted so far, so that counting costs nothing.
-const BYTES_BETWEEN_MARKS: u64 = 64 << 10;
+/// The bar moves in so many steps; in between, counting costs nothing.
+const STEPS: u64 = 1000;
 
 /// Counts what was handed in and translates finished tasks into finished bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     bytes: AtomicU64,
+    /// Bytes between two marks.
+    step: u64,
     /// The number of a task, and the bytes of all tasks up to it.
     marks: Mutex<VecDeque<(u64, u64)>>,
 }
 
 impl Meter {
+    /// A meter for inputs of `total_bytes`, where that is known.
+    pub(crate) fn new(total_bytes: Option<u64>) -> Meter {
+        Meter {
+            step: total_bytes.unwrap_or(u64::MAX).div_ceil(STEPS).max(1),
+            ..Meter::default()
+        }
+    }
+
     /// Notes that a task was handed in.
     pub(crate) fn submitted(&self, task: u64, bytes: u64) {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let total = before + bytes;
-        if before / BYTES_BETWEEN_MARKS != total / BYTES_BETWEEN_MARKS {
+        if before / self.step != total / self.step {
             self.marks
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -48,8 +58,9 @@ impl Meter {
     fn bytes_of(&self, safe: u64) -> Option<u64> {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = None;
-        while let Some((_, total)) = marks.pop_front_if(|(task, _)| *task < safe) {
+        while let Some(&(_, total)) = marks.front().filter(|(task, _)| *task < safe) {
             done = Some(total);
+            marks.pop_front();
         }
         done
     }

@@ -158,9 +158,13 @@ impl Trio {
             .and_then(|()| self.ventilator.finish(None));
         job.wait_if_interrupted();
         drop(self.ventilator);
-        if finished.is_err() && !self.collector.is_finished() {
+        if finished
+            .as_ref()
+            .is_err_and(|error| !matches!(error, FinishError::Stopped))
+        {
             return finished.map_err(environment);
         }
+        // Only the collector stops the ventilator, and says why in its own words.
         drop(self.workers);
         match self.collector.join() {
             Ok(Err(exit)) => Err(exit),
@@ -218,7 +222,7 @@ impl Job {
         format: SummaryFormat,
         results_on_stdout: bool,
     ) -> Result<Job, Exit> {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(Meter::new(feed.bytes()));
         let report = Report {
             begun: Instant::now(),
             format,
@@ -279,7 +283,7 @@ impl Report {
     fn interrupted(&self, handle: &VentilatorHandle, is_stdin: bool) -> ! {
         eprintln!("mutirao: interrupted; finishing what has begun (once more ends at once)");
         let ended = if is_stdin {
-            handle.finish(Some(DRAIN_PATIENCE))
+            handle.cut_short(DRAIN_PATIENCE)
         } else {
             handle.drain(DRAIN_PATIENCE)
         };

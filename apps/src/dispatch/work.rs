@@ -1,6 +1,7 @@
 //! What a worker does with a task: find the operation, apply it, say where the result belongs.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mutirao::{Failure, TaskInfo};
 
@@ -27,22 +28,23 @@ thread_local! {
 }
 
 impl Workshop {
+    /// Works on a task. Every failure says where the result would have gone, so that the sink can
+    /// give up what it has of that input.
     pub(crate) fn work(&self, task: Task, _info: &TaskInfo) -> Result<Piece, Failure> {
-        match self.try_work(&task) {
+        let worked = catch_unwind(AssertUnwindSafe(|| self.apply(&task)));
+        match worked
+            .unwrap_or_else(|_| Err(Failure::new("the operation panicked: this is a bug in it")))
+        {
             Ok((merge, data)) => Ok(Piece {
                 place: task.place,
                 merge,
                 data,
             }),
-            Err(failure) => {
-                // Two strings and numbers always have a MessagePack form.
-                let context = rmp_serde::to_vec(&task.place).unwrap_or_default();
-                Err(failure.with_context(context))
-            }
+            Err(failure) => Err(explain(failure, &task)),
         }
     }
 
-    fn try_work(&self, task: &Task) -> Result<(ops::Merge, Vec<u8>), Failure> {
+    fn apply(&self, task: &Task) -> Result<(ops::Merge, Vec<u8>), Failure> {
         if let Some(problem) = &task.problem {
             return Err(Failure::permanent(problem.clone()));
         }
@@ -52,8 +54,19 @@ impl Workshop {
             }
             let (_, op) = last.as_ref().expect("just filled");
             let data = op.apply(&task.data).map_err(|error| failure(&error))?;
+            self.check_size(data.len())?;
             Ok((op.merge(), data))
         })
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<(), Failure> {
+        if bytes <= self.limit_bytes {
+            return Ok(());
+        }
+        let limit = self.limit_bytes;
+        Err(Failure::permanent(format!(
+            "the result takes {bytes} bytes and may take {limit}: raise --max-payload-bytes everywhere"
+        )))
     }
 
     fn find(&self, spec: &str) -> Result<Box<dyn Operation>, Failure> {
@@ -64,6 +77,23 @@ impl Workshop {
         }
         ops::find_with_limit(spec, self.limit_bytes)
             .map_err(|error| Failure::new(error.to_string()))
+    }
+}
+
+/// Says which input a failure is about, for a person and for the sink.
+fn explain(failure: Failure, task: &Task) -> Failure {
+    // Two strings and numbers always have a MessagePack form.
+    let context = rmp_serde::to_vec(&task.place).unwrap_or_default();
+    let reason = match (&task.problem, task.place.name.as_str()) {
+        // The reader named the input already.
+        (Some(problem), _) => problem.clone(),
+        (None, "") => format!("line {}: {}", task.place.piece + 1, failure.reason),
+        (None, name) => format!("{name}: {}", failure.reason),
+    };
+    Failure {
+        reason,
+        context,
+        ..failure
     }
 }
 

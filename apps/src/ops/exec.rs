@@ -10,7 +10,7 @@
 
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -187,6 +187,8 @@ impl Running {
             .args(&words[1..])
             .stdin(stdin)
             .stdout(Stdio::piped())
+            // Ctrl-C in the terminal is for us: the command's task is begun and will be finished.
+            .process_group(0)
             .stderr(Stdio::piped())
             .spawn()?;
         Ok(Running { child, over: false })

@@ -95,11 +95,6 @@ pub(crate) trait Operation: Send + Sync {
     /// The result for one task. An error belongs to the task, never to the worker.
     fn apply(&self, input: &[u8]) -> Result<Vec<u8>, TaskError>;
 
-    /// The name it is called by.
-    fn name(&self) -> &'static str {
-        self.declaration().name
-    }
-
     /// May a file be cut at line ends?
     fn split(&self) -> Split {
         self.declaration().split
@@ -270,7 +265,7 @@ mod tests {
     fn every_operation_is_found_by_its_own_name() {
         for declaration in catalogue() {
             let op = find(declaration.name).unwrap();
-            assert_eq!(op.name(), declaration.name);
+            assert_eq!(op.declaration().name, declaration.name);
             assert_eq!(op.split(), declaration.split);
             assert_eq!(op.merge(), declaration.merge);
         }

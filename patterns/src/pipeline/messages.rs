@@ -123,7 +123,8 @@ pub enum VentilatorSays {
 /// From the ventilator to the sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VentilatorTells {
-    /// "I shall send this job; what of it is safe with you already?"
+    /// "I shall send this job; what of it is safe with you already?" Also asked again now and
+    /// then, because what the sink said in the meantime may have been lost.
     Open {
         /// Which job.
         job: JobId,
@@ -161,7 +162,10 @@ pub enum SinkSays {
         incarnation: Incarnation,
         /// Tasks whose results are safe.
         safe: Vec<Range<TaskId>>,
-        /// Those among them that failed for good, with the reason.
+        /// Tasks whose results are here, though not safe yet.
+        received: Vec<Range<TaskId>>,
+        /// Safe tasks that failed for good, with the reason; those that the ventilator did not
+        /// name as safe itself.
         failed: Vec<(TaskId, String)>,
     },
     /// "These results are here, though not safe yet: no need to send the tasks again."

@@ -70,6 +70,9 @@ impl RangeSet {
     /// The parts of `range` that are not in the set, in order.
     pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
+        if range.is_empty() {
+            return gaps;
+        }
         let mut next = range.start;
         if let Some((_, &high)) = self.ranges.range(..=range.start).next_back() {
             next = next.max(high);
@@ -84,6 +87,20 @@ impl RangeSet {
             gaps.push(next..range.end);
         }
         gaps
+    }
+
+    /// The parts of `range` that are in the set, in order.
+    pub fn intersection(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let before = self.ranges.range(..range.start).next_back();
+        let within = self.ranges.range(range.start..range.end.max(range.start));
+        let all = before.into_iter().chain(within);
+        all.map(move |(&low, &high)| low.max(range.start)..high.min(range.end))
+            .filter(|part| !part.is_empty())
+    }
+
+    /// How many ranges there are: what the set costs in memory.
+    pub fn ranges(&self) -> usize {
+        self.ranges.len()
     }
 
     /// The first number that is not in the set.
@@ -142,7 +159,9 @@ mod tests {
                 let probe = start..start + length;
                 prop_assert_eq!(set.contains_all(probe.clone()), probe.clone().all(|n| model.contains(&n)));
                 let missing: Vec<u64> = set.missing(probe.clone()).into_iter().flatten().collect();
-                prop_assert_eq!(missing, probe.filter(|n| !model.contains(n)).collect::<Vec<_>>());
+                prop_assert_eq!(missing, probe.clone().filter(|n| !model.contains(n)).collect::<Vec<_>>());
+                let common: Vec<u64> = set.intersection(probe.clone()).flatten().collect();
+                prop_assert_eq!(common, probe.filter(|n| model.contains(n)).collect::<Vec<_>>());
             }
         }
     }

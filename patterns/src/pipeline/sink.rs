@@ -15,6 +15,15 @@ const MAX_JOBS: usize = 64;
 /// Finished jobs that are remembered, to tell a ventilator that missed the word.
 const MAX_CLOSED: usize = 64;
 
+/// Separate ranges of tasks of one job that are kept; results beyond are turned away.
+const MAX_RANGES: usize = 1 << 17;
+
+/// Failures of one job that are remembered for a ventilator that starts anew.
+const MAX_FAILURES: usize = 1 << 20;
+
+/// Bytes that their reasons may take.
+const MAX_FAILURE_BYTES: usize = 4 << 20;
+
 /// The longest reason that is passed on, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
 
@@ -88,6 +97,9 @@ struct Job {
     /// Received since the ventilator was last told.
     news: RangeSet,
     duplicates: u64,
+    /// Safe tasks that failed, to tell a ventilator that starts anew.
+    failed: BTreeMap<TaskId, String>,
+    failed_bytes: usize,
     completing: bool,
 }
 
@@ -101,6 +113,55 @@ pub struct SinkMachine<B> {
     closed: VecDeque<(JobId, SinkSays)>,
     strays: u64,
     next_beat: Time,
+}
+
+impl Job {
+    /// Keeps failures for a ventilator that starts anew; without their reasons, and then not at
+    /// all, when there are too many.
+    fn remember(&mut self, failed: Failures) {
+        for (task, mut reason) in failed {
+            if self.failed_bytes + reason.len() > MAX_FAILURE_BYTES {
+                reason.clear();
+            }
+            if self.failed.len() < MAX_FAILURES {
+                self.failed_bytes += reason.len();
+                self.failed.insert(task, reason);
+            }
+        }
+    }
+
+    /// The remembered failures of some tasks.
+    fn failures(&self, of: impl IntoIterator<Item = Range<TaskId>>) -> Failures {
+        let failed = of.into_iter().flat_map(|range| self.failed.range(range));
+        failed
+            .map(|(&task, reason)| (task, reason.clone()))
+            .collect()
+    }
+
+    /// Whether the list of what has been received stays short. The first task that is not safe
+    /// always has a place: the application may be waiting for just that one.
+    fn has_place_for(&self, span: Span) -> bool {
+        let near = span.first.saturating_sub(1)..span.end().saturating_add(1);
+        self.received.ranges() < MAX_RANGES
+            || span.range().contains(&self.safe.prefix())
+            || self.received.intersection(near).next().is_some()
+    }
+
+    /// Takes note that the ventilator must hear of these results, even of those that were here
+    /// before: it sent the tasks again because it did not know. What is safe is told at once.
+    fn tell_again(&mut self, id: JobId, span: Span) -> Option<SinkSays> {
+        let mut safe = RangeSet::default();
+        safe.insert(span.range());
+        for part in self.safe.missing(span.range()) {
+            safe.remove(part.clone());
+            self.news.insert(part);
+        }
+        (!safe.is_empty()).then(|| SinkSays::Confirmed {
+            job: id,
+            safe: safe.iter().collect(),
+            failed: self.failures(safe.iter()),
+        })
+    }
 }
 
 impl<B> SinkMachine<B> {
@@ -122,25 +183,42 @@ impl<B> SinkMachine<B> {
         self.strays
     }
 
+    /// For tests: how many ranges are kept for all jobs together.
+    #[doc(hidden)]
+    pub fn audit(&self) -> usize {
+        let ranges = |job: &Job| job.safe.ranges() + job.received.ranges() + job.news.ranges();
+        self.jobs.values().map(ranges).sum()
+    }
+
     fn receive(&mut self, worker: WorkerId, job_id: JobId, span: Span, body: B) {
         let Some(job) = self.jobs.get_mut(&job_id).filter(|job| job.open) else {
             self.strays += 1;
             return;
         };
+        if !job.has_place_for(span) {
+            let (peer, tasks) = (job.peer, vec![span.range()]);
+            self.outbox
+                .push_back(SinkOutput::Acknowledge(worker, job_id, span));
+            self.tell(peer, SinkSays::Deferred { job: job_id, tasks });
+            return;
+        }
         let unsafe_parts = job.safe.missing(span.range());
         let fresh: Vec<_> = unsafe_parts
             .into_iter()
             .flat_map(|part| job.received.missing(part))
             .collect();
         let fresh_tasks: u64 = fresh.iter().map(|range| range.end - range.start).sum();
-        job.duplicates += u64::from(span.count) - fresh_tasks;
+        let tasks = span.end() - span.first;
+        job.duplicates = job.duplicates.saturating_add(tasks - fresh_tasks);
         for range in &fresh {
             job.received.insert(range.clone());
         }
-        // Told even when nothing is fresh: the ventilator sent it again because it did not know.
-        job.news.insert(span.range());
+        let (peer, confirmed) = (job.peer, job.tell_again(job_id, span));
         self.outbox
             .push_back(SinkOutput::Acknowledge(worker, job_id, span));
+        if let Some(confirmed) = confirmed {
+            self.tell(peer, confirmed);
+        }
         if !fresh.is_empty() {
             self.outbox.push_back(SinkOutput::Deliver {
                 job: job_id,
@@ -166,7 +244,7 @@ impl<B> SinkMachine<B> {
         if let Some(job) = self.jobs.get_mut(&id) {
             (job.peer, job.confirmed) = (peer, confirmed);
             if job.open {
-                self.opened(id, Vec::new());
+                self.opened(id);
             }
             return;
         }
@@ -186,6 +264,8 @@ impl<B> SinkMachine<B> {
             safe: RangeSet::default(),
             news: RangeSet::default(),
             duplicates: 0,
+            failed: BTreeMap::new(),
+            failed_bytes: 0,
             completing: false,
         };
         self.jobs.insert(id, job);
@@ -196,29 +276,32 @@ impl<B> SinkMachine<B> {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.open = true;
             job.safe = safe.into_iter().collect();
-            self.opened(id, failed);
+            job.remember(cut(failed));
+            self.opened(id);
         }
     }
 
-    fn opened(&mut self, id: JobId, failed: Failures) {
+    /// Tells the ventilator all there is to know of the job.
+    fn opened(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        for range in std::mem::take(&mut job.confirmed) {
-            job.safe.insert(range);
+        let known: RangeSet = std::mem::take(&mut job.confirmed).into_iter().collect();
+        for range in known.iter() {
+            if job.safe.ranges() < MAX_RANGES {
+                job.safe.insert(range);
+            }
         }
-        // A ventilator that starts anew must hear again what has been received.
-        job.news = job.received.clone();
-        let (peer, safe) = (job.peer, job.safe.iter().collect());
-        self.tell(
-            peer,
-            SinkSays::Opened {
-                job: id,
-                incarnation: self.incarnation,
-                safe,
-                failed: cut(failed),
-            },
-        );
+        job.news = RangeSet::default();
+        let opened = SinkSays::Opened {
+            job: id,
+            incarnation: self.incarnation,
+            safe: job.safe.iter().collect(),
+            received: job.received.iter().collect(),
+            failed: job.failures(known.missing(0..TaskId::MAX)),
+        };
+        let peer = job.peer;
+        self.tell(peer, opened);
     }
 
     fn confirm(&mut self, id: JobId, safe: Vec<Range<TaskId>>, failed: Failures) {
@@ -230,15 +313,15 @@ impl<B> SinkMachine<B> {
             job.news.remove(range.clone());
             job.safe.insert(range.clone());
         }
+        let failed = cut(failed);
+        job.remember(failed.clone());
+        let confirmed = SinkSays::Confirmed {
+            job: id,
+            safe,
+            failed,
+        };
         let peer = job.peer;
-        self.tell(
-            peer,
-            SinkSays::Confirmed {
-                job: id,
-                safe,
-                failed: cut(failed),
-            },
-        );
+        self.tell(peer, confirmed);
     }
 
     fn defer(&mut self, id: JobId, tasks: Vec<Range<TaskId>>) {
@@ -338,7 +421,8 @@ impl<B> SinkMachine<B> {
 fn cut(mut failed: Failures) -> Failures {
     for (_, reason) in &mut failed {
         if reason.len() > MAX_REASON_BYTES {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            let end = (0..=MAX_REASON_BYTES).rfind(|&at| reason.is_char_boundary(at));
+            reason.truncate(end.unwrap_or(0));
         }
     }
     failed

@@ -19,12 +19,19 @@ use std::time::Duration;
 use crate::machine::{Machine, Time};
 use crate::wire::{Kind, Records, Writer};
 
+use super::lag::Lag;
 use super::{
     Incarnation, JobId, Limits, RangeSet, SinkSays, Span, TaskId, VentilatorSays, VentilatorTells,
     WorkerId, WorkerSays,
 };
 use flights::{Flight, Flights, Stage};
 use workers::Workers;
+
+/// Separate ranges of tasks still to be sent that a sink may name as safe; further ones are sent.
+const MAX_RANGES: usize = 1 << 17;
+
+/// The part of the batch time below which work is not spread over more workers.
+const SMALLEST_SHARE: u128 = 8;
 
 /// Who decides which worker gets the next tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +51,9 @@ pub enum VentilatorInput {
     Submit(Records),
     /// The application has no more tasks.
     Finish,
+    /// The application takes back the tasks that have not been sent yet; their numbers are free
+    /// again.
+    Cut,
     /// A worker speaks.
     Worker(WorkerSays),
     /// The worker's subscription has arrived; only where tasks are addressed.
@@ -111,6 +121,15 @@ impl Tasks {
     }
 }
 
+/// Ranges that are sorted and do not overlap, so that no message costs more than its length.
+fn in_order(ranges: Vec<Range<TaskId>>) -> RangeSet {
+    ranges.into_iter().collect()
+}
+
+fn spans(spans: Vec<Span>) -> RangeSet {
+    spans.into_iter().map(Span::range).collect()
+}
+
 /// Counters of a ventilator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -172,6 +191,10 @@ struct Sink {
     /// The incarnation that opened the job; `None` until then.
     open: Option<Incarnation>,
     seen: Time,
+    /// When it was last asked what it has.
+    asked: Time,
+    /// How long results take from the worker into the sink, queues on the way included.
+    lag: Lag,
 }
 
 impl VentilatorMachine {
@@ -231,6 +254,14 @@ impl VentilatorMachine {
         self.sink.open.is_some() && now.since(self.sink.seen) < self.limits.patience()
     }
 
+    /// For tests: checks every count, and returns how many entries of any kind are kept.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Result<usize, String> {
+        self.flights.audit(&self.workers)?;
+        let ranges = self.safe.ranges() + self.received.ranges();
+        Ok(self.flights.len() + self.pending.len() + self.workers.len() + ranges)
+    }
+
     fn submit(&mut self, records: Records) {
         self.progress.submitted += records.len() as u64;
         self.pending_tasks += records.len() as u64;
@@ -240,9 +271,16 @@ impl VentilatorMachine {
         }
     }
 
+    fn cut(&mut self) {
+        self.progress.submitted -= self.pending_tasks;
+        self.pending.clear();
+        (self.pending_from, self.pending_tasks, self.pending_bytes) = (0, 0, 0);
+    }
+
     fn hear_worker(&mut self, now: Time, message: WorkerSays) {
         let (worker, own) = (message.worker(), self.job);
         let known = self.workers.seen(worker, now);
+        let greets = matches!(message, WorkerSays::Hello { .. });
         match message {
             WorkerSays::Hello { slots, .. } => {
                 if self.workers.join(worker, slots, now) {
@@ -252,7 +290,9 @@ impl VentilatorMachine {
                 self.beat_worker(worker);
             }
             WorkerSays::Ask { batches, .. } if known => self.workers.ask(worker, batches),
-            WorkerSays::Held { job, span, .. } if job == self.job => self.held(now, worker, span),
+            WorkerSays::Held { job, span, .. } if job == self.job => {
+                self.held(now, worker, span.range());
+            }
             WorkerSays::Done {
                 job, span, busy_us, ..
             } if job == self.job => {
@@ -262,17 +302,18 @@ impl VentilatorMachine {
                 job, task, attempt, ..
             } if job == self.job => self.retry(now, task, attempt),
             WorkerSays::Beat { job, held, .. } if job == self.job => {
-                self.reconcile(now, worker, &held)
+                self.reconcile(now, worker, spans(held));
             }
             WorkerSays::Bye { job, unbegun, .. } => {
                 self.workers.leave(worker);
-                for span in unbegun.into_iter().take_while(|_| job == own) {
-                    self.give_back(now, worker, span);
+                if job == own {
+                    self.give_back(now, worker, &spans(unbegun));
                 }
             }
             _ => {}
         }
-        if !known && !self.workers.contains(worker) {
+        // Not to who has just said hello and found no place, or it would go on saying so.
+        if !known && !greets && !self.workers.contains(worker) {
             self.outbox.push_back(VentilatorOutput::ToWorker(
                 worker,
                 VentilatorSays::WhoAreYou,
@@ -280,11 +321,11 @@ impl VentilatorMachine {
         }
     }
 
-    fn held(&mut self, now: Time, worker: WorkerId, span: Span) {
+    fn held(&mut self, now: Time, worker: WorkerId, tasks: Range<TaskId>) {
         if !self.workers.contains(worker) {
             return;
         }
-        for first in self.flights.overlapping(span.range()) {
+        for first in self.flights.overlapping(tasks) {
             if self.flights.stage(first) == Stage::Out && self.flights.holder(first).is_none() {
                 self.flights.occupy(first, worker, now, &mut self.workers);
             }
@@ -318,27 +359,59 @@ impl VentilatorMachine {
         if !current || matches!(self.flights.stage(first), Stage::Waiting | Stage::Received) {
             return;
         }
-        let pause =
-            self.limits.retry_delay * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
+        let span = self.flights.span(first);
+        let pause = self
+            .limits
+            .retry_delay
+            .saturating_mul(1 << attempt.saturating_sub(1).min(10));
         self.flights
             .next_attempt(first, task, now + pause, &mut self.workers);
         self.progress.retried += 1;
+        for part in self.flights.overlapping(span.range()) {
+            // The sink's word may have covered the rest of the batch before it was split.
+            self.settle(now, part);
+        }
+    }
+
+    /// Takes note of what the sink has of a flight.
+    fn settle(&mut self, now: Time, first: TaskId) {
+        let span = self.flights.span(first);
+        if let Some(age) = self
+            .flights
+            .age_of_result(first, now)
+            .filter(|_| self.at_sink(span))
+        {
+            self.sink.lag.note(age);
+        }
+        if self.safe.contains_all(span.range()) {
+            self.flights.remove(first, &mut self.workers);
+        } else if self.at_sink(span) {
+            self.flights
+                .advance(first, Stage::Received, now, &mut self.workers);
+        }
     }
 
     /// A worker tells all it holds; what it should hold and does not is on the way, or lost.
-    fn reconcile(&mut self, now: Time, worker: WorkerId, held: &[Span]) {
+    fn reconcile(&mut self, now: Time, worker: WorkerId, held: RangeSet) {
+        for tasks in held.iter() {
+            // The word that they arrived may have been lost.
+            self.held(now, worker, tasks);
+        }
         for first in self.flights.held_by(worker) {
             let span = self.flights.span(first);
             let settled = now.since(self.flights.since(first)) > self.limits.patience();
-            if settled && !held.iter().any(|held| held.overlaps(span)) {
+            if settled && held.intersection(span.range()).next().is_none() {
                 self.flights
                     .advance(first, Stage::Done, now, &mut self.workers);
             }
         }
     }
 
-    fn give_back(&mut self, now: Time, worker: WorkerId, span: Span) {
-        for first in self.flights.overlapping(span.range()) {
+    fn give_back(&mut self, now: Time, worker: WorkerId, unbegun: &RangeSet) {
+        let flights = unbegun
+            .iter()
+            .flat_map(|tasks| self.flights.overlapping(tasks));
+        for first in flights.collect::<Vec<_>>() {
             let by_it = self
                 .flights
                 .holder(first)
@@ -360,14 +433,16 @@ impl VentilatorMachine {
                 job,
                 incarnation,
                 safe,
+                received,
                 failed,
             } if job == self.job => {
                 self.sink.seen = now;
-                self.sink_opened(now, incarnation);
                 let before = self.safe.len();
-                self.confirm(safe, failed);
-                self.outbox
-                    .push_back(VentilatorOutput::SinkOpened(self.safe.len() - before));
+                self.confirm(now, safe, failed);
+                if self.sink_opened(now, incarnation, received) {
+                    self.outbox
+                        .push_back(VentilatorOutput::SinkOpened(self.safe.len() - before));
+                }
             }
             SinkSays::Received { job, tasks } if job == self.job => {
                 self.sink.seen = now;
@@ -376,7 +451,7 @@ impl VentilatorMachine {
             SinkSays::Deferred { job, tasks } if job == self.job => self.defer(now, tasks),
             SinkSays::Confirmed { job, safe, failed } if job == self.job => {
                 self.sink.seen = now;
-                self.confirm(safe, failed);
+                self.confirm(now, safe, failed);
             }
             SinkSays::Beat {
                 job,
@@ -388,10 +463,13 @@ impl VentilatorMachine {
                 if self.sink.open.is_some_and(|open| open != incarnation) {
                     // The sink has started anew and does not know the job.
                     self.sink.open = None;
-                    self.open_sink();
+                    self.open_sink(now);
                 } else if self.sink.open.is_some() {
                     self.progress.duplicates = duplicates;
-                    self.confirm(vec![0..safe_below], Vec::new());
+                    if safe_below > self.safe.prefix() {
+                        // A confirmation was lost, and with it perhaps the reason of a failure.
+                        self.open_sink(now);
+                    }
                 }
             }
             SinkSays::Closed {
@@ -410,37 +488,56 @@ impl VentilatorMachine {
         }
     }
 
-    fn sink_opened(&mut self, now: Time, incarnation: Incarnation) {
-        if self.sink.open.replace(incarnation) == Some(incarnation) {
-            return;
-        }
-        // What the former sink had received and not made safe may be gone with it.
-        self.received = RangeSet::default();
+    /// Takes note of all that the sink has received; whether it is a new sink.
+    fn sink_opened(
+        &mut self,
+        now: Time,
+        incarnation: Incarnation,
+        received: Vec<Range<TaskId>>,
+    ) -> bool {
+        let new = self.sink.open.replace(incarnation) != Some(incarnation);
+        let before = std::mem::take(&mut self.received);
+        self.receive(now, received);
         for first in self.flights.in_stage(Stage::Received) {
+            let span = self.flights.span(first);
+            if self.at_sink(span) {
+                continue;
+            }
+            if !new && self.flights.since(first) >= self.sink.asked {
+                // Received after the sink was asked: its answer may not know of it yet.
+                before.intersection(span.range()).for_each(|range| {
+                    self.received.insert(range);
+                });
+                continue;
+            }
+            // Lost with the former sink, or dropped by it, and the word of it lost too.
             self.flights
                 .advance(first, Stage::Done, now, &mut self.workers);
         }
+        new
+    }
+
+    /// Whether every result of the span is at the sink, safe or not.
+    fn at_sink(&self, span: Span) -> bool {
+        let missing = self.safe.missing(span.range());
+        missing
+            .into_iter()
+            .all(|gap| self.received.contains_all(gap))
     }
 
     fn receive(&mut self, now: Time, tasks: Vec<Range<TaskId>>) {
-        for range in tasks {
-            self.received.insert(range.clone());
+        for range in in_order(tasks).iter() {
+            for gap in self.safe.missing(range.start..range.end.min(self.next)) {
+                self.received.insert(gap);
+            }
             for first in self.flights.overlapping(range.clone()) {
-                let span = self.flights.span(first);
-                let missing = self.safe.missing(span.range());
-                if missing
-                    .into_iter()
-                    .all(|gap| self.received.contains_all(gap))
-                {
-                    self.flights
-                        .advance(first, Stage::Received, now, &mut self.workers);
-                }
+                self.settle(now, first);
             }
         }
     }
 
     fn defer(&mut self, now: Time, tasks: Vec<Range<TaskId>>) {
-        for range in tasks {
+        for range in in_order(tasks).iter() {
             self.received.remove(range.clone());
             for first in self.flights.overlapping(range.clone()) {
                 if self.flights.stage(first) != Stage::Waiting {
@@ -452,28 +549,36 @@ impl VentilatorMachine {
         }
     }
 
-    fn confirm(&mut self, safe: Vec<Range<TaskId>>, failed: Vec<(TaskId, String)>) {
-        for (task, reason) in failed {
-            if !self.safe.contains(task) {
-                self.progress.failed += 1;
-                self.outbox
-                    .push_back(VentilatorOutput::TaskFailed(task, reason));
-            }
-        }
-        for range in safe {
-            if self.safe.contains_all(range.clone()) {
+    fn confirm(&mut self, now: Time, safe: Vec<Range<TaskId>>, failed: Vec<(TaskId, String)>) {
+        self.note_failures(&safe, failed);
+        for range in in_order(safe).iter() {
+            let scattered = range.start > self.next && self.safe.ranges() >= MAX_RANGES;
+            if scattered || self.safe.contains_all(range.clone()) {
                 continue;
             }
             self.safe.insert(range.clone());
             self.received.remove(range.clone());
             for first in self.flights.overlapping(range.clone()) {
-                let span = self.flights.span(first);
-                if self.safe.contains_all(span.range()) {
-                    self.flights.remove(first, &mut self.workers);
-                }
+                self.settle(now, first);
             }
         }
         self.progress.safe = self.safe.len().min(self.progress.submitted);
+    }
+
+    /// Reports the failures among tasks that become safe, each once.
+    fn note_failures(&mut self, safe: &[Range<TaskId>], failed: Vec<(TaskId, String)>) {
+        if failed.is_empty() {
+            return;
+        }
+        let mut news: RangeSet = safe.iter().cloned().collect();
+        for (task, reason) in failed {
+            if news.contains(task) && !self.safe.contains(task) {
+                news.remove(task..task.saturating_add(1));
+                self.progress.failed += 1;
+                self.outbox
+                    .push_back(VentilatorOutput::TaskFailed(task, reason));
+            }
+        }
     }
 
     /// Sends what credit and window allow, then asks the sink to close when all is safe.
@@ -482,7 +587,10 @@ impl VentilatorMachine {
             return;
         }
         if self.sink.open.is_some() {
-            while let Some(to) = self.workers.pick(self.dispatch) {
+            while self.has_work() {
+                let Some(to) = self.workers.pick(self.dispatch) else {
+                    break;
+                };
                 let Some(first) = self.flights.next_waiting().or_else(|| self.launch(now)) else {
                     break;
                 };
@@ -496,6 +604,10 @@ impl VentilatorMachine {
                 self.close_sink();
             }
         }
+    }
+
+    fn has_work(&self) -> bool {
+        self.flights.next_waiting().is_some() || !self.pending.is_empty()
     }
 
     /// Makes the next batch of the pending tasks.
@@ -547,14 +659,16 @@ impl VentilatorMachine {
     }
 
     /// As many tasks as keep a worker busy for the batch time, and no more than its share of what
-    /// waits, so that the last tasks spread over all workers.
+    /// waits, so that the last tasks spread over all workers; but so small a batch that sending it
+    /// costs more than it spreads helps nobody.
     fn batch_tasks(&self) -> usize {
         let by_time = match self.task_time {
             None => 1,
-            Some(time) => self.limits.batch_time.as_nanos() / time.as_nanos().max(1),
+            Some(time) => (self.limits.batch_time.as_nanos() / time.as_nanos().max(1)).max(1),
         };
         let share = self.pending_tasks.div_ceil(self.workers.capacity().max(1));
-        (by_time.max(1).min(self.limits.batch_tasks as u128) as usize).min(share.max(1) as usize)
+        let share = u128::from(share).max(by_time / SMALLEST_SHARE).max(1);
+        by_time.min(share).min(self.limits.batch_tasks as u128) as usize
     }
 
     fn all_safe(&self) -> bool {
@@ -580,7 +694,8 @@ impl VentilatorMachine {
         }
         let (job, incarnation) = (self.job, self.incarnation);
         match self.sink.open {
-            None => self.open_sink(),
+            None => self.open_sink(now),
+            Some(_) if self.sink_owes_word(now) => self.open_sink(now),
             Some(_) if self.all_safe() => self.close_sink(),
             Some(_) => {
                 self.outbox
@@ -590,8 +705,6 @@ impl VentilatorMachine {
                     }));
             }
         }
-        self.expire_workers(now);
-        self.expire_flights(now);
     }
 
     fn expire_workers(&mut self, now: Time) {
@@ -607,11 +720,9 @@ impl VentilatorMachine {
     /// Sends again what nobody has acknowledged for too long: sent and never held, or worked off
     /// and never received. The wait doubles each time.
     fn expire_flights(&mut self, now: Time) {
-        let sink_listens = self.sink_is_alive(now);
-        for first in self
-            .flights
-            .expired(now, self.limits.patience(), sink_listens)
-        {
+        // A sink that reads slowly makes results wait on their way without losing them.
+        let to_sink = self.sink_is_alive(now).then(|| self.sink.lag.wait());
+        for first in self.flights.expired(now, self.limits.patience(), to_sink) {
             self.send_again(now, first);
         }
     }
@@ -625,7 +736,15 @@ impl VentilatorMachine {
             .push_back(VentilatorOutput::ToWorker(worker, beat));
     }
 
-    fn open_sink(&mut self) {
+    /// Whether results are on their way to the sink, or not made safe there, for so long that a
+    /// word of the sink may have been lost.
+    fn sink_owes_word(&self, now: Time) -> bool {
+        let wait = self.limits.patience() / 2;
+        now.since(self.sink.asked) >= wait && self.flights.worked_off_before(now, wait)
+    }
+
+    fn open_sink(&mut self, now: Time) {
+        self.sink.asked = now;
         let safe = self.safe.iter().collect();
         let open = VentilatorTells::Open {
             job: self.job,
@@ -655,6 +774,7 @@ impl Machine for VentilatorMachine {
         match input {
             VentilatorInput::Submit(records) => self.submit(records),
             VentilatorInput::Finish => self.finishing = true,
+            VentilatorInput::Cut => self.cut(),
             VentilatorInput::Worker(message) => self.hear_worker(now, message),
             VentilatorInput::Subscribed(worker) => self.workers.subscribe(worker, true),
             VentilatorInput::Unsubscribed(worker) => self.workers.subscribe(worker, false),
@@ -666,8 +786,17 @@ impl Machine for VentilatorMachine {
     fn wake(&mut self, now: Time) {
         self.flights.mature(now);
         if now >= self.next_beat && !self.finished {
+            let stood_still = now.since(self.next_beat) >= self.limits.heartbeat;
             self.next_beat = now + self.limits.heartbeat;
             self.beat(now);
+            if stood_still {
+                // This process was stopped, or had no time: what the others said is still to be
+                // read, and their silence is ours.
+                self.workers.forgive(now);
+            } else {
+                self.expire_workers(now);
+                self.expire_flights(now);
+            }
         }
         self.advance(now);
     }

@@ -1,10 +1,11 @@
 //! The worker's machine: takes batches, runs as many at once as it has slots, hands on results.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::machine::{Machine, Time};
 
+use super::lag::Lag;
 use super::{
     Dispatch, Incarnation, JobId, Limits, Span, TaskId, VentilatorSays, WorkerId, WorkerSays,
 };
@@ -12,8 +13,17 @@ use super::{
 /// Bytes of tasks that may wait here; a ventilator that keeps to the rules never sends so many.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
+/// What keeping a batch or its results costs beside their bytes.
+const OVERHEAD_BYTES: usize = 256;
+
+/// Waits for an acknowledgement double with each repetition, this many times at most.
+const MAX_DOUBLINGS: u32 = 5;
+
 /// Bytes of results that may wait for the sink's acknowledgement before no new task is begun.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 32 << 20;
+
+/// A batch among those that a worker holds.
+type Key = (JobId, Span, u32);
 
 /// Results of consecutive tasks, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +32,12 @@ pub struct Results {
     pub span: Span,
     /// Their results, as a frame.
     pub frame: std::sync::Arc<[u8]>,
+}
+
+impl Results {
+    fn cost(&self) -> usize {
+        self.frame.len().saturating_add(OVERHEAD_BYTES)
+    }
 }
 
 /// A batch of tasks as the worker holds it; `B` is whatever carries the bytes.
@@ -42,8 +58,12 @@ pub struct Batch<B> {
 }
 
 impl<B> Batch<B> {
-    fn key(&self) -> (JobId, Span, u32) {
+    fn key(&self) -> Key {
         (self.job, self.span, self.attempt)
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.saturating_add(OVERHEAD_BYTES)
     }
 }
 
@@ -101,7 +121,9 @@ pub enum WorkerOutput<B> {
 #[derive(Debug)]
 struct Unacknowledged {
     results: Results,
+    first_sent: Time,
     sent: Time,
+    repeats: u32,
 }
 
 /// The worker as a machine.
@@ -114,9 +136,13 @@ pub struct WorkerMachine<B> {
     outbox: VecDeque<WorkerOutput<B>>,
     waiting: VecDeque<Batch<B>>,
     waiting_bytes: usize,
-    running: Vec<(JobId, Span, u32)>,
+    running: BTreeSet<Key>,
+    /// Those that wait and those that run.
+    held: BTreeSet<Key>,
     unacknowledged: BTreeMap<(JobId, Span), Unacknowledged>,
     unacknowledged_bytes: usize,
+    /// How long the sink takes to acknowledge results, queues on the way included.
+    lag: Lag,
     ventilator: Option<(JobId, Incarnation)>,
     seen: Time,
     sink_ready: bool,
@@ -137,9 +163,11 @@ impl<B> WorkerMachine<B> {
             outbox: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            running: Vec::new(),
+            running: BTreeSet::new(),
+            held: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
             unacknowledged_bytes: 0,
+            lag: Lag::default(),
             ventilator: None,
             seen: Time::START,
             sink_ready: false,
@@ -155,10 +183,34 @@ impl<B> WorkerMachine<B> {
         self.id
     }
 
+    /// How many batches it holds, waiting and running.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// For tests: how many batches and results are kept.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Result<usize, String> {
+        let waiting_bytes: usize = self.waiting.iter().map(Batch::cost).sum();
+        let kept = self.unacknowledged.values();
+        let unacknowledged_bytes: usize = kept.map(|kept| kept.results.cost()).sum();
+        if (waiting_bytes, unacknowledged_bytes) != (self.waiting_bytes, self.unacknowledged_bytes)
+        {
+            return Err("bytes are miscounted".into());
+        }
+        if self.held.len() != self.waiting.len() + self.running.len() {
+            return Err("the batches that are held are miscounted".into());
+        }
+        Ok(self.held.len() + self.unacknowledged.len())
+    }
+
     fn take(&mut self, batch: Batch<B>) {
-        let held = self.running.contains(&batch.key())
-            || self.waiting.iter().any(|b| b.key() == batch.key());
-        if held || self.waiting_bytes + batch.bytes > MAX_WAITING_BYTES {
+        if self.held.contains(&batch.key()) {
+            // Sent again because the word that it arrived was lost.
+            self.say_held(&batch);
+            return;
+        }
+        if self.waiting_bytes.saturating_add(batch.cost()) > MAX_WAITING_BYTES {
             return;
         }
         if self.leaving {
@@ -169,13 +221,18 @@ impl<B> WorkerMachine<B> {
             });
             return;
         }
+        self.say_held(&batch);
+        self.waiting_bytes += batch.cost();
+        self.held.insert(batch.key());
+        self.waiting.push_back(batch);
+    }
+
+    fn say_held(&mut self, batch: &Batch<B>) {
         self.say(WorkerSays::Held {
             worker: self.id,
             job: batch.job,
             span: batch.span,
         });
-        self.waiting_bytes += batch.bytes;
-        self.waiting.push_back(batch);
     }
 
     /// Begins what the slots have room for.
@@ -185,8 +242,8 @@ impl<B> WorkerMachine<B> {
             let Some(batch) = self.waiting.pop_front() else {
                 break;
             };
-            self.waiting_bytes -= batch.bytes;
-            self.running.push(batch.key());
+            self.waiting_bytes -= batch.cost();
+            self.running.insert(batch.key());
             self.outbox.push_back(WorkerOutput::Run(batch));
         }
     }
@@ -194,13 +251,16 @@ impl<B> WorkerMachine<B> {
     fn worked(
         &mut self,
         now: Time,
-        key: (JobId, Span, u32),
+        key: Key,
         busy: Duration,
         results: Vec<Results>,
         failed: Vec<(TaskId, String)>,
     ) {
         let (job, span, attempt) = key;
-        self.running.retain(|running| *running != key);
+        if !self.running.remove(&key) {
+            return;
+        }
+        self.held.remove(&key);
         for results in results {
             self.hand_on(now, job, results);
         }
@@ -228,16 +288,27 @@ impl<B> WorkerMachine<B> {
 
     fn hand_on(&mut self, now: Time, job: JobId, results: Results) {
         if self.dispatch == Dispatch::Asked {
-            self.unacknowledged_bytes += results.frame.len();
+            self.unacknowledged_bytes += results.cost();
             let kept = Unacknowledged {
                 results: results.clone(),
+                first_sent: now,
                 sent: now,
+                repeats: 0,
             };
             if let Some(before) = self.unacknowledged.insert((job, results.span), kept) {
-                self.unacknowledged_bytes -= before.results.frame.len();
+                self.unacknowledged_bytes -= before.results.cost();
             }
         }
         self.outbox.push_back(WorkerOutput::ToSink(results));
+    }
+
+    fn acknowledged(&mut self, now: Time, job: JobId, span: Span) {
+        if let Some(kept) = self.unacknowledged.remove(&(job, span)) {
+            self.unacknowledged_bytes -= kept.results.cost();
+            // Counted from the first time even if it was repeated: waiting too long costs less than
+            // never learning how slow the sink is.
+            self.lag.note(now.since(kept.first_sent));
+        }
     }
 
     fn hear(&mut self, now: Time, message: VentilatorSays) {
@@ -267,12 +338,14 @@ impl<B> WorkerMachine<B> {
     /// Drops what waits for a job that is over, and results that nobody will acknowledge.
     fn forget_other_jobs(&mut self, job: Option<JobId>) {
         self.waiting.retain(|batch| Some(batch.job) == job);
-        self.waiting_bytes = self.waiting.iter().map(|batch| batch.bytes).sum();
+        self.waiting_bytes = self.waiting.iter().map(Batch::cost).sum();
+        self.held = self.waiting.iter().map(Batch::key).collect();
+        self.held.extend(&self.running);
         self.unacknowledged.retain(|(of, _), _| Some(*of) == job);
         self.unacknowledged_bytes = self
             .unacknowledged
             .values()
-            .map(|kept| kept.results.frame.len())
+            .map(|kept| kept.results.cost())
             .sum();
     }
 
@@ -288,8 +361,10 @@ impl<B> WorkerMachine<B> {
     /// Asks for all there is room for; repeated with each heartbeat while idle, as asking may be lost.
     fn ask_for_all(&mut self) {
         if self.dispatch == Dispatch::Asked {
-            let room =
-                (self.slots * 2).saturating_sub((self.waiting.len() + self.running.len()) as u32);
+            let room = self
+                .slots
+                .saturating_mul(2)
+                .saturating_sub((self.waiting.len() + self.running.len()) as u32);
             self.say(WorkerSays::Ask {
                 worker: self.id,
                 batches: room,
@@ -305,11 +380,8 @@ impl<B> WorkerMachine<B> {
         match self.ventilator {
             None => self.hello(),
             Some((job, _)) => {
-                let waiting = self.waiting.iter().map(Batch::key);
-                let held = waiting
-                    .chain(self.running.iter().copied())
-                    .filter(|(of, ..)| *of == job);
-                let held = held.map(|(_, span, _)| span).collect();
+                let held = self.held.iter().filter(|(of, ..)| *of == job);
+                let held = held.map(|(_, span, _)| *span).collect();
                 self.say(WorkerSays::Beat {
                     worker: self.id,
                     job,
@@ -324,9 +396,11 @@ impl<B> WorkerMachine<B> {
     }
 
     fn repeat_results(&mut self, now: Time) {
+        let (patience, lag) = (self.limits.patience(), self.lag.wait());
         for kept in self.unacknowledged.values_mut() {
-            if now.since(kept.sent) >= self.limits.patience() {
-                kept.sent = now;
+            let wait = patience.saturating_mul(1 << kept.repeats.min(MAX_DOUBLINGS));
+            if now.since(kept.sent) >= wait.max(lag) {
+                (kept.sent, kept.repeats) = (now, kept.repeats.saturating_add(1));
                 self.outbox
                     .push_back(WorkerOutput::ToSink(kept.results.clone()));
             }
@@ -340,6 +414,7 @@ impl<B> WorkerMachine<B> {
             unbegun.insert(job, Vec::new());
         }
         for batch in self.waiting.drain(..) {
+            self.held.remove(&batch.key());
             unbegun.entry(batch.job).or_default().push(batch.span);
         }
         self.waiting_bytes = 0;
@@ -381,9 +456,7 @@ impl<B> Machine for WorkerMachine<B> {
             }
             WorkerInput::SinkBlocked(blocked) => self.sink_blocked = blocked,
             WorkerInput::Acknowledged(job, span) => {
-                if let Some(kept) = self.unacknowledged.remove(&(job, span)) {
-                    self.unacknowledged_bytes -= kept.results.frame.len();
-                }
+                self.acknowledged(now, job, span);
             }
             WorkerInput::Leave if !self.leaving => self.leave(),
             WorkerInput::Leave => {}

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::END_OF_TOPIC;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
 use crate::outbox::{Bounds, Duty, Lane, Outbox, Queue, Refusal, Shared, State};
+use crate::station::OpenError;
 use crate::station::Station;
 use crate::stop::StopHandle;
 use crate::transport::{Message, Role, Side, Socket, SocketOptions, TransportError, WhenFull};
@@ -237,7 +237,7 @@ impl<T: Serialize + ?Sized> Publisher<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: PublisherConfig) -> Result<Self, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: PublisherConfig) -> Result<Self, OpenError> {
         Publisher::open(Side::Bind, endpoint, config)
     }
 
@@ -246,12 +246,12 @@ impl<T: Serialize + ?Sized> Publisher<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: PublisherConfig) -> Result<Self, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: PublisherConfig) -> Result<Self, OpenError> {
         Publisher::open(Side::Connect, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: PublisherConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: PublisherConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         let bounds = config.bounds();
         let when_full = match config.slow_subscriber {
             SlowSubscriber::DropAndCount => WhenFull::Drop,

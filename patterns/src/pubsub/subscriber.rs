@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 use super::END_OF_TOPIC;
 use super::publisher::check_topic;
 use crate::complaints::Complaints;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::sequence::{Before, PublisherId, Tracker};
+use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Frame, Message, Role, Side, SocketOptions, TransportError, WhenFull};
+use crate::transport::{Message, Role, Side, SocketOptions, TransportError, WhenFull};
 use crate::wire::{Inbox, Kind, Reader, RecordError, WireError};
 
 /// What a subscriber keeps of what it has not received yet.
@@ -166,6 +166,7 @@ pub struct Subscriber<T> {
     keep: Keep,
     timeout: Duration,
     tracker: Tracker,
+    /// The last message; its frame is what the inbox reads.
     message: Message,
     inbox: Inbox,
     /// The topic of what is in the inbox.
@@ -187,7 +188,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, OpenError> {
         Subscriber::open(Side::Connect, endpoint, config)
     }
 
@@ -196,12 +197,12 @@ impl<T: DeserializeOwned> Subscriber<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, OpenError> {
         Subscriber::open(Side::Bind, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: SubscriberConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         let when_full = match config.keep {
             Keep::All => WhenFull::Refuse,
             Keep::Latest => WhenFull::KeepLatest,
@@ -342,7 +343,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
         loop {
             let left = self.inbox.left();
             let topic = || self.topic.clone();
-            match self.inbox.next()? {
+            match self.inbox.next(self.message.first()?)? {
                 Ok(value) => {
                     self.received += 1;
                     let topic = topic();
@@ -366,10 +367,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
 
     /// Opens the frame that came; whether it brings something to tell.
     fn open_frame(&mut self) -> bool {
-        let opened = match (self.message.pop(), self.message.is_empty()) {
-            (Some(frame), true) => self.arrive(frame),
-            _ => Err(WireError::Foreign),
-        };
+        let opened = self.arrive();
         match opened {
             Ok(()) => self.notice.is_some() || self.inbox.left() > 0,
             Err(error) => {
@@ -379,8 +377,11 @@ impl<T: DeserializeOwned> Subscriber<T> {
         }
     }
 
-    fn arrive(&mut self, frame: Frame) -> Result<(), WireError> {
-        let header = Header::read(&frame)?;
+    fn arrive(&mut self) -> Result<(), WireError> {
+        let [frame] = self.message.as_slice() else {
+            return Err(WireError::Foreign);
+        };
+        let header = Header::read(frame)?;
         let arrival = self.tracker.arrive(
             header.topic,
             PublisherId(header.publisher),
@@ -404,10 +405,11 @@ impl<T: DeserializeOwned> Subscriber<T> {
         self.missed = self.missed.saturating_add(missed);
         self.notice =
             notice.filter(|event| self.keep == Keep::All || !matches!(event, Event::Gap { .. }));
-        let (bytes, count) = (header.record_bytes, header.count);
-        self.inbox.fill(frame, bytes, count);
-        // Damage shows when the next record is asked for.
-        let _ = self.inbox.skip(arrival.duplicates);
+        self.inbox
+            .fill(frame.len() - header.record_bytes, header.count);
+        if self.inbox.skip(frame, arrival.duplicates).is_err() {
+            return Err(WireError::Malformed);
+        }
         Ok(())
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::complaints::Complaints;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
+use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Frame, Message, Role, Side, SocketOptions, TransportError};
+use crate::transport::{Message, Role, Side, SocketOptions, TransportError};
 use crate::wire::{Inbox, Kind, Reader, RecordError, WireError};
 
 /// Settings of a [`Puller`].
@@ -27,8 +27,10 @@ pub struct PullerConfig {
 impl Default for PullerConfig {
     /// Waits for 30 seconds; keeps up to 256 frames of each pusher.
     fn default() -> PullerConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 256;
+        let socket = SocketOptions {
+            queue_messages: 256,
+            ..SocketOptions::default()
+        };
         PullerConfig {
             timeout: Duration::from_secs(30),
             socket,
@@ -91,7 +93,7 @@ pub struct PullerStats {
 pub struct Puller<T> {
     station: Station,
     timeout: Duration,
-    /// The last message, for its memory.
+    /// The last message; its frame is what the inbox reads.
     message: Message,
     inbox: Inbox,
     received: u64,
@@ -106,7 +108,7 @@ impl<T: DeserializeOwned> Puller<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, OpenError> {
         Puller::open(Side::Bind, endpoint, config)
     }
 
@@ -115,12 +117,12 @@ impl<T: DeserializeOwned> Puller<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: PullerConfig) -> Result<Puller<T>, OpenError> {
         Puller::open(Side::Connect, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: PullerConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: PullerConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         Ok(Puller {
             station: Station::open(Role::Pull, side, endpoint, &config.socket)?,
             timeout: config.timeout,
@@ -198,7 +200,7 @@ impl<T: DeserializeOwned> Puller<T> {
 
     fn unpack(&mut self) -> Option<T> {
         loop {
-            match self.inbox.next()? {
+            match self.inbox.next(self.message.first()?)? {
                 Ok(value) => {
                     self.received += 1;
                     return Some(value);
@@ -213,8 +215,8 @@ impl<T: DeserializeOwned> Puller<T> {
 
     /// Opens the frame that came; whether it is one of ours.
     fn open_frame(&mut self) -> bool {
-        let opened = match (self.message.pop(), self.message.is_empty()) {
-            (Some(frame), true) => open(frame, &mut self.inbox),
+        let opened = match self.message.as_slice() {
+            [frame] => open(frame, &mut self.inbox),
             _ => Err(WireError::Foreign),
         };
         if let Err(error) = &opened {
@@ -224,11 +226,10 @@ impl<T: DeserializeOwned> Puller<T> {
     }
 }
 
-fn open(frame: Frame, inbox: &mut Inbox) -> Result<(), WireError> {
-    let mut reader = Reader::expect(&frame, Kind::Records)?;
+fn open(frame: &[u8], inbox: &mut Inbox) -> Result<(), WireError> {
+    let mut reader = Reader::expect(frame, Kind::Records)?;
     let count = reader.uint()?;
-    let bytes = reader.rest().len();
-    inbox.fill(frame, bytes, count);
+    inbox.fill(frame.len() - reader.rest().len(), count);
     Ok(())
 }
 

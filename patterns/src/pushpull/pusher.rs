@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
 use crate::outbox::{Bounds, Duty, Lane, Outbox, Refusal, Shared};
+use crate::station::OpenError;
 use crate::station::{Halt, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Frame, Role, Side, Socket, SocketOptions, TransportError};
-use crate::wire::{Batch, Kind, RecordError, Writer};
+use crate::wire::{Batch, Kind, RecordError, single};
 
 /// Whether records share frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,10 @@ pub struct PusherConfig {
 impl Default for PusherConfig {
     /// Batching, 4 MiB waiting here and 4 MiB for each puller in the socket.
     fn default() -> PusherConfig {
-        let mut socket = SocketOptions::default();
-        socket.queue_messages = 64;
+        let socket = SocketOptions {
+            queue_messages: 64,
+            ..SocketOptions::default()
+        };
         PusherConfig {
             batching: Batching::On {
                 batch_bytes: 64 << 10,
@@ -172,8 +174,8 @@ struct Direct {
 
 struct Seat {
     station: Station,
-    /// The memory of the last frame.
-    buffer: Vec<u8>,
+    /// The last frame, for its memory.
+    frame: Frame,
 }
 
 impl<T: Serialize + ?Sized> Pusher<T> {
@@ -182,7 +184,7 @@ impl<T: Serialize + ?Sized> Pusher<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: PusherConfig) -> Result<Pusher<T>, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: PusherConfig) -> Result<Pusher<T>, OpenError> {
         Pusher::open(Side::Bind, endpoint, config)
     }
 
@@ -191,12 +193,12 @@ impl<T: Serialize + ?Sized> Pusher<T> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: PusherConfig) -> Result<Pusher<T>, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: PusherConfig) -> Result<Pusher<T>, OpenError> {
         Pusher::open(Side::Connect, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: PusherConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: PusherConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         let station = Station::open(Role::Push, side, endpoint, &config.socket)?;
         let line = match config.batching {
             Batching::Off => Line::Direct(Box::new(Direct {
@@ -204,7 +206,7 @@ impl<T: Serialize + ?Sized> Pusher<T> {
                 stop: station.stop.clone(),
                 seat: Mutex::new(Seat {
                     station,
-                    buffer: Vec::new(),
+                    frame: Frame::from(Vec::new()),
                 }),
             })),
             Batching::On { batch_bytes } => {
@@ -330,13 +332,9 @@ impl Direct {
             Err(_) => self.seat.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let seat = &mut *seat;
-        seat.buffer.clear();
-        let writer = Writer::with_buffer(std::mem::take(&mut seat.buffer), Kind::Records);
-        let frame = writer.uint(1).value(value).map_err(PushError::Encode)?;
-        let frame = Frame::from(frame.finish());
-        let sent = seat.station.send(std::slice::from_ref(&frame), within);
-        seat.buffer = frame.into_buffer();
-        Ok(sent?)
+        single(seat.frame.buffer(), value).map_err(PushError::Encode)?;
+        let frame = std::slice::from_ref(&seat.frame);
+        Ok(seat.station.send(frame, within)?)
     }
 }
 

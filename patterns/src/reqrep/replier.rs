@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::answers::{Answers, Body, Key, Known, Token};
 use crate::complaints::Complaints;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
+use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Frame, Message, Role, SendError, Side, SocketOptions, TransportError};
@@ -159,7 +159,7 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: ReplierConfig) -> Result<Self, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: ReplierConfig) -> Result<Self, OpenError> {
         Replier::open(Side::Bind, endpoint, config)
     }
 
@@ -168,12 +168,12 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: ReplierConfig) -> Result<Self, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: ReplierConfig) -> Result<Self, OpenError> {
         Replier::open(Side::Connect, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: ReplierConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: ReplierConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         Ok(Replier {
             station: Station::open(Role::Router, side, endpoint, &config.socket)?,
             limit_bytes: config.socket.max_message_bytes,

@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::complaints::Complaints;
-use crate::driver::StartError;
 use crate::endpoint::Endpoint;
 use crate::machine::{Machine, Time};
 use crate::request::{
     CallId, GiveUp, RequestId, RequestInput, RequestMachine, RequestOutput, Retry,
 };
+use crate::station::OpenError;
 use crate::station::Station;
 use crate::stop::StopHandle;
 use crate::transport::{Frame, Message, Role, SendError, Side, SocketOptions, TransportError};
@@ -155,7 +155,7 @@ impl<Req: Serialize + ?Sized, Rep: DeserializeOwned> Requester<Req, Rep> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn connect(endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, StartError> {
+    pub fn connect(endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, OpenError> {
         Requester::open(Side::Connect, endpoint, config)
     }
 
@@ -164,12 +164,12 @@ impl<Req: Serialize + ?Sized, Rep: DeserializeOwned> Requester<Req, Rep> {
     /// # Errors
     ///
     /// The endpoint cannot be used, or the configuration.
-    pub fn bind(endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, StartError> {
+    pub fn bind(endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, OpenError> {
         Requester::open(Side::Bind, endpoint, config)
     }
 
-    fn open(side: Side, endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, StartError> {
-        config.validate().map_err(StartError::Invalid)?;
+    fn open(side: Side, endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         Ok(Requester {
             station: Station::open(Role::Dealer, side, endpoint, &config.socket)?,
             machine: RequestMachine::new(config.retry.clone(), rand::random()),

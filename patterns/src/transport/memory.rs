@@ -466,14 +466,14 @@ impl Socket for MemorySocket {
         self.desk.silence();
         let readable = self.desk.news.load(Ordering::SeqCst) || self.exchange.has_message();
         let writable = !self.full || self.desk.room.load(Ordering::SeqCst);
-        Source::checked(self.desk.bell.fd(), readable, writable)
+        Source::new(self.desk.bell.fd(), readable, writable)
     }
 
     fn link_source(&self) -> Option<Source<'_>> {
         let news = !self.events.is_empty() || self.desk.news.load(Ordering::SeqCst);
         self.options
             .watch_links
-            .then(|| Source::checked(self.desk.bell.fd(), news, false))
+            .then(|| Source::new(self.desk.bell.fd(), news, false))
     }
 
     fn endpoint(&self) -> &Endpoint {

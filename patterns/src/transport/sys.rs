@@ -132,6 +132,8 @@ fn raw_kind(kind: zmq::SocketType) -> c_int {
 }
 
 /// A ZeroMQ socket that does not keep its context alive.
+///
+/// Whoever monitors it must stop to listen only after it is dropped.
 pub(crate) struct WeakSocket {
     /// Owns the socket and closes it.
     options: zmq::Socket,
@@ -217,6 +219,16 @@ impl WeakSocket {
         // SAFETY: a live socket and an initialised message.
         retry(|| check(unsafe { zmq_sys::zmq_msg_recv(message, self.raw, flags) }))?;
         Ok(buffer)
+    }
+}
+
+impl Drop for WeakSocket {
+    fn drop(&mut self) {
+        // A closed socket lingers, and its monitor with it. A report that nobody can receive any
+        // more would make libzmq's I/O thread wait for ever, and with it every connection of the
+        // process; so nothing may be reported once the receiving end can go.
+        // SAFETY: a live socket; null means that nobody monitors it any longer.
+        unsafe { zmq_sys::zmq_socket_monitor(self.raw, std::ptr::null(), 0) };
     }
 }
 
@@ -417,19 +429,19 @@ fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 }
 
 /// Waits until one of `fds` is readable, at most for `timeout`; a signal ends the wait as well.
-/// Whether the last of them is readable.
-pub(crate) fn poll(fds: impl ExactSizeIterator<Item = RawFd>, timeout: Option<Duration>) -> bool {
-    const FEW: usize = 8;
+/// Negative descriptors are passed over. Returns whether the last one is readable.
+pub(crate) fn poll(fds: impl Iterator<Item = RawFd> + Clone, timeout: Option<Duration>) -> bool {
+    const FEW: usize = 16;
     let entry = |fd| libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
     };
-    if fds.len() > FEW {
+    let len = fds.clone().count();
+    if len > FEW {
         return ppoll(&mut fds.map(entry).collect::<Vec<_>>(), timeout);
     }
     let mut few = [entry(-1); FEW];
-    let len = fds.len();
     for (slot, fd) in few.iter_mut().zip(fds) {
         *slot = entry(fd);
     }
@@ -454,7 +466,7 @@ fn ppoll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> bool {
             std::ptr::null(),
         )
     };
-    fds.last().is_some_and(|fd| fd.revents != 0)
+    fds.last().is_some_and(|last| last.revents != 0)
 }
 
 /// A counter in the kernel whose file descriptor is readable while it has been rung.
@@ -516,4 +528,70 @@ pub(crate) fn is_listening(path: &Path) -> bool {
     // SAFETY: pointer and length describe `address`, which outlives the call.
     let rc = unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), len as _) };
     rc == 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 1 << 20;
+
+    fn frame() -> Frame {
+        Frame::from(Arc::<[u8]>::from(vec![7; BYTES]))
+    }
+
+    #[test]
+    fn the_last_socket_ends_the_context_when_everything_is_delivered() {
+        let pull = Socket::new(Arc::new(Context::new().unwrap()), zmq::PULL).unwrap();
+        pull.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = pull.options().get_last_endpoint().unwrap().unwrap();
+        let context = Arc::new(Context::new().unwrap());
+        context.start_zap().unwrap();
+        let push = Socket::new(context.clone(), zmq::PUSH).unwrap();
+        push.options().set_linger(10_000).unwrap();
+        push.connect(&endpoint).unwrap();
+        for _ in 0..20 {
+            push.send(&frame(), false).unwrap();
+        }
+        let weak = Arc::downgrade(&context);
+        drop(context);
+        assert!(
+            weak.strong_count() == 1,
+            "only the socket holds the context"
+        );
+        drop(push);
+        for _ in 0..20 {
+            assert_eq!(pull.receive(Wait::No).unwrap().len(), BYTES);
+        }
+    }
+
+    #[test]
+    fn shared_bytes_are_freed_when_they_are_sent() {
+        let context = Arc::new(Context::new().unwrap());
+        let [pull, push] =
+            [zmq::PULL, zmq::PUSH].map(|kind| Socket::new(context.clone(), kind).unwrap());
+        pull.bind("inproc://shared").unwrap();
+        push.connect("inproc://shared").unwrap();
+        let bytes = Arc::<[u8]>::from(vec![7; BYTES]);
+        push.send(&Frame::from(bytes.clone()), false).unwrap();
+        let received = pull.receive(Wait::No).unwrap();
+        assert_eq!(received.as_ptr(), bytes.as_ptr(), "the bytes were copied");
+        assert_eq!(Arc::strong_count(&bytes), 2);
+        drop(received.clone());
+        drop(received);
+        assert_eq!(Arc::strong_count(&bytes), 1);
+    }
+
+    #[test]
+    fn a_bell_rings_until_it_is_silenced() {
+        let bell = Bell::new().unwrap();
+        bell.silence();
+        poll([bell.fd(), -1].into_iter(), Some(Duration::ZERO));
+        bell.ring();
+        bell.ring();
+        poll([bell.fd()].into_iter(), None);
+        poll([bell.fd(); 40].into_iter(), None);
+        bell.silence();
+        poll([bell.fd()].into_iter(), Some(Duration::ZERO));
+    }
 }

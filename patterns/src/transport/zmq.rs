@@ -1,19 +1,30 @@
 //! The ZeroMQ transport: `tcp`, `ipc` and `inproc` endpoints.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::monitor::{Link, Monitor, Words};
 use super::sys::{self, Context, Wait};
+use super::zap::Admission;
 use super::{
     Frame, Limits, LinkEvent, MAX_FRAMES, Message, Role, SendError, Side, Socket, SocketOptions,
     Source, TransportError, WhenFull,
 };
 use crate::endpoint::{Endpoint, Scheme};
-use crate::security::Security;
+use crate::security::{Allow, Security, has_curve};
 
 /// Idle seconds before the kernel probes a TCP connection, and seconds between probes.
 const KEEPALIVE_SECONDS: i32 = 30;
+/// How long libzmq has at least to say that it tries a lost connection again.
+const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+/// How soon to look again at a full socket that cannot tell when it has room.
+const BLIND: Duration = Duration::from_millis(1);
+/// How soon to look again, at the least, at a connection that may be lost.
+const LOST: Duration = Duration::from_millis(10);
+
 /// Unanswered probes after which the kernel gives a TCP connection up.
 const KEEPALIVE_PROBES: i32 = 4;
 
@@ -32,23 +43,132 @@ pub fn open(
 ) -> Result<Box<dyn Socket>, TransportError> {
     let limits = Limits::new(role, options)?;
     check_exposure(side, endpoint, &options.security)?;
-    let failed = |error: io::Error| failed("open a ZeroMQ socket", error);
-    let context = Context::shared().map_err(failed)?;
-    let socket = sys::Socket::new(context, kind(role, options)).map_err(failed)?;
-    configure(&socket, role, endpoint, options).map_err(failed)?;
-    let endpoint = match side {
+    let admission = check_keys(side, endpoint, &options.security)?.map(Arc::new);
+    let mut plan = Plan {
+        role,
+        side,
+        endpoint: endpoint.clone(),
+        options: options.clone(),
+        admission,
+    };
+    let (socket, monitor) = plan.open()?;
+    plan.endpoint = match side {
         Side::Bind => bind(&socket, endpoint)?,
         Side::Connect => connect(&socket, endpoint)?,
     };
+    let link = monitor.map(|monitor| RefCell::new(plan.link(monitor)));
     Ok(Box::new(ZmqSocket {
         socket,
-        role,
-        endpoint,
+        plan,
         limits,
+        link,
+        topics: Vec::new(),
         full: false,
         drained: false,
         overlong: 0,
     }))
+}
+
+/// What it takes to make the socket, and to make it again.
+struct Plan {
+    role: Role,
+    side: Side,
+    endpoint: Endpoint,
+    options: SocketOptions,
+    /// Lets clients in while the socket listens with CURVE.
+    admission: Option<Arc<Admission>>,
+}
+
+impl Plan {
+    /// A socket that is ready to listen or to connect.
+    fn open(&self) -> Result<(sys::Socket, Option<Monitor>), TransportError> {
+        let attempt = || {
+            let context = Context::shared()?;
+            let socket = sys::Socket::new(context, kind(self.role, &self.options))?;
+            configure(&socket, self.role, &self.endpoint, &self.options)?;
+            self.secure(&socket)?;
+            let monitor = self
+                .is_watched()
+                .then(|| Monitor::watch(&socket))
+                .transpose()?;
+            Ok((socket, monitor))
+        };
+        attempt().map_err(|error| failed("open a ZeroMQ socket", error))
+    }
+
+    /// libzmq reports nothing within the process. Connections are always watched, as libzmq gives
+    /// some of them up without a word.
+    fn is_watched(&self) -> bool {
+        let remote = self.endpoint.scheme() != Scheme::Inproc;
+        remote && (self.side == Side::Connect || self.options.watch_links)
+    }
+
+    fn secure(&self, socket: &sys::Socket) -> io::Result<()> {
+        let Security::Curve(curve) = &self.options.security else {
+            return Ok(());
+        };
+        let zmq = socket.options();
+        zmq.set_curve_publickey(curve.keys.public().as_bytes())?;
+        zmq.set_curve_secretkey(curve.keys.secret().as_bytes())?;
+        if let (Side::Connect, Some(server)) = (self.side, &curve.server) {
+            zmq.set_curve_serverkey(server.as_bytes())?;
+        }
+        if let Some(admission) = &self.admission {
+            socket.context().start_zap()?;
+            zmq.set_curve_server(true)?;
+            zmq.set_zap_domain(admission.domain())?;
+            socket.set_zap_enforce_domain()?;
+        }
+        Ok(())
+    }
+
+    fn link(&self, monitor: Monitor) -> Link {
+        let words = Words {
+            side: self.side,
+            endpoint: self.endpoint.clone(),
+            security: self.options.security.clone(),
+        };
+        let patience = self.options.reconnect_max.max(LEAST_PATIENCE);
+        Link::new(
+            monitor,
+            words,
+            self.admission.clone(),
+            self.options.watch_links,
+            patience,
+        )
+    }
+}
+
+/// Checks that CURVE has the keys which this side needs; nobody is ever let in without a list.
+fn check_keys(
+    side: Side,
+    endpoint: &Endpoint,
+    security: &Security,
+) -> Result<Option<Admission>, TransportError> {
+    let Security::Curve(curve) = security else {
+        return Ok(None);
+    };
+    if !has_curve() {
+        return Err(TransportError::NoCurve);
+    }
+    let reason = match (side, &curve.allow, &curve.server) {
+        (Side::Bind, Some(Allow::Folder(path)), _) if !path.is_dir() => format!(
+            "{} is not a folder: make it and put the .pub files of allowed clients there",
+            path.display()
+        ),
+        (Side::Bind, Some(allow), _) => return Ok(Some(Admission::open(allow.clone()))),
+        (Side::Bind, None, _) => {
+            "CURVE needs the keys that are let in: name a folder with their .pub files".to_string()
+        }
+        (Side::Connect, _, Some(_)) => return Ok(None),
+        (Side::Connect, _, None) => {
+            "CURVE needs the server's public key: give its .pub file".to_string()
+        }
+    };
+    Err(TransportError::Unusable {
+        endpoint: endpoint.clone(),
+        reason,
+    })
 }
 
 fn check_exposure(
@@ -238,20 +358,57 @@ fn describe(error: &io::Error) -> String {
 }
 
 struct ZmqSocket {
+    /// Declared, hence dropped, before `link`, which receives what libzmq reports about it.
     socket: sys::Socket,
-    role: Role,
-    endpoint: Endpoint,
+    plan: Plan,
     limits: Limits,
+    /// What is known of the connections. In a cell, so that a look from outside can bring it up to
+    /// date.
+    link: Option<RefCell<Link>>,
+    /// What we subscribed to, as often as we did.
+    topics: Vec<Vec<u8>>,
     /// Whether the last message was refused because a queue was full.
     full: bool,
-    /// Whether the last call found nothing to receive: until the descriptor says otherwise there
-    /// is nothing, and no need to ask.
+    /// Whether the last call found nothing to receive: there is nothing until the descriptor says
+    /// so, and no need to ask.
     drained: bool,
     /// Messages dropped because they had more than [`MAX_FRAMES`] frames.
     overlong: u64,
 }
 
 impl ZmqSocket {
+    /// Takes note of what happened to the connections, and connects anew where libzmq gave up.
+    ///
+    /// Called whenever there is nothing else to do.
+    fn mend(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let link = link.get_mut();
+        link.update();
+        if link.is_lost()
+            && let Err(error) = self.reopen()
+        {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Replaces the socket by one that connects again. What waited in the old one for its lost
+    /// connection is gone already.
+    fn reopen(&mut self) -> Result<(), TransportError> {
+        let (socket, monitor) = self.plan.open()?;
+        for topic in &self.topics {
+            let done = socket.options().set_subscribe(topic);
+            done.map_err(|error| failed("subscribe", error.into()))?;
+        }
+        connect(&socket, &self.plan.endpoint)?;
+        // Drops the old socket, then those who listen to its reports: see `ZmqSocket::socket`.
+        self.socket = socket;
+        self.drained = false;
+        if let (Some(link), Some(monitor)) = (&mut self.link, monitor) {
+            link.get_mut().replace(monitor);
+        }
+        Ok(())
+    }
+
     /// Receives what follows the first frame; whether the message is there to be used.
     fn receive_rest(
         &mut self,
@@ -275,7 +432,7 @@ impl ZmqSocket {
             self.overlong += 1;
             log::warn!(
                 "{}: a message of more than {MAX_FRAMES} frames was dropped ({} so far)",
-                self.endpoint,
+                self.plan.endpoint,
                 self.overlong
             );
         }
@@ -295,6 +452,7 @@ impl Socket for ZmqSocket {
                 continue;
             };
             self.full = error.kind() == io::ErrorKind::WouldBlock;
+            self.mend();
             return Err(match error.raw_os_error() {
                 Some(libc::EAGAIN) => SendError::Full,
                 Some(libc::EHOSTUNREACH) => SendError::Unroutable,
@@ -312,59 +470,80 @@ impl Socket for ZmqSocket {
 
     fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
         message.clear();
-        if self.role == Role::Push {
-            return Ok(false);
-        }
+        // PUSH and PUB receive nothing, and say so with an error.
+        let deaf = self.plan.role == Role::Push
+            || self.plan.role == Role::Publish && self.limits.keeps_latest();
         self.drained = false;
-        match self.socket.receive(Wait::No) {
+        let first = match deaf {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.socket.receive(Wait::No),
+        };
+        match first {
             Ok(first) => self.receive_rest(first, message),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.drained = true;
+                self.drained = !deaf;
+                self.mend();
                 Ok(false)
             }
-            // PUB, unlike XPUB, receives nothing.
-            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => Ok(false),
             Err(error) => Err(failed("receive a message", error)),
         }
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {
-        None
+        self.mend();
+        self.link.as_mut()?.get_mut().next_event()
     }
 
     fn subscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
         self.limits.check_subscribe()?;
         self.drained = false;
         let done = self.socket.options().set_subscribe(topic);
-        done.map_err(|error| failed("subscribe", error.into()))
+        done.map_err(|error| failed("subscribe", error.into()))?;
+        self.topics.push(topic.to_vec());
+        Ok(())
     }
 
     fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
         self.drained = false;
         let done = self.socket.options().set_unsubscribe(topic);
-        done.map_err(|error| failed("unsubscribe", error.into()))
+        done.map_err(|error| failed("unsubscribe", error.into()))?;
+        if let Some(i) = self.topics.iter().position(|held| held == topic) {
+            self.topics.swap_remove(i);
+        }
+        Ok(())
     }
 
     fn source(&self) -> Source<'_> {
-        if self.drained && !self.full {
-            return Source::checked(self.socket.fd(), false, true);
+        let (readable, writable) = match self.drained && !self.full {
+            true => (false, true),
+            false => self.socket.readiness(),
+        };
+        // Routers and publishers always call themselves writable, whichever queue refused.
+        let blind = matches!(self.plan.role, Role::Router | Role::Publish);
+        let mut source = match blind {
+            true => Source::new(self.socket.fd(), readable, !self.full),
+            false => Source::new(self.socket.fd(), readable, writable),
+        };
+        source.room_after = (blind && self.full).then_some(BLIND);
+        if let Some(link) = &self.link {
+            let mut link = link.borrow_mut();
+            link.update();
+            source.link_fd = link.fd();
+            source.look_after = link.time_to_loss().map(|time| time.max(LOST));
         }
-        let (readable, writable) = self.socket.readiness();
-        // Routers and publishers always call themselves writable, whatever the queue that refused.
-        let blind = matches!(self.role, Role::Router | Role::Publish);
-        let fd = self.socket.fd();
-        match (blind, self.full) {
-            (true, true) => Source::blind(fd, readable),
-            (true, false) => Source::checked(fd, readable, true),
-            (false, _) => Source::checked(fd, readable, writable),
-        }
+        source
     }
 
     fn link_source(&self) -> Option<Source<'_>> {
-        None
+        let link = self
+            .link
+            .as_ref()
+            .filter(|_| self.plan.options.watch_links)?
+            .borrow();
+        Some(Source::new(link.fd(), link.has_event(), false))
     }
 
     fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.plan.endpoint
     }
 }

@@ -4,15 +4,17 @@ mod driver;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use crate::driver::{StartError, StopSignal, spawn};
+use crate::driver::spawn;
 use crate::endpoint::Endpoint;
 use crate::pipeline::{Failures, JobId, Limits, Span, TaskFailure, TaskId};
+use crate::station::OpenError;
+use crate::stop::StopHandle;
 use crate::transport::{Frame, SocketOptions};
 use crate::wait::{Sleeper, Waker};
 use crate::wire::{Decoder, RecordError};
@@ -137,23 +139,11 @@ enum Notice {
     Complete(JobId),
 }
 
-/// Stops a [`Sink`] from any thread.
-#[derive(Clone, Debug)]
-pub struct SinkStop(Arc<Shared>);
-
-impl SinkStop {
-    /// Ends the sink: [`Sink::next`] returns [`SinkError::Stopped`].
-    pub fn stop(&self) {
-        self.0.stop.raise();
-        self.0.changed.notify_all();
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
     queues: Mutex<Queues>,
     changed: Condvar,
-    stop: StopSignal,
+    stop: StopHandle,
 }
 
 #[derive(Debug, Default)]
@@ -168,9 +158,15 @@ struct Queues {
 
 impl Shared {
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
+fn notify(shared: &Weak<Shared>) {
+    if let Some(shared) = shared.upgrade() {
+        let _queues = shared.queues();
+        shared.changed.notify_all();
     }
 }
 
@@ -180,14 +176,16 @@ impl<R: DeserializeOwned> Sink<R> {
     /// # Errors
     ///
     /// The endpoint is in use, unusable or exposed without encryption, or a limit makes no sense.
-    pub fn start(config: SinkConfig) -> Result<Sink<R>, StartError> {
+    pub fn start(config: SinkConfig) -> Result<Sink<R>, OpenError> {
         check(&config.limits)?;
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             changed: Condvar::new(),
-            stop: StopSignal::new(waker.clone()),
+            stop: StopHandle::new(waker.clone()),
         });
+        let weak = Arc::downgrade(&shared);
+        shared.stop.on_stop(move || notify(&weak));
         let driver = SinkDriver::open(&config, shared.clone())?;
         let endpoint = driver.endpoint().clone();
         let thread = Some(spawn("sink", driver, sleeper)?);
@@ -210,7 +208,7 @@ impl<R: DeserializeOwned> Sink<R> {
     /// # Errors
     ///
     /// The sink was stopped or a socket failed.
-    pub fn next(&mut self) -> Result<SinkEvent<R>, SinkError> {
+    pub fn recv(&mut self) -> Result<SinkEvent<R>, SinkError> {
         loop {
             if let Some(event) = self.next_until(None)? {
                 return Ok(event);
@@ -224,7 +222,7 @@ impl<R: DeserializeOwned> Sink<R> {
     /// # Errors
     ///
     /// The sink was stopped or a socket failed.
-    pub fn next_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<R>>, SinkError> {
+    pub fn recv_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<R>>, SinkError> {
         if patience.is_zero()
             && self.current.results.len() == 0
             && self.shared.queues().notices.is_empty()
@@ -233,6 +231,32 @@ impl<R: DeserializeOwned> Sink<R> {
             return Ok(None);
         }
         self.next_until(Instant::now().checked_add(patience))
+    }
+
+    /// Takes one job from its announcement to its end and hands each outcome to `keep`, which must
+    /// have made it safe when it returns. For more than one job, or to make results safe in groups,
+    /// use [`recv`](Sink::recv).
+    ///
+    /// # Errors
+    ///
+    /// The sink was stopped or a socket failed.
+    pub fn collect_job(
+        &mut self,
+        mut keep: impl FnMut(TaskId, Result<R, TaskFailure>),
+    ) -> Result<JobId, SinkError> {
+        loop {
+            match self.recv()? {
+                SinkEvent::Opened(job) => self.resume(job, Vec::new(), Vec::new()),
+                SinkEvent::Result { job, task, outcome } => {
+                    keep(task, outcome);
+                    self.confirm(job, task..task + 1);
+                }
+                SinkEvent::Complete(job) => {
+                    self.close(job, 0);
+                    return Ok(job);
+                }
+            }
+        }
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<SinkEvent<R>>, SinkError> {
@@ -272,7 +296,7 @@ impl<R: DeserializeOwned> Sink<R> {
                 }
                 return Ok(Some(notice));
             }
-            if self.shared.stop.is_raised() {
+            if self.shared.stop.is_stopped() {
                 return Err(SinkError::Stopped);
             }
             if let Some(end) = &queues.end {
@@ -285,10 +309,10 @@ impl<R: DeserializeOwned> Sink<R> {
                     .shared
                     .changed
                     .wait(queues)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(left) => {
                     let waited = self.shared.changed.wait_timeout(queues, left);
-                    waited.unwrap_or_else(std::sync::PoisonError::into_inner).0
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -372,16 +396,17 @@ impl<R> Sink<R> {
         self.waker.wake();
     }
 
-    /// A handle that stops the sink from any thread.
-    pub fn stop_handle(&self) -> SinkStop {
-        SinkStop(self.shared.clone())
+    /// A handle that stops the sink from any thread: [`recv`](Sink::recv) then returns
+    /// [`SinkError::Stopped`].
+    pub fn stop_handle(&self) -> StopHandle {
+        self.shared.stop.clone()
     }
 }
 
 impl<R> Drop for Sink<R> {
     fn drop(&mut self) {
         self.pass_on();
-        self.shared.stop.raise();
+        self.shared.stop.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

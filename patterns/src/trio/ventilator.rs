@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::driver::{self, Mistakes, Node, Port, StartError, StopSignal};
+use crate::complaints::Complaints;
+use crate::driver::{self, Node, Port};
 use crate::endpoint::Endpoint;
 use crate::machine::{Machine, Time};
 use crate::pipeline::{
     Incarnation, JobId, Limits, Progress, TaskId, VentilatorInput, VentilatorMachine,
     VentilatorOutput, VentilatorSays, WorkerId, WorkerSays,
 };
+use crate::station::OpenError;
+use crate::stop::StopHandle;
 use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, TransportError};
 use crate::wait::{Interest, Sleeper, Waker};
 use crate::wire::{RecordError, Records};
@@ -148,8 +151,7 @@ pub struct VentilatorHandle(Arc<Shared>);
 impl VentilatorHandle {
     /// Ends the ventilator at once: what is not safe yet is not confirmed.
     pub fn stop(&self) {
-        self.0.stop.raise();
-        self.0.changed.notify_all();
+        self.0.stop.stop();
     }
 
     /// How far the job is.
@@ -162,18 +164,36 @@ impl VentilatorHandle {
         self.0.stage().sink_is_open
     }
 
-    /// Takes no more tasks and waits, for at most `patience`, until all that were taken are safe;
-    /// the job stays open at the sink, so that another start can go on with it.
+    /// Takes back the tasks that have not been sent yet and waits, for at most `patience`, until
+    /// all others are safe. The job stays open at the sink, so that another start can go on with it.
     ///
     /// # Errors
     ///
     /// See [`FinishError`].
     pub fn drain(&self, patience: Duration) -> Result<Summary, FinishError> {
-        self.0.stage().closed = true;
-        self.0.changed.notify_all();
+        self.cut();
         self.0.wait_until(Some(patience), |stage| {
-            stage.records.is_empty() && stage.progress.is_quiet()
+            !stage.cut && stage.progress.is_quiet()
         })
+    }
+
+    /// The same, and then the job is closed: its results are those of the tasks that were sent.
+    ///
+    /// # Errors
+    ///
+    /// See [`FinishError`].
+    pub fn cut_short(&self, patience: Duration) -> Result<Summary, FinishError> {
+        self.cut();
+        self.finish(Some(patience))
+    }
+
+    fn cut(&self) {
+        let mut stage = self.0.stage();
+        (stage.closed, stage.cut) = (true, true);
+        stage.records.clear();
+        drop(stage);
+        self.0.changed.notify_all();
+        self.0.waker.wake();
     }
 
     /// Takes no more tasks, says that there are none, and waits until every result is safe.
@@ -187,7 +207,7 @@ impl VentilatorHandle {
             (stage.closed, stage.no_more) = (true, true);
         }
         self.0.changed.notify_all();
-        self.0.stop.ring();
+        self.0.waker.wake();
         self.0.wait_until(patience, |_| false)
     }
 }
@@ -197,7 +217,8 @@ struct Shared {
     stage: Mutex<Stage>,
     /// Room in the stage, or the end.
     changed: Condvar,
-    stop: StopSignal,
+    waker: Waker,
+    stop: StopHandle,
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +226,8 @@ struct Stage {
     records: Records,
     /// The program may hand in no more tasks.
     closed: bool,
+    /// The driver has yet to take back what was not sent.
+    cut: bool,
     /// The driver has yet to learn that there are no more tasks.
     no_more: bool,
     progress: Progress,
@@ -216,6 +239,14 @@ struct Stage {
 impl Shared {
     fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
+fn notify(shared: &Weak<Shared>) {
+    if let Some(shared) = shared.upgrade() {
+        let _stage = shared.stage();
+        shared.changed.notify_all();
     }
 }
 
@@ -264,7 +295,7 @@ impl Shared {
     fn ended(&self, stage: &Stage) -> Result<(), FinishError> {
         match &stage.end {
             Some(Err(error)) => Err(error.clone()),
-            None if self.stop.is_raised() => Err(FinishError::Stopped),
+            None if self.stop.is_stopped() => Err(FinishError::Stopped),
             _ => Ok(()),
         }
     }
@@ -276,14 +307,17 @@ impl<T: Serialize> Ventilator<T> {
     /// # Errors
     ///
     /// An endpoint is in use, unusable or exposed without encryption, or a limit makes no sense.
-    pub fn start(config: VentilatorConfig) -> Result<Ventilator<T>, StartError> {
+    pub fn start(config: VentilatorConfig) -> Result<Ventilator<T>, OpenError> {
         check(&config.limits)?;
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
             stage: Mutex::default(),
             changed: Condvar::new(),
-            stop: StopSignal::new(waker.clone()),
+            waker: waker.clone(),
+            stop: StopHandle::new(waker.clone()),
         });
+        let weak = Arc::downgrade(&shared);
+        shared.stop.on_stop(move || notify(&weak));
         let driver = VentilatorDriver::open(&config, shared.clone())?;
         let endpoint = driver.endpoint.clone();
         let thread = driver::spawn("ventilator", driver, sleeper)?;
@@ -374,6 +408,12 @@ impl<T> Ventilator<T> {
         self.shared.stage().progress
     }
 
+    /// A handle that ends the ventilator at once, from any thread: what is not safe yet is not
+    /// confirmed.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.shared.stop.clone()
+    }
+
     /// A handle that watches and ends the ventilator from any thread.
     pub fn handle(&self) -> VentilatorHandle {
         VentilatorHandle(self.shared.clone())
@@ -382,7 +422,7 @@ impl<T> Ventilator<T> {
 
 impl<T> Drop for Ventilator<T> {
     fn drop(&mut self) {
-        self.shared.stop.raise();
+        self.shared.stop.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -401,15 +441,12 @@ struct VentilatorDriver {
     /// Routing ids of the workers on the control socket and, where they ask, on the data socket.
     control_routes: HashMap<WorkerId, Vec<u8>>,
     data_routes: HashMap<WorkerId, Vec<u8>>,
-    mistakes: Mistakes,
+    mistakes: Complaints,
     over: bool,
 }
 
 impl VentilatorDriver {
-    fn open(
-        config: &VentilatorConfig,
-        shared: Arc<Shared>,
-    ) -> Result<VentilatorDriver, StartError> {
+    fn open(config: &VentilatorConfig, shared: Arc<Shared>) -> Result<VentilatorDriver, OpenError> {
         let role = match config.pattern {
             Pattern::ReqRep => Role::Router,
             pattern => pattern.roles().0,
@@ -441,7 +478,7 @@ impl VentilatorDriver {
             sink: Port::new(sink),
             control_routes: HashMap::new(),
             data_routes: HashMap::new(),
-            mistakes: Mistakes::default(),
+            mistakes: Complaints::default(),
             over: false,
         })
     }
@@ -452,6 +489,12 @@ impl VentilatorDriver {
         let safe_before = stage.progress.safe;
         stage.progress = self.machine.progress();
         if stage.closed && stage.progress.safe != safe_before {
+            self.shared.changed.notify_all();
+        }
+        if stage.cut {
+            self.machine.handle(now, VentilatorInput::Cut);
+            stage.progress = self.machine.progress();
+            stage.cut = false;
             self.shared.changed.notify_all();
         }
         let mut taken = false;
@@ -490,13 +533,13 @@ impl VentilatorDriver {
                         learn(control_routes, says.worker(), route);
                         machine.handle(now, VentilatorInput::Worker(says));
                     }
-                    Err(error) => mistakes.note("ventilator, control", error),
+                    Err(error) => mistakes.add(&"ventilator, control", &error),
                 }
             }
         })?;
         more |= sink.receive(|message| match driver::read_control(&message[0]) {
             Ok(says) => machine.handle(now, VentilatorInput::Sink(says)),
-            Err(error) => mistakes.note("ventilator, from the sink", error),
+            Err(error) => mistakes.add(&"ventilator, from the sink", &error),
         })?;
         more |= match self.pattern {
             Pattern::PushPull => false,
@@ -507,7 +550,7 @@ impl VentilatorDriver {
                             learn(data_routes, says.worker(), route);
                             machine.handle(now, VentilatorInput::Worker(says));
                         }
-                        Err(error) => mistakes.note("ventilator, requests", error),
+                        Err(error) => mistakes.add(&"ventilator, requests", &error),
                     }
                 }
             })?,
@@ -620,7 +663,7 @@ fn subscription(message: &[u8]) -> Option<VentilatorInput> {
 
 impl Node for VentilatorDriver {
     fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
-        if self.shared.stop.is_raised() {
+        if self.shared.stop.is_stopped() {
             self.end(Err(FinishError::Stopped));
             return Ok(false);
         }

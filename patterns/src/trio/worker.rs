@@ -3,16 +3,18 @@
 mod driver;
 mod slots;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::driver::{StartError, StopSignal, spawn};
+use crate::driver::spawn;
 use crate::endpoint::Endpoint;
 use crate::pipeline::{JobId, Limits, TaskId};
+use crate::station::OpenError;
+use crate::stop::StopHandle;
 use crate::transport::SocketOptions;
 use crate::wait::Sleeper;
 
@@ -139,29 +141,16 @@ pub struct Worker {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Makes a [`Worker`] leave, from any thread.
-#[derive(Clone, Debug)]
-pub struct WorkerStop(Arc<Shared>);
-
-impl WorkerStop {
-    /// Lets the worker finish what it has begun, give back the rest, and leave.
-    pub fn stop(&self) {
-        self.0.stop.raise();
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
     exit: Mutex<Option<WorkerExit>>,
     ended: Condvar,
-    stop: StopSignal,
+    stop: StopHandle,
 }
 
 impl Shared {
     fn exit(&self) -> MutexGuard<'_, Option<WorkerExit>> {
-        self.exit
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, exit: WorkerExit) {
@@ -176,7 +165,7 @@ impl Worker {
     /// # Errors
     ///
     /// An endpoint is unusable, or a limit makes no sense.
-    pub fn start<T, R, F>(config: WorkerConfig, handler: F) -> Result<Worker, StartError>
+    pub fn start<T, R, F>(config: WorkerConfig, handler: F) -> Result<Worker, OpenError>
     where
         T: DeserializeOwned,
         R: Serialize,
@@ -187,7 +176,7 @@ impl Worker {
         let shared = Arc::new(Shared {
             exit: Mutex::new(None),
             ended: Condvar::new(),
-            stop: StopSignal::new(waker.clone()),
+            stop: StopHandle::new(waker.clone()),
         });
         let slots = Slots::new(waker);
         let driver = WorkerDriver::open(&config, shared.clone(), slots.clone())?;
@@ -220,27 +209,28 @@ impl Worker {
                     .shared
                     .ended
                     .wait(exit)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => return None,
                 Some(left) => {
                     let waited = self.shared.ended.wait_timeout(exit, left);
-                    waited.unwrap_or_else(std::sync::PoisonError::into_inner).0
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
         exit.clone()
     }
 
-    /// A handle that makes the worker leave, from any thread.
-    pub fn stop_handle(&self) -> WorkerStop {
-        WorkerStop(self.shared.clone())
+    /// A handle that makes the worker leave, from any thread: it finishes what it has begun and
+    /// gives back the rest.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.shared.stop.clone()
     }
 }
 
 impl Drop for Worker {
     /// Makes the worker leave and waits for the tasks that run.
     fn drop(&mut self) {
-        self.shared.stop.raise();
+        self.shared.stop.stop();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

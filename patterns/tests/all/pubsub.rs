@@ -11,7 +11,8 @@ use mutirao::pubsub::{
 use mutirao::{Publisher, Subscriber};
 use proptest::prelude::*;
 
-use crate::support::{Bare, PATIENCE, SCHEMES, fresh_endpoint, until};
+use crate::bare::{Bare, SCHEMES, until};
+use crate::support::{PATIENCE, fresh_endpoint};
 
 fn publisher(scheme: &str, config: PublisherConfig) -> Publisher<u32> {
     Publisher::bind(&fresh_endpoint(scheme), config).expect("a publisher")

@@ -10,7 +10,8 @@ use mutirao::request::Retry;
 use mutirao::{Endpoint, Replier, Requester, StopHandle};
 use proptest::prelude::*;
 
-use crate::support::{Bare, PATIENCE, SCHEMES, fresh_endpoint};
+use crate::bare::{Bare, SCHEMES};
+use crate::support::{PATIENCE, fresh_endpoint};
 
 /// Retries soon, so that tests end soon.
 fn quick() -> RequesterConfig {
@@ -214,7 +215,7 @@ fn the_same_id_of_another_client_is_another_request() {
 fn plain_clients_are_served() {
     let doubler = Doubler::start("tcp");
     let plain = Bare::connect(zmq::REQ, &doubler.endpoint);
-    let correlated = crate::support::bare(zmq::REQ);
+    let correlated = crate::bare::bare(zmq::REQ);
     correlated.socket.set_req_correlate(true).unwrap();
     correlated.socket.set_req_relaxed(true).unwrap();
     correlated

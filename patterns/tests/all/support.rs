@@ -1,79 +1,145 @@
-//! What the tests of the objects share.
+//! Sockets for tests: on endpoints that nobody else uses, and with waits that end.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mutirao::Endpoint;
+use mutirao::endpoint::Endpoint;
+use mutirao::machine::Clock;
+use mutirao::transport::{
+    Frame, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, TransportError, open,
+};
+use mutirao::wait::{Interest, Sleeper, wait};
 
-/// How long a test waits for what must happen; only a failing one waits that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// All transports between objects.
-pub(crate) const SCHEMES: [&str; 4] = ["tcp", "ipc", "inproc", "memory"];
+/// Listens at an endpoint of this scheme that nobody else uses.
+pub(crate) fn bound(role: Role, scheme: &str, options: &SocketOptions) -> Box<dyn Socket> {
+    let endpoint = fresh_endpoint(scheme);
+    open(role, Side::Bind, &endpoint, options).unwrap_or_else(|error| panic!("{error}"))
+}
 
-/// An endpoint of this scheme that nobody else uses; for `tcp`, the system picks the port.
 pub(crate) fn fresh_endpoint(scheme: &str) -> Endpoint {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let text = match scheme {
         "tcp" => "tcp://127.0.0.1:*".to_string(),
-        "ipc" => format!("ipc://@mutirao-objects-{}-{count}", std::process::id()),
-        scheme => format!("{scheme}://objects-{count}"),
+        "ipc" => format!("ipc://@mutirao-test-{}-{count}", std::process::id()),
+        scheme => format!("{scheme}://test-{count}"),
     };
     text.parse().expect("an endpoint")
 }
 
-/// Repeats `attempt`, which waits by itself, until it yields something.
-pub(crate) fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+pub(crate) fn connected(role: Role, peer: &dyn Socket, options: &SocketOptions) -> Box<dyn Socket> {
+    let opened = open(role, Side::Connect, peer.endpoint(), options);
+    opened.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits on `socket` until `look` finds what it looks for; panics when that takes too long.
+pub(crate) fn wait_until<T>(
+    socket: &mut dyn Socket,
+    interest: Interest,
+    what: &str,
+    mut look: impl FnMut(&mut dyn Socket) -> Option<T>,
+) -> T {
+    let (sleeper, _waker) = Sleeper::new().expect("a sleeper");
+    let clock = Clock::start();
+    let deadline = clock.now() + PATIENCE;
     loop {
-        if let Some(found) = attempt() {
+        if let Some(found) = look(socket) {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "no {what} within {PATIENCE:?}");
+        assert!(clock.now() < deadline, "no {what} within {PATIENCE:?}");
+        let links = socket
+            .link_source()
+            .map(|source| (source, Interest::Readable));
+        let sources: Vec<_> = links
+            .into_iter()
+            .chain([(socket.source(), interest)])
+            .collect();
+        wait(&sources, &sleeper, &clock, Some(deadline));
     }
 }
 
-/// A plain socket of the binding, for the other end.
-pub(crate) struct Bare {
-    pub(crate) socket: zmq::Socket,
-    _context: zmq::Context,
+pub(crate) fn receive(socket: &mut dyn Socket) -> Message {
+    wait_until(socket, Interest::Readable, "message", |socket| {
+        socket.receive().expect("receive")
+    })
 }
 
-pub(crate) fn bare(kind: zmq::SocketType) -> Bare {
-    let context = zmq::Context::new();
-    let socket = context.socket(kind).expect("a socket");
-    let milliseconds = PATIENCE.as_millis() as i32;
-    socket.set_rcvtimeo(milliseconds).expect("a timeout");
-    socket.set_sndtimeo(milliseconds).expect("a timeout");
-    socket.set_linger(0).expect("no linger");
-    Bare {
+pub(crate) fn receive_texts(socket: &mut dyn Socket) -> Vec<String> {
+    texts(&receive(socket))
+}
+
+pub(crate) fn send(socket: &mut dyn Socket, message: &[Frame]) {
+    wait_until(
         socket,
-        _context: context,
+        Interest::ReadableOrWritable,
+        "room",
+        |socket| match socket.send(message) {
+            Ok(()) => Some(()),
+            Err(SendError::Full) => None,
+            Err(error) => panic!("{error}"),
+        },
+    );
+}
+
+pub(crate) fn send_texts(socket: &mut dyn Socket, texts: &[&str]) {
+    send(socket, &frames(texts));
+}
+
+pub(crate) fn link_event(socket: &mut dyn Socket) -> LinkEvent {
+    wait_until(socket, Interest::Readable, "link event", |socket| {
+        let _ = socket.receive().expect("receive");
+        socket.link_event()
+    })
+}
+
+pub(crate) fn frames(texts: &[&str]) -> Message {
+    texts
+        .iter()
+        .map(|text| Frame::from(text.as_bytes()))
+        .collect()
+}
+
+pub(crate) fn texts(message: &Message) -> Vec<String> {
+    message
+        .iter()
+        .map(|frame| String::from_utf8_lossy(frame).into_owned())
+        .collect()
+}
+
+pub(crate) fn few(queue_messages: i32) -> SocketOptions {
+    SocketOptions {
+        queue_messages,
+        ..SocketOptions::default()
     }
 }
 
-impl Bare {
-    pub(crate) fn connect(kind: zmq::SocketType, endpoint: &Endpoint) -> Bare {
-        let bare = bare(kind);
-        bare.socket.connect(&endpoint.to_string()).expect("connect");
-        bare
+pub(crate) fn watching() -> SocketOptions {
+    SocketOptions {
+        watch_links: true,
+        ..SocketOptions::default()
     }
+}
 
-    /// Listens on a port that the system picks.
-    pub(crate) fn bind(kind: zmq::SocketType) -> (Bare, Endpoint) {
-        let bare = bare(kind);
-        bare.socket.bind("tcp://127.0.0.1:*").expect("bind");
-        let endpoint = bare.socket.get_last_endpoint().expect("an endpoint");
-        let endpoint = endpoint.expect("text").parse().expect("an endpoint");
-        (bare, endpoint)
+/// The reason of the next refusal that the socket tells of, other events passed over.
+pub(crate) fn refusal(socket: &mut dyn Socket) -> String {
+    loop {
+        if let LinkEvent::Refused { reason } = link_event(socket) {
+            return reason;
+        }
     }
+}
 
-    pub(crate) fn send(&self, frames: &[&[u8]]) {
-        self.socket.send_multipart(frames, 0).expect("send");
-    }
-
-    pub(crate) fn receive(&self) -> Vec<Vec<u8>> {
-        self.socket.recv_multipart(0).expect("receive")
-    }
+/// Why the socket cannot be opened.
+pub(crate) fn open_error(
+    role: Role,
+    side: Side,
+    endpoint: &str,
+    options: &SocketOptions,
+) -> TransportError {
+    let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
+    open(role, side, &endpoint, options)
+        .err()
+        .expect("an error")
 }

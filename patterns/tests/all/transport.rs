@@ -1,127 +1,11 @@
-//! Real sockets: every role over every transport, and what goes wrong with them.
+//! Every role over every transport.
 
-use std::time::Duration;
-
-use mutirao::endpoint::Endpoint;
-use mutirao::machine::Clock;
 use mutirao::transport::{
-    Frame, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, TransportError,
-    WhenFull, open,
+    Frame, LinkEvent, Message, Role, SendError, Side, SocketOptions, TransportError, WhenFull, open,
 };
-use mutirao::wait::{Interest, Sleeper, wait};
+use mutirao::wait::Interest;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Listens at an endpoint of this scheme that nobody else uses.
-fn bound(role: Role, scheme: &str, options: &SocketOptions) -> Box<dyn Socket> {
-    let endpoint = fresh_endpoint(scheme);
-    open(role, Side::Bind, &endpoint, options).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn fresh_endpoint(scheme: &str) -> Endpoint {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let text = match scheme {
-        "tcp" => "tcp://127.0.0.1:*".to_string(),
-        "ipc" => format!("ipc://@mutirao-test-{}-{count}", std::process::id()),
-        scheme => format!("{scheme}://test-{count}"),
-    };
-    text.parse().expect("an endpoint")
-}
-
-fn connected(role: Role, peer: &dyn Socket, options: &SocketOptions) -> Box<dyn Socket> {
-    let opened = open(role, Side::Connect, peer.endpoint(), options);
-    opened.unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Waits on `socket` until `look` finds what it looks for; panics when that takes too long.
-fn wait_until<T>(
-    socket: &mut dyn Socket,
-    interest: Interest,
-    what: &str,
-    mut look: impl FnMut(&mut dyn Socket) -> Option<T>,
-) -> T {
-    let (sleeper, _waker) = Sleeper::new().expect("a sleeper");
-    let clock = Clock::start();
-    let deadline = clock.now() + PATIENCE;
-    loop {
-        if let Some(found) = look(socket) {
-            return found;
-        }
-        assert!(clock.now() < deadline, "no {what} within {PATIENCE:?}");
-        let links = socket
-            .link_source()
-            .map(|source| (source, Interest::Readable));
-        let sources: Vec<_> = links
-            .into_iter()
-            .chain([(socket.source(), interest)])
-            .collect();
-        wait(&sources, &sleeper, &clock, Some(deadline));
-    }
-}
-
-fn receive(socket: &mut dyn Socket) -> Message {
-    wait_until(socket, Interest::Readable, "message", |socket| {
-        socket.receive().expect("receive")
-    })
-}
-
-fn receive_texts(socket: &mut dyn Socket) -> Vec<String> {
-    texts(&receive(socket))
-}
-
-fn send(socket: &mut dyn Socket, message: &[Frame]) {
-    wait_until(
-        socket,
-        Interest::ReadableOrWritable,
-        "room",
-        |socket| match socket.send(message) {
-            Ok(()) => Some(()),
-            Err(SendError::Full) => None,
-            Err(error) => panic!("{error}"),
-        },
-    );
-}
-
-fn send_texts(socket: &mut dyn Socket, texts: &[&str]) {
-    send(socket, &frames(texts));
-}
-
-fn link_event(socket: &mut dyn Socket) -> LinkEvent {
-    wait_until(socket, Interest::Readable, "link event", |socket| {
-        let _ = socket.receive().expect("receive");
-        socket.link_event()
-    })
-}
-
-fn frames(texts: &[&str]) -> Message {
-    texts
-        .iter()
-        .map(|text| Frame::from(text.as_bytes()))
-        .collect()
-}
-
-fn texts(message: &Message) -> Vec<String> {
-    message
-        .iter()
-        .map(|frame| String::from_utf8_lossy(frame).into_owned())
-        .collect()
-}
-
-fn few(queue_messages: i32) -> SocketOptions {
-    SocketOptions {
-        queue_messages,
-        ..SocketOptions::default()
-    }
-}
-
-fn watching() -> SocketOptions {
-    SocketOptions {
-        watch_links: true,
-        ..SocketOptions::default()
-    }
-}
+use crate::support::*;
 
 /// Scenarios that every transport plays alike.
 mod matrix {
@@ -426,16 +310,4 @@ matrix! {
         only_the_latest_is_kept links_are_reported a_connection_may_come_first
         what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place
         every_kind_of_frame_arrives misuse_is_an_error;
-}
-
-#[test]
-fn listening_beyond_this_machine_needs_keys_or_a_word() {
-    for text in ["tcp://*:*", "tcp://0.0.0.0:*"] {
-        let endpoint = text.parse().unwrap();
-        let refused = open(Role::Pull, Side::Bind, &endpoint, &SocketOptions::default());
-        assert!(matches!(
-            refused.err(),
-            Some(TransportError::Exposed { .. })
-        ));
-    }
 }

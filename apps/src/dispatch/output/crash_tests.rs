@@ -477,7 +477,7 @@ fn results_of_a_worker_that_makes_no_sense_fail_their_input_only() {
     let committed = writer.commit().unwrap();
     assert_eq!(committed.failures.len(), 2);
     assert_eq!(
-        writer.counts(),
+        Box::new(writer).finish().unwrap(),
         Counts {
             written: 1,
             failed: 2,

@@ -71,9 +71,6 @@ pub(crate) trait Output: Send {
 
     /// Ends a job that has every outcome; commit first and confirm what it says.
     fn finish(self: Box<Self>) -> Result<Counts, OutputError>;
-
-    /// What became of the job so far, over all restarts.
-    fn counts(&self) -> Counts;
 }
 
 /// What [`Output::accept`] did.

@@ -26,10 +26,6 @@ impl Results {
         }
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.out
-    }
-
     /// Makes sure that a rename to `result` will work, or says why it cannot.
     pub(super) fn claim(&mut self, result: &str) -> Result<Result<(), String>, OutputError> {
         if let Err(why) = name::check_way(&self.out, result) {

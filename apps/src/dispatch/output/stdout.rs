@@ -116,10 +116,6 @@ impl<W: Write + Send> Output for StdoutWriter<W> {
         self.commit()?;
         Ok(self.counts)
     }
-
-    fn counts(&self) -> Counts {
-        self.counts
-    }
 }
 
 #[cfg(test)]

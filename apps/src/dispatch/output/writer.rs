@@ -328,8 +328,4 @@ impl Output for Writer {
         self.guarded(Writer::end)?;
         Ok(self.counts)
     }
-
-    fn counts(&self) -> Counts {
-        self.counts
-    }
 }

@@ -80,6 +80,8 @@ pub(super) struct Flights {
     waiting: BTreeSet<TaskId>,
     /// Those that wait for a moment to come before they wait to be sent.
     postponed: BTreeSet<(Time, TaskId)>,
+    /// Those that are out, by their holder.
+    out: BTreeSet<(Option<WorkerId>, TaskId)>,
     tasks: u64,
     bytes: usize,
 }
@@ -87,6 +89,10 @@ pub(super) struct Flights {
 impl Flights {
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     pub(super) fn tasks(&self) -> u64 {
@@ -112,9 +118,10 @@ impl Flights {
         self.bytes -= flight.bytes();
         self.waiting.remove(&first);
         if flight.stage == Stage::Waiting {
-            self.postponed.retain(|&(_, id)| id != first);
+            self.postponed.remove(&(flight.since, first));
         }
         if flight.stage == Stage::Out {
+            self.out.remove(&(flight.holder, first));
             workers.unload(flight.holder);
         }
     }
@@ -145,6 +152,7 @@ impl Flights {
     /// The flights that have a task in `range`, by their first task.
     pub(super) fn overlapping(&self, range: Range<TaskId>) -> Vec<TaskId> {
         let before = self.all.range(..range.start).next_back();
+        let before = before.filter(|_| !range.is_empty());
         let before =
             before.filter(|(first, flight)| **first + u64::from(flight.count()) > range.start);
         let within = self.all.range(range.start..range.end.max(range.start));
@@ -167,20 +175,76 @@ impl Flights {
     }
 
     pub(super) fn held_by(&self, worker: WorkerId) -> Vec<TaskId> {
-        self.ids(|flight| flight.stage == Stage::Out && flight.holder == Some(worker))
+        let all = (Some(worker), 0)..=(Some(worker), TaskId::MAX);
+        self.out.range(all).map(|&(_, first)| first).collect()
     }
 
     /// Those whose acknowledgement is overdue: sent and held by nobody, or worked off and not
-    /// received although the sink listens.
-    pub(super) fn expired(&self, now: Time, patience: Duration, sink_listens: bool) -> Vec<TaskId> {
+    /// received within `to_sink` at the least; `None` while the sink does not listen.
+    pub(super) fn expired(
+        &self,
+        now: Time,
+        patience: Duration,
+        to_sink: Option<Duration>,
+    ) -> Vec<TaskId> {
         self.ids(|flight| {
-            let lost = match flight.stage {
-                Stage::Out => flight.holder.is_none(),
-                Stage::Done => sink_listens,
-                Stage::Waiting | Stage::Received => false,
+            let least = match flight.stage {
+                Stage::Out if flight.holder.is_none() => Some(Duration::ZERO),
+                Stage::Done => to_sink,
+                Stage::Out | Stage::Waiting | Stage::Received => None,
             };
-            lost && now.since(flight.since) >= patience * (1 << flight.repeats.min(MAX_DOUBLINGS))
+            let wait = patience.saturating_mul(1 << flight.repeats.min(MAX_DOUBLINGS));
+            least.is_some_and(|least| now.since(flight.since) >= wait.max(least))
         })
+    }
+
+    /// Whether the result of some flight is on its way to the sink, or at it, for this long.
+    pub(super) fn worked_off_before(&self, now: Time, wait: Duration) -> bool {
+        self.all.values().any(|flight| {
+            matches!(flight.stage, Stage::Done | Stage::Received) && now.since(flight.since) >= wait
+        })
+    }
+
+    /// Counts again what is otherwise counted on the way; an error names the count that drifted.
+    pub(super) fn audit(&self, workers: &Workers) -> Result<(), String> {
+        let mut batches = BTreeMap::new();
+        let (mut tasks, mut bytes, mut next) = (0, 0, 0);
+        for (&first, flight) in &self.all {
+            if first < next {
+                return Err(format!("batches overlap at task {first}"));
+            }
+            next = first + u64::from(flight.count());
+            tasks += u64::from(flight.count());
+            bytes += flight.bytes();
+            let waits = self.waiting.contains(&first);
+            let postponed = self.postponed.contains(&(flight.since, first));
+            if (waits || postponed) != (flight.stage == Stage::Waiting) || (waits && postponed) {
+                return Err(format!("task {first} waits in the wrong place"));
+            }
+            if flight.stage == Stage::Out {
+                *batches.entry(flight.holder).or_insert(0) += 1;
+                if !self.out.contains(&(flight.holder, first)) {
+                    return Err(format!("task {first} is not among those of its holder"));
+                }
+            }
+        }
+        if (tasks, bytes) != (self.tasks, self.bytes) {
+            return Err("the tasks or bytes on their way are miscounted".into());
+        }
+        if self.waiting.len() + self.postponed.len() > self.all.len() {
+            return Err("forgotten batches still wait".into());
+        }
+        if self.out.len() as u64 != batches.values().sum::<u64>() {
+            return Err("forgotten batches still have a holder".into());
+        }
+        workers.audit(&batches)
+    }
+
+    /// How long the result of a flight that was sent once has been on its way to the sink.
+    pub(super) fn age_of_result(&self, first: TaskId, now: Time) -> Option<Duration> {
+        let flight = self.all.get(&first)?;
+        let known = flight.stage == Stage::Done && flight.repeats == 0;
+        known.then(|| now.since(flight.since))
     }
 
     fn ids(&self, keep: impl Fn(&Flight) -> bool) -> Vec<TaskId> {
@@ -207,6 +271,7 @@ impl Flights {
         self.waiting.remove(&first);
         workers.load(to);
         workers.grant(to);
+        self.out.insert((to, first));
         let flight = self
             .all
             .get_mut(&first)
@@ -236,6 +301,8 @@ impl Flights {
         let Some(flight) = self.all.get_mut(&first) else {
             return;
         };
+        self.out.remove(&(flight.holder, first));
+        self.out.insert((Some(worker), first));
         workers.unload(flight.holder);
         workers.load(Some(worker));
         (flight.holder, flight.since) = (Some(worker), now);
@@ -253,10 +320,13 @@ impl Flights {
             return;
         };
         match flight.stage {
-            Stage::Out => workers.unload(flight.holder),
+            Stage::Out => {
+                self.out.remove(&(flight.holder, first));
+                workers.unload(flight.holder);
+            }
             Stage::Waiting => {
                 self.waiting.remove(&first);
-                self.postponed.retain(|&(_, id)| id != first);
+                self.postponed.remove(&(flight.since, first));
             }
             Stage::Done | Stage::Received => {}
         }
@@ -267,7 +337,7 @@ impl Flights {
     pub(super) fn requeue(&mut self, first: TaskId, now: Time, workers: &mut Workers) {
         self.advance(first, Stage::Waiting, now, workers);
         if let Some(flight) = self.all.get_mut(&first) {
-            flight.repeats += 1;
+            flight.repeats = flight.repeats.saturating_add(1);
             self.waiting.insert(first);
         }
     }
@@ -275,6 +345,7 @@ impl Flights {
     /// The same, from `when` on.
     pub(super) fn postpone(&mut self, first: TaskId, when: Time, workers: &mut Workers) {
         self.advance(first, Stage::Waiting, when, workers);
+        // `since` is where `advance` finds it again.
         self.postponed.insert((when, first));
     }
 
@@ -311,6 +382,7 @@ impl Flights {
             }
             let part = flight.part(from, to);
             if out {
+                self.out.insert((flight.holder, first + from as u64));
                 workers.load(flight.holder);
             }
             self.all.insert(first + from as u64, part);

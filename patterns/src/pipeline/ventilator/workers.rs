@@ -120,6 +120,13 @@ impl Workers {
         }
     }
 
+    /// Counts the silence of all from now on.
+    pub(super) fn forgive(&mut self, now: Time) {
+        for worker in self.known.values_mut() {
+            worker.seen = now;
+        }
+    }
+
     pub(super) fn silent_since(&self, now: Time, patience: std::time::Duration) -> Vec<WorkerId> {
         let silent = self
             .known
@@ -137,7 +144,8 @@ impl Workers {
             let free = (u64::from(worker.slots) * BATCHES_PER_SLOT).saturating_sub(worker.batches);
             let free = match dispatch {
                 Dispatch::Addressed if !self.subscribed.contains(id) => 0,
-                Dispatch::Asked => worker.asked,
+                // It may have asked again before what it asked for came.
+                Dispatch::Asked => worker.asked.min(free),
                 _ => free,
             };
             let turn = self.last.is_none_or(|last| *id > last);
@@ -146,6 +154,34 @@ impl Workers {
         let (_, _, std::cmp::Reverse(best)) = self.known.iter().filter_map(room).max()?;
         self.last = Some(best);
         Some(Some(best))
+    }
+
+    /// Compares the counts with the batches that each worker has been given.
+    pub(super) fn audit(&self, batches: &BTreeMap<Option<WorkerId>, u64>) -> Result<(), String> {
+        let of = |worker| batches.get(&worker).copied().unwrap_or(0);
+        if self.adrift != of(None) {
+            return Err(format!("{} batches adrift, not {}", of(None), self.adrift));
+        }
+        for (&id, worker) in &self.known {
+            if worker.batches != of(Some(id)) {
+                let (is, counted) = (of(Some(id)), worker.batches);
+                return Err(format!("worker {id} has {is} batches, not {counted}"));
+            }
+        }
+        let held: u64 = self.known.values().map(|worker| worker.batches).sum();
+        let slots: u64 = self
+            .known
+            .values()
+            .map(|worker| u64::from(worker.slots))
+            .sum();
+        if (held, slots) != (self.held, self.slots) {
+            return Err("the batches or slots of all workers are miscounted".into());
+        }
+        let total: u64 = batches.values().sum();
+        if total != self.adrift + self.held {
+            return Err("a forgotten worker still has batches".into());
+        }
+        Ok(())
     }
 
     /// A batch is on its way to a worker, or to whomever the socket picks.

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::driver::{self, Mistakes, Node, Port, StartError};
+use crate::complaints::Complaints;
+use crate::driver::{self, Node, Port};
 use crate::endpoint::Endpoint;
 use crate::machine::{Machine, Time};
 use crate::pipeline::{
     Incarnation, JobId, PeerId, SinkInput, SinkMachine, SinkOutput, Span, VentilatorTells, WorkerId,
 };
+use crate::station::OpenError;
 use crate::transport::{Message, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
@@ -30,7 +32,7 @@ pub(super) struct SinkDriver {
     peers: Peers,
     /// Where the workers are reached that want an answer to their results.
     workers: HashMap<WorkerId, Vec<u8>>,
-    mistakes: Mistakes,
+    mistakes: Complaints,
     over: bool,
 }
 
@@ -67,7 +69,7 @@ impl Peers {
 }
 
 impl SinkDriver {
-    pub(super) fn open(config: &SinkConfig, shared: Arc<Shared>) -> Result<SinkDriver, StartError> {
+    pub(super) fn open(config: &SinkConfig, shared: Arc<Shared>) -> Result<SinkDriver, OpenError> {
         let role = match config.pattern {
             Pattern::ReqRep => crate::transport::Role::Router,
             pattern => pattern.roles().1,
@@ -86,7 +88,7 @@ impl SinkDriver {
             control: Port::new(control),
             peers: Peers::default(),
             workers: HashMap::new(),
-            mistakes: Mistakes::default(),
+            mistakes: Complaints::default(),
             over: false,
         })
     }
@@ -112,7 +114,7 @@ impl SinkDriver {
                     Ok(tells) => {
                         machine.handle(now, SinkInput::Ventilator(peers.number(route), tells))
                     }
-                    Err(error) => mistakes.note("sink, control", error),
+                    Err(error) => mistakes.add(&"sink, control", &error),
                 }
             }
         })?;
@@ -138,7 +140,7 @@ impl SinkDriver {
                     },
                 );
             }
-            Err(error) => mistakes.note("sink, results", error),
+            Err(error) => mistakes.add(&"sink, results", &error),
         })?;
         Ok(more)
     }
@@ -255,7 +257,7 @@ fn read_results(message: &mut Message) -> Result<(WorkerId, JobId, Span, Body), 
 
 impl Node for SinkDriver {
     fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
-        if self.shared.stop.is_raised() {
+        if self.shared.stop.is_stopped() {
             self.over = true;
         }
         self.machine.wake(now);

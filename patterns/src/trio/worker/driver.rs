@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{self, Mistakes, Node, Port, StartError};
+use crate::complaints::Complaints;
+use crate::driver::{self, Node, Port};
 use crate::machine::{Machine, Time};
 use crate::pipeline::{
     Batch, JobId, Span, VentilatorSays, WorkerId, WorkerInput, WorkerMachine, WorkerOutput,
     WorkerSays,
 };
+use crate::station::OpenError;
 use crate::transport::{self, Message, Role, Side, SocketOptions, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
@@ -32,7 +34,7 @@ pub(super) struct WorkerDriver {
     tasks: Port,
     control: Port,
     results: Port,
-    mistakes: Mistakes,
+    mistakes: Complaints,
     /// When a leaving worker gives up.
     leave_by: Option<Time>,
     exit: Option<WorkerExit>,
@@ -43,7 +45,7 @@ impl WorkerDriver {
         config: &WorkerConfig,
         shared: Arc<Shared>,
         slots: Slots,
-    ) -> Result<WorkerDriver, StartError> {
+    ) -> Result<WorkerDriver, OpenError> {
         let id = WorkerId(rand::random());
         let watched = SocketOptions {
             watch_links: true,
@@ -79,7 +81,7 @@ impl WorkerDriver {
             tasks: Port::new(tasks),
             control: Port::new(control),
             results: Port::new(results),
-            mistakes: Mistakes::default(),
+            mistakes: Complaints::default(),
             leave_by: None,
             exit: None,
         })
@@ -102,19 +104,19 @@ impl WorkerDriver {
         let mut more = control.receive(|message| {
             match driver::read_control::<VentilatorSays>(&message[0]) {
                 Ok(says) => machine.handle(now, WorkerInput::Ventilator(says)),
-                Err(error) => mistakes.note("worker, from the ventilator", error),
+                Err(error) => mistakes.add(&"worker, from the ventilator", &error),
             }
         })?;
         more |= tasks.receive(|message| match read_tasks(message) {
             Ok(batch) => machine.handle(now, WorkerInput::Tasks(batch)),
-            Err(error) => mistakes.note("worker, tasks", error),
+            Err(error) => mistakes.add(&"worker, tasks", &error),
         })?;
         more |= match pattern {
             Pattern::PushPull => false,
             Pattern::ReqRep => results.receive(|message| {
                 match driver::read_control::<(JobId, Span)>(&message[0]) {
                     Ok((job, span)) => machine.handle(now, WorkerInput::Acknowledged(job, span)),
-                    Err(error) => mistakes.note("worker, from the sink", error),
+                    Err(error) => mistakes.add(&"worker, from the sink", &error),
                 }
             })?,
             Pattern::PubSub => results.receive(|message| {
@@ -166,7 +168,7 @@ impl WorkerDriver {
     }
 
     fn leave_if_asked(&mut self, now: Time) {
-        if self.shared.stop.is_raised() && self.leave_by.is_none() {
+        if self.shared.stop.is_stopped() && self.leave_by.is_none() {
             self.leave_by = Some(now + LEAVE_PATIENCE);
             self.machine.handle(now, WorkerInput::Leave);
         }

@@ -1,0 +1,73 @@
+# `make help` lists what there is. The settings below can be given on the command line or in the
+# environment: `make run INPUT=texts OP=lowercase`, `PATTERN=req-rep WORKERS=5 make up`.
+
+INPUT   ?= examples/input
+OUT     ?= results
+OP      ?= wordcount
+PATTERN ?= push-pull
+WORKERS ?=
+APP     ?= dispatch
+
+# Recipes read the settings from the environment, so that no value needs quoting for the shell.
+export INPUT OUT OP PATTERN WORKERS APP
+
+# A fresh rustup puts cargo here, before the shell knows of it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/mutirao
+
+.PHONY: help run build test verify fix bench up logs down test-compose deps clean
+
+help: ## this list
+	@printf 'mutirao: make TARGET [SETTING=VALUE ...]\n\n'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) \
+	  | while IFS=$$'\t' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
+	@printf '\nSettings (now): INPUT=%s OUT=%s OP=%s PATTERN=%s WORKERS=%s\n' \
+	  "$$INPUT" "$$OUT" "$$OP" "$$PATTERN" "$${WORKERS:-(as many as fit)}"
+
+run: build ## the whole trio in one process: INPUT through OP into OUT
+	@$(BINARY) run "$$INPUT" --op "$$OP" --pattern "$$PATTERN" --out "$$OUT" \
+	  $${WORKERS:+--workers "$$WORKERS"}
+	@printf 'The results are in %s.\n' "$$OUT"
+
+build: deps ## the binary, optimised
+	@if [ -e $(BINARY) ]; then quiet=--quiet; else quiet=; echo 'Building; the first time takes a minute or two.'; fi; \
+	cargo build --release --locked --package mutirao-apps $$quiet
+
+test: deps ## every test
+	@scripts/test.sh
+
+verify: deps ## format, lints and documentation; changes nothing
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items --locked
+
+fix: deps ## formats, and repairs what the lints can
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+bench: deps ## measures against loops over bare sockets and prints the ratios
+	cargo bench --package mutirao-apps --bench suite
+
+up: ## the trio in containers: ventilator, 3 WORKERS and sink; ends when the job does
+	@scripts/compose.sh up
+
+logs: ## what the containers say, until Ctrl-C
+	@scripts/compose.sh logs --follow --tail=200
+
+down: ## stops and removes the containers; the keys stay
+	@scripts/compose.sh down --remove-orphans
+
+test-compose: ## the containers on a made-up job, killing some on the way
+	@scripts/test-compose.sh
+
+deps: ## installs what is missing to build (libzmq, a C linker)
+	@scripts/deps.sh
+
+clean: ## removes what was built
+	cargo clean
