@@ -59,7 +59,7 @@ pub(crate) struct Counter {
     goal: Arc<AtomicU64>,
     moments: Receiver<Instant>,
     thread: JoinHandle<()>,
-    stop: mutirao::trio::SinkStop,
+    stop: mutirao::StopHandle,
 }
 
 impl Counter {
@@ -102,7 +102,7 @@ impl Counter {
 
 fn count(mut sink: Sink<u64>, goal: &AtomicU64, tell: &Sender<Instant>) {
     let (mut results, mut bytes) = (0, 0);
-    while let Ok(event) = sink.next() {
+    while let Ok(event) = sink.recv() {
         match event {
             SinkEvent::Opened(job) => sink.resume(job, Vec::new(), Vec::new()),
             SinkEvent::Result { job, task, outcome } => {
