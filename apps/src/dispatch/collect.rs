@@ -72,6 +72,10 @@ impl Collector {
                 Some(SinkEvent::Result { job, task, outcome }) => {
                     self.accept(job, task, outcome)?
                 }
+                Some(SinkEvent::Abandoned(job)) => {
+                    self.commit()?;
+                    self.jobs.remove(&job);
+                }
                 Some(SinkEvent::Complete(job)) => {
                     self.close(job)?;
                     if until == Until::OneJob {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::machine::{Machine, Time};
 
@@ -11,6 +12,9 @@ use super::{
 
 /// Jobs that may be open at once.
 const MAX_JOBS: usize = 64;
+
+/// How long a ventilator may be silent before its job is let go of.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// Finished jobs that are remembered, to tell a ventilator that missed the word.
 const MAX_CLOSED: usize = 64;
@@ -84,6 +88,9 @@ pub enum SinkOutput<B> {
         /// The frame.
         body: B,
     },
+    /// Its ventilator has been silent for so long that the application shall let go of the job; what
+    /// is safe stays safe, and a ventilator that comes back opens the job again.
+    Abandon(JobId),
     /// Every result is safe: ask the application to put the job away and [`Close`](SinkInput::Close).
     Complete(JobId),
 }
@@ -91,6 +98,8 @@ pub enum SinkOutput<B> {
 #[derive(Debug)]
 struct Job {
     peer: PeerId,
+    /// When its ventilator was last heard of.
+    seen: Time,
     /// Whether the application has said what it holds.
     open: bool,
     /// What the ventilator says was confirmed to it.
@@ -234,20 +243,20 @@ impl<B> SinkMachine<B> {
         }
     }
 
-    fn hear(&mut self, peer: PeerId, message: VentilatorTells) {
+    fn hear(&mut self, now: Time, peer: PeerId, message: VentilatorTells) {
         match message {
-            VentilatorTells::Open { job, safe, .. } => self.open(peer, job, safe),
+            VentilatorTells::Open { job, safe, .. } => self.open(now, peer, job, safe),
             VentilatorTells::Beat { job, .. } => match self.jobs.get_mut(&job) {
-                Some(known) => known.peer = peer,
+                Some(known) => (known.peer, known.seen) = (peer, now),
                 None => self.tell_stranger(peer, job),
             },
-            VentilatorTells::Close { job, tasks, .. } => self.complete(peer, job, tasks),
+            VentilatorTells::Close { job, tasks, .. } => self.complete(now, peer, job, tasks),
         }
     }
 
-    fn open(&mut self, peer: PeerId, id: JobId, confirmed: Vec<Range<TaskId>>) {
+    fn open(&mut self, now: Time, peer: PeerId, id: JobId, confirmed: Vec<Range<TaskId>>) {
         if let Some(job) = self.jobs.get_mut(&id) {
-            (job.peer, job.confirmed) = (peer, confirmed);
+            (job.peer, job.seen, job.confirmed) = (peer, now, confirmed);
             if job.open {
                 self.opened(id);
             }
@@ -263,6 +272,7 @@ impl<B> SinkMachine<B> {
         self.closed.retain(|(job, _)| *job != id);
         let job = Job {
             peer,
+            seen: now,
             open: false,
             confirmed,
             received: RangeSet::default(),
@@ -341,7 +351,7 @@ impl<B> SinkMachine<B> {
         self.tell(peer, SinkSays::Deferred { job: id, tasks });
     }
 
-    fn complete(&mut self, peer: PeerId, id: JobId, tasks: u64) {
+    fn complete(&mut self, now: Time, peer: PeerId, id: JobId, tasks: u64) {
         if let Some((_, closed)) = self.closed.iter().find(|(job, _)| *job == id) {
             let closed = closed.clone();
             self.tell(peer, closed);
@@ -351,7 +361,7 @@ impl<B> SinkMachine<B> {
             self.tell_stranger(peer, id);
             return;
         };
-        job.peer = peer;
+        (job.peer, job.seen) = (peer, now);
         if job.open && !job.completing && job.safe.contains_all(0..tasks) {
             job.completing = true;
             self.outbox.push_back(SinkOutput::Complete(id));
@@ -380,12 +390,12 @@ impl<B> SinkMachine<B> {
         }
     }
 
-    /// A ventilator speaks of a job that this start of the sink does not know: our incarnation tells
-    /// it to open the job again.
+    /// A ventilator speaks of a job that is not known (any more): an incarnation that cannot be the
+    /// one it knows makes it open the job again.
     fn tell_stranger(&mut self, peer: PeerId, job: JobId) {
         let beat = SinkSays::Beat {
             job,
-            incarnation: self.incarnation,
+            incarnation: Incarnation(!self.incarnation.0),
             safe_below: 0,
             duplicates: 0,
             busy: self.busy,
@@ -411,6 +421,18 @@ impl<B> SinkMachine<B> {
             self.outbox
                 .push_back(SinkOutput::ToVentilator(job.peer, beat));
         }
+    }
+
+    /// Lets go of jobs whose ventilators have not been heard of for a long time.
+    fn abandon(&mut self, now: Time) {
+        let outbox = &mut self.outbox;
+        self.jobs.retain(|&id, job| {
+            let abandoned = now.since(job.seen) >= ABANDONED_AFTER;
+            if abandoned {
+                outbox.push_back(SinkOutput::Abandon(id));
+            }
+            !abandoned
+        });
     }
 
     /// What has been received since the ventilators were last told, one message for each.
@@ -439,7 +461,7 @@ impl<B> Machine for SinkMachine<B> {
     type Input = SinkInput<B>;
     type Output = SinkOutput<B>;
 
-    fn handle(&mut self, _now: Time, input: SinkInput<B>) {
+    fn handle(&mut self, now: Time, input: SinkInput<B>) {
         match input {
             SinkInput::Results {
                 worker,
@@ -447,7 +469,7 @@ impl<B> Machine for SinkMachine<B> {
                 span,
                 body,
             } => self.receive(worker, job, span, body),
-            SinkInput::Ventilator(peer, message) => self.hear(peer, message),
+            SinkInput::Ventilator(peer, message) => self.hear(now, peer, message),
             SinkInput::Resume(job, safe, failed) => self.resume(job, safe, failed),
             SinkInput::Refuse(job, reason) => self.refuse(job, reason),
             SinkInput::Confirm(job, safe, failed) => self.confirm(job, safe, failed),
@@ -460,6 +482,7 @@ impl<B> Machine for SinkMachine<B> {
     fn wake(&mut self, now: Time) {
         if now >= self.next_beat {
             self.next_beat = now + self.limits.heartbeat;
+            self.abandon(now);
             self.beat();
         }
     }
@@ -472,5 +495,46 @@ impl<B> Machine for SinkMachine<B> {
 
     fn deadline(&self) -> Option<Time> {
         Some(self.next_beat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: JobId = JobId(7);
+    const HERE: Incarnation = Incarnation(1);
+
+    fn outputs(sink: &mut SinkMachine<()>) -> Vec<SinkOutput<()>> {
+        std::iter::from_fn(|| sink.poll()).collect()
+    }
+
+    #[test]
+    fn a_job_whose_ventilator_is_gone_is_let_go_and_opened_again_when_it_returns() {
+        let mut sink = SinkMachine::new(HERE, Limits::default());
+        let (job, incarnation) = (JOB, Incarnation(2));
+        let open = VentilatorTells::Open {
+            job,
+            incarnation,
+            safe: Vec::new(),
+        };
+        sink.handle(Time::START, SinkInput::Ventilator(1, open));
+        sink.handle(Time::START, SinkInput::Resume(JOB, Vec::new(), Vec::new()));
+        outputs(&mut sink);
+
+        let later = Time::START + ABANDONED_AFTER;
+        sink.wake(later);
+        assert!(matches!(outputs(&mut sink)[..], [SinkOutput::Abandon(JOB)]));
+
+        let beat = VentilatorTells::Beat { job, incarnation };
+        sink.handle(later, SinkInput::Ventilator(1, beat));
+        let answer = outputs(&mut sink);
+        let [SinkOutput::ToVentilator(1, SinkSays::Beat { incarnation, .. })] = answer[..] else {
+            panic!("{answer:?}");
+        };
+        assert_ne!(
+            incarnation, HERE,
+            "or the ventilator would not open the job again"
+        );
     }
 }

@@ -68,6 +68,9 @@ pub enum SinkEvent<R> {
         /// What came of it.
         outcome: Result<R, TaskFailure>,
     },
+    /// The job's ventilator has been silent for ten minutes: let go of what you hold of it. Should it
+    /// come back, the job is [`Opened`](SinkEvent::Opened) again.
+    Abandoned(JobId),
     /// All results of the job are safe: answer with [`Sink::close`].
     Complete(JobId),
 }
@@ -134,6 +137,7 @@ enum Order {
 
 #[derive(Debug)]
 enum Notice {
+    Abandoned(JobId),
     Opened(JobId),
     Delivery(Delivery),
     Complete(JobId),
@@ -247,6 +251,7 @@ impl<R: DeserializeOwned> Sink<R> {
         loop {
             match self.recv()? {
                 SinkEvent::Opened(job) => self.resume(job, Vec::new(), Vec::new()),
+                SinkEvent::Abandoned(_) => {}
                 SinkEvent::Result { job, task, outcome } => {
                     keep(task, outcome);
                     self.confirm(job, task..task + 1);
@@ -271,6 +276,7 @@ impl<R: DeserializeOwned> Sink<R> {
             match self.next_notice(deadline)? {
                 None => return Ok(None),
                 Some(Notice::Opened(job)) => return Ok(Some(SinkEvent::Opened(job))),
+                Some(Notice::Abandoned(job)) => return Ok(Some(SinkEvent::Abandoned(job))),
                 Some(Notice::Complete(job)) => return Ok(Some(SinkEvent::Complete(job))),
                 Some(Notice::Delivery(delivery)) => {
                     let (job, results) = (delivery.job, delivery.read().into_iter());

@@ -191,6 +191,10 @@ impl SinkDriver {
                         start: body.start,
                     }));
                 }
+                SinkOutput::Abandon(job) => {
+                    log::warn!("job {job}: its ventilator is gone; what is safe stays safe");
+                    notices.push(Notice::Abandoned(job));
+                }
                 SinkOutput::Complete(job) => {
                     log::info!("job {job} is complete");
                     notices.push(Notice::Complete(job));

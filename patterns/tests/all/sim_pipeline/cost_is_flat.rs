@@ -177,6 +177,7 @@ impl Trio {
                     let to = worker.0 as usize;
                     self.workers[to].handle(self.now, WorkerInput::Acknowledged(job, span));
                 }
+                SinkOutput::Abandon(job) => panic!("{job} was abandoned"),
                 SinkOutput::Open(job) => {
                     self.sink
                         .handle(self.now, SinkInput::Resume(job, Vec::new(), Vec::new()));

@@ -118,6 +118,7 @@ impl SinkNode {
                 fresh,
                 body,
             } => self.take(now, job, span, fresh, &body),
+            SinkOutput::Abandon(job) => panic!("{job} was abandoned within minutes"),
             SinkOutput::Complete(_) => self.close_at = Some(now + self.storage.delay),
         }
     }
