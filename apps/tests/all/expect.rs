@@ -98,7 +98,7 @@ fn sha256(input: &[u8]) -> Vec<u8> {
 fn next_letter(byte: u8) -> u8 {
     match byte {
         b'z' => b'a',
-        b'a'..b'z' => byte + 1,
+        b'a'..=b'y' => byte + 1,
         _ => byte,
     }
 }
