@@ -67,7 +67,7 @@ build_image() {
     [ -z "${!name:-}" ] || build+=(--build-arg "$name")
   done
   if docker image inspect "$image" >/dev/null 2>&1; then
-    say "Bringing the image “$image” up to date ..."
+    say "Bringing the image “$image” up to date (minutes only if the sources have changed) ..."
     build=(quietly "${build[@]}")
   else
     say "Building the image “$image”; the first time takes some minutes ..."

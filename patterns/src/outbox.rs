@@ -454,7 +454,7 @@ impl<L, D: Duty<L>> Driver<L, D> {
 
     fn send(&mut self, batch: Batch) -> Result<Handed, TransportError> {
         let (bytes, records) = (batch.len(), batch.count());
-        let frame = Frame::from(batch.finish());
+        let mut frame = Frame::from(batch.finish());
         loop {
             match self.socket.send(std::slice::from_ref(&frame)) {
                 Ok(()) => break,
@@ -473,7 +473,7 @@ impl<L, D: Duty<L>> Driver<L, D> {
                 .tend(&mut *self.socket, &self.shared, &self.clock)?;
         }
         let queue = &mut self.shared.lock().queue;
-        queue.sent(bytes, records, frame.into_buffer());
+        queue.sent(bytes, records, std::mem::take(frame.buffer()));
         if queue.waiters > 0 && queue.is_worth_waking() {
             self.shared.notify();
         }

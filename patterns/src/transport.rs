@@ -61,11 +61,25 @@ impl Frame {
         Frame(Repr::Zmq(message))
     }
 
-    /// The memory of a frame that has been sent, for the next one; empty if it was not ours.
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        match self.0 {
+    /// libzmq's buffer, to receive into; an empty one if there was none.
+    pub(crate) fn zmq_buffer(&mut self) -> &mut sys::Buffer {
+        if !matches!(self.0, Repr::Zmq(_)) {
+            self.0 = Repr::Zmq(sys::Buffer::empty());
+        }
+        match &mut self.0 {
+            Repr::Zmq(buffer) => buffer,
+            _ => unreachable!("it was made one"),
+        }
+    }
+
+    /// The bytes, to be written anew; none at first if they were not our own.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.0, Repr::Owned(_)) {
+            self.0 = Repr::Owned(Vec::new());
+        }
+        match &mut self.0 {
             Repr::Owned(bytes) => bytes,
-            _ => Vec::new(),
+            _ => unreachable!("it was made our own"),
         }
     }
 }
@@ -287,7 +301,12 @@ pub struct SocketOptions {
     /// Largest frame accepted or sent, in bytes; a peer that announces more is cut off before memory is
     /// taken.
     pub max_message_bytes: usize,
-    /// How long a closing socket may still try to send what is queued.
+    /// How long a closing socket may still try to send what is queued. The last socket of the
+    /// process blocks for as long while it is dropped.
+    ///
+    /// Sent means handed to the system. Over `ipc`, libzmq 4.3.4 then loses what the receiver has no
+    /// room for at that moment ([issue 4660](https://github.com/zeromq/libzmq/issues/4660)): where that
+    /// matters, let the receiver confirm before the sender closes, or use `tcp`.
     pub linger: Duration,
     /// First pause before a lost connection is tried again.
     pub reconnect_min: Duration,

@@ -38,7 +38,7 @@ pub fn wait(
         let fds = sources
             .iter()
             .flat_map(|(source, _)| [source.fd, source.link_fd]);
-        sys::poll(fds.chain([bell]), timeout);
+        sys::poll(fds.chain([bell]), timeout)
     });
 }
 
@@ -104,15 +104,18 @@ impl Sleeper {
         self.shared.rung.store(false, Ordering::SeqCst);
     }
 
-    fn sleep(&self, block: impl FnOnce(std::os::fd::RawFd)) {
+    /// `block` waits until the bell rings, among others, and tells whether it did.
+    fn sleep(&self, block: impl FnOnce(std::os::fd::RawFd) -> bool) {
         self.shared.asleep.store(true, Ordering::SeqCst);
+        let mut rings = false;
         if !self.shared.rung.swap(false, Ordering::SeqCst) {
-            block(self.bell.as_raw_fd());
+            rings = block(self.bell.as_raw_fd());
         }
         self.shared.asleep.store(false, Ordering::SeqCst);
         self.shared.rung.store(false, Ordering::SeqCst);
-        let mut rings = [0; 64];
-        while matches!((&self.bell).read(&mut rings), Ok(64)) {}
+        // A ring that comes only now ends the next sleep, and is heard then.
+        let mut bytes = [0; 64];
+        while rings && matches!((&self.bell).read(&mut bytes), Ok(64)) {}
     }
 }
 

@@ -12,7 +12,7 @@ mod batch;
 mod extent;
 mod records;
 
-pub(crate) use batch::Batch;
+pub(crate) use batch::{Batch, single};
 pub(crate) use records::Inbox;
 pub use records::{Decoder, RecordError, Records};
 
@@ -117,6 +117,7 @@ impl<'a> Reader<'a> {
     ///
     /// [`WireError::Foreign`], [`WireError::Version`] or [`WireError::Unexpected`] for a kind that
     /// does not exist.
+    #[inline]
     pub fn open(frame: &'a [u8]) -> Result<(Kind, Reader<'a>), WireError> {
         let rest = frame.strip_prefix(PROTOCOL).ok_or(WireError::Foreign)?;
         let (&version, rest) = rest.split_first().ok_or(WireError::Malformed)?;
@@ -140,6 +141,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// As [`open`](Reader::open), and [`WireError::Unexpected`] for another kind.
+    #[inline]
     pub fn expect(frame: &'a [u8], kind: Kind) -> Result<Reader<'a>, WireError> {
         match Reader::open(frame)? {
             (found, reader) if found == kind => Ok(reader),
@@ -152,6 +154,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// [`WireError::Malformed`] when there is none or it is not an unsigned integer.
+    #[inline]
     pub fn uint(&mut self) -> Result<u64, WireError> {
         rmp::decode::read_int(&mut self.0).map_err(|_| WireError::Malformed)
     }
@@ -166,6 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All that follows the fields read so far.
+    #[inline]
     pub fn rest(self) -> &'a [u8] {
         self.0
     }

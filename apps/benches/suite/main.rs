@@ -98,7 +98,7 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "bare-subscribe" => pub_sub::bare_subscribe(args),
         "typed-publish" => pub_sub::typed_publish(args),
         "typed-subscribe" => pub_sub::typed_subscribe(args),
-        "bare-reply" => req_rep::bare_reply(),
+        "bare-reply" => req_rep::bare_reply(args),
         "bare-request" => req_rep::bare_request(args),
         "typed-reply" => req_rep::typed_reply(),
         "typed-request" => req_rep::typed_request(args),

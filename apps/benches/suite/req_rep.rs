@@ -1,5 +1,6 @@
 //! The round trip of a 100-byte request and its reply over tcp, in a process each.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use mutirao::reqrep::{ReplierConfig, RequesterConfig};
@@ -19,43 +20,78 @@ pub(crate) fn measure(effort: Effort) -> Result<Vec<Row>> {
     let trips = effort.pick(5_000, 30_000);
     // Scheduling moves single rounds a lot, and a round is short.
     let rounds = effort.rounds() + 4;
-    let (mut bare, mut ours) = (Latencies::default(), Latencies::default());
+    let [mut bare, mut watched, mut ours] = [const { Latencies::new() }; 3];
     for _ in 0..rounds {
-        bare.measure("bare", trips)?;
-        ours.measure("typed", trips)?;
+        bare.measure("bare", BARE, trips)?;
+        ours.measure("typed", BARE, trips)?;
+        watched.measure("bare", WATCHED, trips)?;
     }
-    let row = |what: &str, reference, ours, target| Row {
+    let row = |what: &str, reference: &[f64], ours: &[f64], target| Row {
         what: format!("REQ/REP 100 B tcp, {what}"),
         unit: Unit::Microseconds,
-        reference: Some(Samples::new(reference)),
-        ours: Samples::new(ours),
+        reference: Some(Samples::new(reference.to_vec())),
+        ours: Samples::new(ours.to_vec()),
         target,
     };
+    let most = Target::RatioAtMost(1.15);
     Ok(vec![
-        row("p50", bare.p50_us, ours.p50_us, Target::RatioAtMost(1.15)),
-        row("p99", bare.p99_us, ours.p99_us, Target::None),
+        row("p50", &bare.p50_us, &ours.p50_us, most),
+        row("p99", &bare.p99_us, &ours.p99_us, Target::None),
+        row(
+            "p50, bare sockets with heartbeats too",
+            &watched.p50_us,
+            &ours.p50_us,
+            most,
+        ),
+        row(
+            "p99, bare sockets with heartbeats too",
+            &watched.p99_us,
+            &ours.p99_us,
+            Target::None,
+        ),
     ])
 }
 
-#[derive(Default)]
+/// Whether the bare sockets send the heartbeats that ours send by default, every so many ms.
+const BARE: i32 = 0;
+const WATCHED: i32 = 2000;
+
 struct Latencies {
     p50_us: Vec<f64>,
     p99_us: Vec<f64>,
 }
 
 impl Latencies {
-    fn measure(&mut self, kind: &str, trips: usize) -> Result<()> {
-        let mut replier = Player::start(&format!("{kind}-reply"), &[])?;
+    const fn new() -> Latencies {
+        Latencies {
+            p50_us: Vec::new(),
+            p99_us: Vec::new(),
+        }
+    }
+
+    fn measure(&mut self, kind: &str, heartbeat_ms: i32, trips: usize) -> Result<()> {
+        let mut replier = Player::start(&format!("{kind}-reply"), &[&heartbeat_ms])?;
         let endpoint: String = replier.hear()?;
-        let mut requester = Player::start(&format!("{kind}-request"), &[&endpoint, &trips])?;
+        let args: [&dyn Display; 3] = [&endpoint, &trips, &heartbeat_ms];
+        let mut requester = Player::start(&format!("{kind}-request"), &args)?;
         self.p50_us.push(requester.hear()?);
         self.p99_us.push(requester.hear()?);
         Ok(())
     }
 }
 
-pub(crate) fn bare_reply() -> Result<()> {
-    let socket = zmq::Context::new().socket(zmq::REP)?;
+/// A bare socket with heartbeats, 0 for none, as ours has them by default.
+fn socket(kind: zmq::SocketType, heartbeat_ms: i32) -> Result<zmq::Socket> {
+    let socket = zmq::Context::new().socket(kind)?;
+    if heartbeat_ms > 0 {
+        socket.set_heartbeat_ivl(heartbeat_ms)?;
+        socket.set_heartbeat_timeout(3 * heartbeat_ms)?;
+    }
+    Ok(socket)
+}
+
+pub(crate) fn bare_reply(args: &[String]) -> Result<()> {
+    let socket = socket(zmq::REP, process::arg(args, 0)?)?;
     socket.bind("tcp://127.0.0.1:*")?;
     println!(
         "{}",
@@ -69,7 +105,7 @@ pub(crate) fn bare_reply() -> Result<()> {
 }
 
 pub(crate) fn bare_request(args: &[String]) -> Result<()> {
-    let socket = zmq::Context::new().socket(zmq::REQ)?;
+    let socket = socket(zmq::REQ, process::arg(args, 2)?)?;
     socket.connect(&process::arg::<String>(args, 0)?)?;
     let mut message = zmq::Message::new();
     clock(process::arg(args, 1)?, || {

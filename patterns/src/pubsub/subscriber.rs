@@ -15,7 +15,7 @@ use crate::sequence::{Before, PublisherId, Tracker};
 use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Frame, Message, Role, Side, SocketOptions, TransportError, WhenFull};
+use crate::transport::{Message, Role, Side, SocketOptions, TransportError, WhenFull};
 use crate::wire::{Inbox, Kind, Reader, RecordError, WireError};
 
 /// What a subscriber keeps of what it has not received yet.
@@ -166,6 +166,7 @@ pub struct Subscriber<T> {
     keep: Keep,
     timeout: Duration,
     tracker: Tracker,
+    /// The last message; its frame is what the inbox reads.
     message: Message,
     inbox: Inbox,
     /// The topic of what is in the inbox.
@@ -342,7 +343,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
         loop {
             let left = self.inbox.left();
             let topic = || self.topic.clone();
-            match self.inbox.next()? {
+            match self.inbox.next(self.message.first()?)? {
                 Ok(value) => {
                     self.received += 1;
                     let topic = topic();
@@ -366,10 +367,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
 
     /// Opens the frame that came; whether it brings something to tell.
     fn open_frame(&mut self) -> bool {
-        let opened = match (self.message.pop(), self.message.is_empty()) {
-            (Some(frame), true) => self.arrive(frame),
-            _ => Err(WireError::Foreign),
-        };
+        let opened = self.arrive();
         match opened {
             Ok(()) => self.notice.is_some() || self.inbox.left() > 0,
             Err(error) => {
@@ -379,8 +377,11 @@ impl<T: DeserializeOwned> Subscriber<T> {
         }
     }
 
-    fn arrive(&mut self, frame: Frame) -> Result<(), WireError> {
-        let header = Header::read(&frame)?;
+    fn arrive(&mut self) -> Result<(), WireError> {
+        let [frame] = self.message.as_slice() else {
+            return Err(WireError::Foreign);
+        };
+        let header = Header::read(frame)?;
         let arrival = self.tracker.arrive(
             header.topic,
             PublisherId(header.publisher),
@@ -404,10 +405,11 @@ impl<T: DeserializeOwned> Subscriber<T> {
         self.missed = self.missed.saturating_add(missed);
         self.notice =
             notice.filter(|event| self.keep == Keep::All || !matches!(event, Event::Gap { .. }));
-        let (bytes, count) = (header.record_bytes, header.count);
-        self.inbox.fill(frame, bytes, count);
-        // Damage shows when the next record is asked for.
-        let _ = self.inbox.skip(arrival.duplicates);
+        self.inbox
+            .fill(frame.len() - header.record_bytes, header.count);
+        if self.inbox.skip(frame, arrival.duplicates).is_err() {
+            return Err(WireError::Malformed);
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::station::OpenError;
 use crate::station::{Halt, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Frame, Message, Role, Side, SocketOptions, TransportError};
+use crate::transport::{Message, Role, Side, SocketOptions, TransportError};
 use crate::wire::{Inbox, Kind, Reader, RecordError, WireError};
 
 /// Settings of a [`Puller`].
@@ -93,7 +93,7 @@ pub struct PullerStats {
 pub struct Puller<T> {
     station: Station,
     timeout: Duration,
-    /// The last message, for its memory.
+    /// The last message; its frame is what the inbox reads.
     message: Message,
     inbox: Inbox,
     received: u64,
@@ -200,7 +200,7 @@ impl<T: DeserializeOwned> Puller<T> {
 
     fn unpack(&mut self) -> Option<T> {
         loop {
-            match self.inbox.next()? {
+            match self.inbox.next(self.message.first()?)? {
                 Ok(value) => {
                     self.received += 1;
                     return Some(value);
@@ -215,8 +215,8 @@ impl<T: DeserializeOwned> Puller<T> {
 
     /// Opens the frame that came; whether it is one of ours.
     fn open_frame(&mut self) -> bool {
-        let opened = match (self.message.pop(), self.message.is_empty()) {
-            (Some(frame), true) => open(frame, &mut self.inbox),
+        let opened = match self.message.as_slice() {
+            [frame] => open(frame, &mut self.inbox),
             _ => Err(WireError::Foreign),
         };
         if let Err(error) = &opened {
@@ -226,11 +226,10 @@ impl<T: DeserializeOwned> Puller<T> {
     }
 }
 
-fn open(frame: Frame, inbox: &mut Inbox) -> Result<(), WireError> {
-    let mut reader = Reader::expect(&frame, Kind::Records)?;
+fn open(frame: &[u8], inbox: &mut Inbox) -> Result<(), WireError> {
+    let mut reader = Reader::expect(frame, Kind::Records)?;
     let count = reader.uint()?;
-    let bytes = reader.rest().len();
-    inbox.fill(frame, bytes, count);
+    inbox.fill(frame.len() - reader.rest().len(), count);
     Ok(())
 }
 

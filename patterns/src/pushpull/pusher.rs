@@ -14,7 +14,7 @@ use crate::station::OpenError;
 use crate::station::{Halt, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Frame, Role, Side, Socket, SocketOptions, TransportError};
-use crate::wire::{Batch, Kind, RecordError, Writer};
+use crate::wire::{Batch, Kind, RecordError, single};
 
 /// Whether records share frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +174,8 @@ struct Direct {
 
 struct Seat {
     station: Station,
-    /// The memory of the last frame.
-    buffer: Vec<u8>,
+    /// The last frame, for its memory.
+    frame: Frame,
 }
 
 impl<T: Serialize + ?Sized> Pusher<T> {
@@ -206,7 +206,7 @@ impl<T: Serialize + ?Sized> Pusher<T> {
                 stop: station.stop.clone(),
                 seat: Mutex::new(Seat {
                     station,
-                    buffer: Vec::new(),
+                    frame: Frame::from(Vec::new()),
                 }),
             })),
             Batching::On { batch_bytes } => {
@@ -332,13 +332,9 @@ impl Direct {
             Err(_) => self.seat.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let seat = &mut *seat;
-        seat.buffer.clear();
-        let writer = Writer::with_buffer(std::mem::take(&mut seat.buffer), Kind::Records);
-        let frame = writer.uint(1).value(value).map_err(PushError::Encode)?;
-        let frame = Frame::from(frame.finish());
-        let sent = seat.station.send(std::slice::from_ref(&frame), within);
-        seat.buffer = frame.into_buffer();
-        Ok(sent?)
+        single(seat.frame.buffer(), value).map_err(PushError::Encode)?;
+        let frame = std::slice::from_ref(&seat.frame);
+        Ok(seat.station.send(frame, within)?)
     }
 }
 

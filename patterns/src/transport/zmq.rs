@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::monitor::{Link, Monitor, Words};
 use super::sys::{self, Context, Wait};
@@ -16,10 +16,17 @@ use super::{
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::{Allow, Security, has_curve};
 
+/// How long a connection may take to come about. A machine that has just gone answers nothing, not
+/// even a refusal; the system alone would try the same address for minutes, while the name may long
+/// stand for another one.
+const CONNECT_TIMEOUT_MS: i32 = 3_000;
+
 /// Idle seconds before the kernel probes a TCP connection, and seconds between probes.
 const KEEPALIVE_SECONDS: i32 = 30;
 /// How long libzmq has at least to say that it tries a lost connection again.
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+/// How long libzmq may take to close a socket that listened.
+const CLOSE: Duration = Duration::from_secs(1);
 /// How soon to look again at a full socket that cannot tell when it has room.
 const BLIND: Duration = Duration::from_millis(1);
 /// How soon to look again, at the least, at a connection that may be lost.
@@ -238,6 +245,7 @@ fn configure_heartbeat(zmq: &zmq::Socket, heartbeat: Duration) -> io::Result<()>
 }
 
 fn configure_tcp(zmq: &zmq::Socket, endpoint: &Endpoint) -> io::Result<()> {
+    zmq.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
     zmq.set_tcp_keepalive(1)?;
     zmq.set_tcp_keepalive_idle(KEEPALIVE_SECONDS)?;
     zmq.set_tcp_keepalive_intvl(KEEPALIVE_SECONDS)?;
@@ -258,15 +266,43 @@ fn bind(socket: &sys::Socket, endpoint: &Endpoint) -> Result<Endpoint, Transport
     if endpoint.scheme() == Scheme::Ipc {
         check_ipc_path(endpoint)?;
     }
-    socket
-        .bind(&endpoint.to_string())
-        .map_err(|error| unusable(endpoint, &error))?;
+    bind_when_closed(socket, endpoint).map_err(|error| unusable(endpoint, &error))?;
     let bound = socket.options().get_last_endpoint();
     let bound = bound.map_err(|error| failed("find the port of a socket", error.into()))?;
     Ok(bound
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| endpoint.clone()))
+}
+
+/// Binds, and waits for a socket of ours that was dropped there just now: libzmq closes it a moment
+/// later, in another thread.
+fn bind_when_closed(socket: &sys::Socket, endpoint: &Endpoint) -> io::Result<()> {
+    let name = endpoint.to_string();
+    loop {
+        match socket.bind(&name) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EADDRINUSE) && is_closing(endpoint) =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Where our listening sockets were dropped, and when.
+static CLOSING: Mutex<Vec<(Endpoint, Instant)>> = Mutex::new(Vec::new());
+
+fn is_closing(endpoint: &Endpoint) -> bool {
+    closing().iter().any(|(other, _)| other == endpoint)
+}
+
+fn closing() -> MutexGuard<'static, Vec<(Endpoint, Instant)>> {
+    // A panic elsewhere cannot leave the list half changed.
+    let mut closing = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+    closing.retain(|(_, since)| since.elapsed() < CLOSE);
+    closing
 }
 
 /// libzmq deletes whatever lies at the path before it binds; only what a dead process left may go.
@@ -288,10 +324,13 @@ fn check_ipc_path(endpoint: &Endpoint) -> Result<(), TransportError> {
             reason,
         });
     }
-    if sys::is_listening(path) {
-        return Err(TransportError::InUse {
-            endpoint: endpoint.clone(),
-        });
+    while sys::is_listening(path) {
+        if !is_closing(endpoint) {
+            return Err(TransportError::InUse {
+                endpoint: endpoint.clone(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
@@ -410,13 +449,8 @@ impl ZmqSocket {
     }
 
     /// Receives what follows the first frame; whether the message is there to be used.
-    fn receive_rest(
-        &mut self,
-        first: sys::Buffer,
-        message: &mut Message,
-    ) -> Result<bool, TransportError> {
-        let mut more = first.has_more();
-        message.push(Frame::from_zmq(first));
+    fn receive_rest(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        let mut more = true;
         let mut overlong = false;
         while more {
             let frame = self.socket.receive(Wait::No);
@@ -464,31 +498,38 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
-        let mut message = Message::new();
+        let mut message = Message::with_capacity(1);
         Ok(self.receive_into(&mut message)?.then_some(message))
     }
 
     fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
-        message.clear();
         // PUSH and PUB receive nothing, and say so with an error.
         let deaf = self.plan.role == Role::Push
             || self.plan.role == Role::Publish && self.limits.keeps_latest();
-        let first = match deaf {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => self.socket.receive(Wait::No),
-        };
-        match first {
-            Ok(first) => {
-                self.quiet = false;
-                self.receive_rest(first, message)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.quiet = !deaf;
-                self.mend();
-                Ok(false)
-            }
-            Err(error) => Err(failed("receive a message", error)),
+        message.truncate(1);
+        if message.is_empty() {
+            message.push(Frame::from_zmq(sys::Buffer::empty()));
         }
+        // In place: moving frames about would cost as much as receiving small ones.
+        let first = message[0].zmq_buffer();
+        let received = match deaf {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.socket.receive_into(first, Wait::No),
+        };
+        let Err(error) = received else {
+            self.quiet = false;
+            return match first.has_more() {
+                true => self.receive_rest(message),
+                false => Ok(true),
+            };
+        };
+        message.clear();
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(failed("receive a message", error));
+        }
+        self.quiet = !deaf;
+        self.mend();
+        Ok(false)
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {
@@ -547,5 +588,13 @@ impl Socket for ZmqSocket {
 
     fn endpoint(&self) -> &Endpoint {
         &self.plan.endpoint
+    }
+}
+
+impl Drop for ZmqSocket {
+    fn drop(&mut self) {
+        if self.plan.side == Side::Bind {
+            closing().push((self.plan.endpoint.clone(), Instant::now()));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::records::{RecordError, encode};
-use super::{Kind, Writer};
+use super::{Kind, PROTOCOL, VERSION, Writer};
 
 /// MessagePack's marker of a 32-bit unsigned integer, used whatever the value, so that the count
 /// can be written when it is known.
@@ -88,6 +88,22 @@ impl Batch {
     }
 }
 
+/// Makes a frame of one record in memory that may be reused.
+///
+/// # Errors
+///
+/// The value cannot be serialised.
+pub(crate) fn single<T: Serialize + ?Sized>(
+    buffer: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), RecordError> {
+    buffer.clear();
+    buffer.extend_from_slice(PROTOCOL);
+    // The count, 1, is a MessagePack integer in one byte.
+    buffer.extend_from_slice(&[VERSION, Kind::Records as u8, 1]);
+    encode(buffer, value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +115,13 @@ mod tests {
         Decoder::new(reader.rest(), count)
             .map(Result::unwrap)
             .collect()
+    }
+
+    #[test]
+    fn a_single_record_is_a_frame_like_any_other() {
+        let mut frame = vec![1, 2, 3];
+        single(&mut frame, "alone").unwrap();
+        assert_eq!(read(&frame), ["alone"]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::extent::value_bytes;
-use crate::transport::Frame;
 
 /// Why a record could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +22,7 @@ pub enum RecordError {
     Damaged,
 }
 
+#[inline]
 pub(super) fn encode<T: Serialize + ?Sized>(
     bytes: &mut Vec<u8>,
     value: &T,
@@ -198,22 +198,24 @@ impl<T> std::fmt::Debug for Decoder<'_, T> {
     }
 }
 
-/// The records of a frame that has arrived, decoded one by one when they are asked for.
+/// How far the records of a frame have been read. The frame stays where it arrived and is given
+/// to every call, as moving it about would cost as much as decoding a small record.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    frame: Option<Frame>,
     /// Where the next record begins.
     at: usize,
     left: u64,
+    /// Whether there may be something to read or to complain about.
+    open: bool,
 }
 
 impl Inbox {
-    /// Goes on with the `count` records that are the last `bytes` of `frame`.
-    pub(crate) fn fill(&mut self, frame: Frame, bytes: usize, count: u64) {
+    /// Goes on with a frame that holds `count` records from `at` on.
+    pub(crate) fn fill(&mut self, at: usize, count: u64) {
         *self = Inbox {
-            at: frame.len().saturating_sub(bytes),
+            at,
             left: count,
-            frame: Some(frame),
+            open: true,
         };
     }
 
@@ -222,47 +224,51 @@ impl Inbox {
         self.left
     }
 
-    /// The next record, or `None` when all have been read.
+    /// The next record of `frame`, or `None` when all have been read.
     ///
     /// # Errors
     ///
     /// [`RecordError::Type`], after which the next record can be read, and
     /// [`RecordError::Damaged`], after which there is none.
-    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Option<Result<T, RecordError>> {
-        let values = &self.frame.as_ref()?[self.at..];
-        if self.left == 0 {
-            let over = values.is_empty();
-            self.frame = None;
-            return (!over).then_some(Err(RecordError::Damaged));
+    #[inline]
+    pub(crate) fn next<T: DeserializeOwned>(
+        &mut self,
+        frame: &[u8],
+    ) -> Option<Result<T, RecordError>> {
+        if !self.open {
+            return None;
         }
-        self.left -= 1;
-        let Some(bytes) = value_bytes(values) else {
-            self.frame = None;
-            return Some(Err(RecordError::Damaged));
-        };
-        self.at += bytes;
-        Some(rmp_serde::from_slice(&values[..bytes]).map_err(RecordError::Type))
+        if self.left == 0 {
+            self.open = false;
+            return (self.at < frame.len()).then_some(Err(RecordError::Damaged));
+        }
+        Some(
+            self.step(frame)
+                .and_then(|record| rmp_serde::from_slice(record).map_err(RecordError::Type)),
+        )
     }
 
-    /// Skips the next `count` records.
+    /// Skips the next `count` records of `frame`.
     ///
     /// # Errors
     ///
     /// [`RecordError::Damaged`], after which there is none left.
-    pub(crate) fn skip(&mut self, count: u64) -> Result<(), RecordError> {
+    pub(crate) fn skip(&mut self, frame: &[u8], count: u64) -> Result<(), RecordError> {
         for _ in 0..count.min(self.left) {
-            let values = self
-                .frame
-                .as_ref()
-                .map_or(&[][..], |frame| &frame[self.at..]);
-            let Some(bytes) = value_bytes(values) else {
-                self.frame = None;
-                return Err(RecordError::Damaged);
-            };
-            self.at += bytes;
-            self.left -= 1;
+            self.step(frame)?;
         }
         Ok(())
+    }
+
+    fn step<'a>(&mut self, frame: &'a [u8]) -> Result<&'a [u8], RecordError> {
+        let values = &frame[self.at..];
+        let Some(bytes) = value_bytes(values) else {
+            *self = Inbox::default();
+            return Err(RecordError::Damaged);
+        };
+        self.left -= 1;
+        self.at += bytes;
+        Ok(&values[..bytes])
     }
 }
 
@@ -296,8 +302,8 @@ mod tests {
 
     fn unpack<T: DeserializeOwned>(bytes: &[u8], count: u64) -> Vec<Result<T, RecordError>> {
         let mut inbox = Inbox::default();
-        inbox.fill(Frame::from(bytes), bytes.len(), count);
-        std::iter::from_fn(|| inbox.next()).collect()
+        inbox.fill(0, count);
+        std::iter::from_fn(|| inbox.next(bytes)).collect()
     }
 
     #[test]

@@ -122,6 +122,19 @@ fn an_ipc_socket_is_replaced_only_when_it_is_dead() {
     assert_eq!(receive_texts(&mut *pull), ["alive"]);
 }
 
+#[test]
+fn an_ipc_path_is_free_when_its_socket_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = format!("ipc://{}", folder.path().join("socket").display());
+    let (endpoint, options) = (endpoint.parse().unwrap(), SocketOptions::default());
+    for _ in 0..20 {
+        let mut pull = open(Role::Pull, Side::Bind, &endpoint, &options).unwrap();
+        let mut push = connected(Role::Push, &*pull, &options);
+        send_texts(&mut *push, &["alive"]);
+        assert_eq!(receive_texts(&mut *pull), ["alive"]);
+    }
+}
+
 /// The greeting of a socket without encryption (ZMTP 3.0).
 fn greeting() -> Vec<u8> {
     let mut greeting = vec![0; 64];

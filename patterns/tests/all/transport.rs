@@ -188,8 +188,10 @@ mod matrix {
         let endpoint = match scheme {
             // On an address of its own, so that the system gives the port to nobody else meanwhile.
             "tcp" => {
-                let endpoint = "tcp://127.0.0.2:*".parse().unwrap();
-                rebound(Role::Pull, &endpoint, &options).endpoint().clone()
+                let port = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+                format!("tcp://{}", port.local_addr().unwrap())
+                    .parse()
+                    .unwrap()
             }
             scheme => fresh_endpoint(scheme),
         };
@@ -197,6 +199,17 @@ mod matrix {
         send_texts(&mut *push, &["early"]);
         let mut pull = rebound(Role::Pull, &endpoint, &options);
         assert_eq!(receive_texts(&mut *pull), ["early"]);
+    }
+
+    pub(super) fn a_place_is_free_when_its_socket_is_dropped(scheme: &str) {
+        let options = SocketOptions::default();
+        let mut pull = bound(Role::Pull, scheme, &options);
+        for _ in 0..20 {
+            let endpoint = pull.endpoint().clone();
+            drop(pull);
+            let again = open(Role::Pull, Side::Bind, &endpoint, &options);
+            pull = again.unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     pub(super) fn what_was_sent_arrives_after_the_sender_is_gone(scheme: &str) {
@@ -292,25 +305,25 @@ matrix! {
         router_answers_dealers router_knows_nobody a_full_queue_refuses_until_there_is_room
         a_router_waits_for_a_slow_peer a_publisher_refuses_or_drops_for_the_slow
         only_the_latest_is_kept links_are_reported a_connection_may_come_first
-        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place
+        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place a_place_is_free_when_its_socket_is_dropped
         every_kind_of_frame_arrives misuse_is_an_error;
     ipc: push_spreads_and_pull_gathers pull_hears_everyone subscribers_get_their_topics
         router_answers_dealers router_knows_nobody a_full_queue_refuses_until_there_is_room
         a_router_waits_for_a_slow_peer a_publisher_refuses_or_drops_for_the_slow
         only_the_latest_is_kept links_are_reported a_connection_may_come_first
-        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place
+        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place a_place_is_free_when_its_socket_is_dropped
         every_kind_of_frame_arrives misuse_is_an_error;
     // ZeroMQ does not watch links within the process.
     inproc: push_spreads_and_pull_gathers pull_hears_everyone subscribers_get_their_topics
         router_answers_dealers router_knows_nobody a_full_queue_refuses_until_there_is_room
         a_router_waits_for_a_slow_peer a_publisher_refuses_or_drops_for_the_slow
         only_the_latest_is_kept a_connection_may_come_first
-        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place
+        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place a_place_is_free_when_its_socket_is_dropped
         every_kind_of_frame_arrives misuse_is_an_error;
     memory: push_spreads_and_pull_gathers pull_hears_everyone subscribers_get_their_topics
         router_answers_dealers router_knows_nobody a_full_queue_refuses_until_there_is_room
         a_router_waits_for_a_slow_peer a_publisher_refuses_or_drops_for_the_slow
         only_the_latest_is_kept links_are_reported a_connection_may_come_first
-        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place
+        what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place a_place_is_free_when_its_socket_is_dropped
         every_kind_of_frame_arrives misuse_is_an_error;
 }
