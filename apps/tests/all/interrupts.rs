@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::harness::{Launch, Place, mutirao, wait_until};
 use crate::trio::{PATTERNS, Trio, Wire, dismiss};
 
-const FILES: usize = 400;
+const FILES: usize = 160;
 
 fn write_inputs(place: &Place) {
     for number in 0..FILES {

@@ -1,6 +1,6 @@
 //! A large file takes no more memory than a small one.
 //!
-//! `cargo test --release -p mutirao-apps --test all memory -- --ignored --nocapture` for 4 GiB.
+//! `make test-memory` for 4 GiB.
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Write as _};

@@ -386,11 +386,11 @@ impl Words {
                 "a peer of {endpoint} did not finish the handshake: it speaks no ZeroMQ, or it went away"
             ),
             (Side::Connect, Security::Curve(_)) => format!(
-                "{endpoint} does not finish the handshake: it does not use CURVE, or the server key that we expect{} is not its own, or another kind of program listens there",
+                "{endpoint} does not finish the handshake: it does not use CURVE, or the server key that we expect{} is not its own, or another kind of program may listen there",
                 self.expected_key()
             ),
             (Side::Connect, _) => format!(
-                "{endpoint} does not finish the handshake: it asks for CURVE keys, or follows another pattern, or another kind of program listens there"
+                "{endpoint} does not finish the handshake: it asks for CURVE keys, or follows another pattern, or another kind of program may listen there"
             ),
         }
     }
