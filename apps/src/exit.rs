@@ -20,6 +20,10 @@ pub(crate) enum Exit {
     /// Ctrl-C; what could be reported has been. Exit code 130.
     #[error("{0}")]
     Interrupted(String),
+    /// Whoever read our results has seen enough, as in `| head -1`, and wants no comment. Exit code
+    /// 141, as a shell reports a program that ended by SIGPIPE.
+    #[error("")]
+    ReaderGone,
 }
 
 impl Exit {
@@ -29,6 +33,7 @@ impl Exit {
             Exit::Usage(_) => 2,
             Exit::Environment(_) => 3,
             Exit::Interrupted(_) => 130,
+            Exit::ReaderGone => 141,
         }
     }
 }
@@ -52,7 +57,7 @@ pub(crate) fn report(ended: Result<(), Exit>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            say(&exit.to_string());
+            explain(&exit);
             ExitCode::from(exit.code())
         }
     }
@@ -60,13 +65,15 @@ pub(crate) fn report(ended: Result<(), Exit>) -> ExitCode {
 
 /// The same for a thread that ends the whole program.
 pub(crate) fn leave(exit: &Exit) -> ! {
-    say(&exit.to_string());
+    explain(exit);
     std::process::exit(i32::from(exit.code()))
 }
 
 /// Standard error may be closed; nobody is left to tell then.
-fn say(sentence: &str) {
-    let _ = writeln!(std::io::stderr(), "mutirao: {sentence}");
+fn explain(exit: &Exit) {
+    if !matches!(exit, Exit::ReaderGone) {
+        let _ = writeln!(std::io::stderr(), "mutirao: {exit}");
+    }
 }
 
 /// Reports a command line that makes no sense in one sentence; prints help where it was asked for.

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 /// Spread work over threads, processes or machines without losing any of it.
 #[derive(Debug, Parser)]
 #[command(
+    name = "mutirao",
     version,
     propagate_version = true,
     after_help = "Example: count the words of every file under texts/ with four workers\n  \
@@ -38,6 +39,7 @@ enum Command {
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
+    #[command(after_help = "Example:\n  mutirao ops")]
     Ops,
 }
 

@@ -1,54 +1,43 @@
 //! `mutirao ops`: the operations as a table.
 
-use std::io::Write as _;
+use std::io::{self, Write};
 
 use crate::exit::Exit;
-use crate::ops::{self, Merge, Split};
+use crate::ops::{self, Declaration, Merge, Split};
 
 pub(crate) fn print() -> Result<(), Exit> {
-    let mut rows = vec![["OPERATION", "TAKES", "GIVES", "LARGE FILES"].map(str::to_string)];
-    for op in ops::catalogue() {
-        let name = format!(
-            "{}{}",
-            op.name,
-            if op.argument.is_empty() {
-                String::new()
-            } else {
-                format!("[:{}]", op.argument)
-            }
-        );
-        let files = match (op.split, op.merge) {
-            (Split::Whole, _) => "go whole",
-            (Split::AtLineEnds, Merge::Concatenate | Merge::ConcatenateBytes) => {
-                "split at line ends, joined in order"
-            }
-            (Split::AtLineEnds, Merge::SumCounts | Merge::SumLines) => {
-                "split at line ends, counts added"
-            }
-        };
-        rows.push([
-            name,
-            op.takes.to_string(),
-            op.gives.to_string(),
-            files.to_string(),
-        ]);
-    }
-    let widths: Vec<usize> = (0..3)
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut out = std::io::stdout().lock();
-    for [name, takes, gives, files] in rows {
-        // A reader that has seen enough closes the pipe; that is no error.
-        let _ = writeln!(
+    // A reader that has seen enough closes the pipe; that is no error.
+    let _ = write_table(&mut io::stdout().lock());
+    Ok(())
+}
+
+fn write_table(out: &mut impl Write) -> io::Result<()> {
+    let heads = [["OPERATION", "TAKES", "GIVES", "LARGE FILES"]];
+    let rows: Vec<_> = heads.into_iter().chain(ops::catalogue().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let [name, takes, gives] = [0, 1, 2].map(|column| width(column).unwrap_or(0));
+    for row in &rows {
+        writeln!(
             out,
-            "{name:0$}  {takes:1$}  {gives:2$}  {files}",
-            widths[0], widths[1], widths[2]
-        );
+            "{:name$}  {:takes$}  {:gives$}  {}",
+            row[0], row[1], row[2], row[3]
+        )?;
+    }
+    writeln!(
+        out,
+        "\nAn argument may follow; in brackets, what holds without one:"
+    )?;
+    for op in ops::catalogue().filter(|op| !op.argument.is_empty()) {
+        writeln!(out, "  {}:{}", op.name, op.argument)?;
     }
     Ok(())
+}
+
+fn row(op: &'static Declaration) -> [&'static str; 4] {
+    let files = match (op.split, op.merge) {
+        (Split::Whole, _) => "whole",
+        (Split::AtLineEnds, Merge::Concatenate | Merge::ConcatenateBytes) => "split, joined",
+        (Split::AtLineEnds, Merge::SumCounts | Merge::SumLines) => "split, added up",
+    };
+    [op.name, op.takes, op.gives, files]
 }

@@ -14,23 +14,35 @@ pub(crate) enum Signal {
     Terminate,
 }
 
-/// Calls `polite` in a thread of its own at the first signal; the second ends the program with 130.
-pub(crate) fn on_signal(polite: impl FnOnce(Signal) + Send + 'static) -> Result<(), Exit> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Exit::Environment(format!("signals cannot be watched: {error}")))?;
-    let mut polite = Some(polite);
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            let signal = if signal == SIGINT {
-                Signal::Interrupt
-            } else {
-                Signal::Terminate
-            };
-            match polite.take() {
-                Some(polite) => _ = std::thread::spawn(move || polite(signal)),
-                None => std::process::exit(130),
+/// Signals that no longer end the program by themselves. Caught before the program says that it is
+/// there, since whoever reads that may send one at once.
+#[derive(Debug)]
+pub(crate) struct Caught(Signals);
+
+impl Caught {
+    /// Signals wait from now on for [`then`](Caught::then).
+    pub(crate) fn begin() -> Result<Caught, Exit> {
+        Signals::new([SIGINT, SIGTERM])
+            .map(Caught)
+            .map_err(|error| Exit::Environment(format!("signals cannot be watched: {error}")))
+    }
+
+    /// Calls `polite` in a thread of its own at the first signal; the second ends the program with
+    /// 130.
+    pub(crate) fn then(mut self, polite: impl FnOnce(Signal) + Send + 'static) {
+        let mut polite = Some(polite);
+        std::thread::spawn(move || {
+            for signal in self.0.forever() {
+                let signal = if signal == SIGINT {
+                    Signal::Interrupt
+                } else {
+                    Signal::Terminate
+                };
+                match polite.take() {
+                    Some(polite) => _ = std::thread::spawn(move || polite(signal)),
+                    None => std::process::exit(130),
+                }
             }
-        }
-    });
-    Ok(())
+        });
+    }
 }

@@ -1,4 +1,43 @@
 //! The ZeroMQ message patterns as typed, reliable, encrypted objects.
+//!
+//! | pattern | objects | what is promised |
+//! | --- | --- | --- |
+//! | ventilator, worker, sink | [`Ventilator`], [`Worker`], [`Sink`] | every task's result arrives once, whoever dies |
+//! | request, reply | [`Requester`], [`Replier`] | an answer or an error in time; a request may be handled twice |
+//! | push, pull | [`Pusher`], [`Puller`] | nothing is dropped while both ends live |
+//! | publish, subscribe | [`Publisher`], [`Subscriber`] | what is missed is counted and told |
+//!
+//! Values are anything serde knows, and travel as MessagePack, many small ones to a frame. Every
+//! blocking call has a deadline or ends by a [`StopHandle`]; every queue is bounded; listening beyond
+//! this machine needs [keys](security) or an explicit word.
+//!
+//! ```
+//! use std::time::Duration;
+//! use mutirao::pushpull::{PullerConfig, PusherConfig};
+//! use mutirao::{Puller, Pusher};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut puller = Puller::<(u32, String)>::bind(&"tcp://127.0.0.1:*".parse()?, PullerConfig::default())?;
+//! let pusher = Pusher::connect(puller.endpoint(), PusherConfig::default())?;
+//! pusher.send(&(1, "muitas mãos".to_string()))?;
+//! pusher.send(&(2, "fazem o trabalho leve".to_string()))?;
+//! assert_eq!(puller.recv()?, (1, "muitas mãos".to_string()));
+//! assert_eq!(puller.recv()?.0, 2);
+//! # Ok(()) }
+//! ```
+//!
+//! # Layers
+//!
+//! ```text
+//! typed objects   trio · reqrep · pushpull · pubsub      what a program uses
+//!     machines    pipeline · request · sequence          protocols without sockets or clocks
+//!     drivers     one thread owns the sockets            waits, feeds the machine, obeys it
+//!     transports  zmq (tcp, ipc, inproc) · memory        whole messages between roles
+//! ```
+//!
+//! Patterns and transports meet at the driver and nowhere else; the [endpoint]'s scheme picks the
+//! transport. To read on: [`machine`], a small machine such as [`sequence`], then [`trio`]. Machines of
+//! your own can be tested in the [simulator](sim).
 
 mod complaints;
 mod driver;

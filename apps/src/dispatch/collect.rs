@@ -1,6 +1,7 @@
 //! From the sink to the disk: results are accepted one by one and made safe in groups.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -228,5 +229,10 @@ fn place_of(failure: &TaskFailure, task: TaskId) -> Place {
 }
 
 fn broken(error: OutputError) -> Exit {
-    Exit::Environment(error.to_string())
+    match error {
+        OutputError::Stdout { source } if source.kind() == ErrorKind::BrokenPipe => {
+            Exit::ReaderGone
+        }
+        error => Exit::Environment(error.to_string()),
+    }
 }

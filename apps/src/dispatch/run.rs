@@ -1,6 +1,7 @@
 //! `mutirao run`: the whole trio in one process.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,7 +21,7 @@ use super::task::Task;
 use super::work::{Commands, Workshop};
 use crate::exit::{self, Exit};
 use crate::flags::{LimitFlags, PatternFlag, SummaryFlag, SummaryFormat};
-use crate::signals;
+use crate::signals::Caught;
 
 /// How long a job that was interrupted may take to finish what it has begun.
 pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,19 +65,22 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
     let feed = Feed::plan(&args.job, args.limits.max_payload_bytes)?;
     let target = target(&args.out, feed.is_stdin())?;
+    check_apart(&args.job.input, &target)?;
     let to_stdout = matches!(target, Target::Stdout);
+    let caught = Caught::begin()?;
     let trio = Trio::start(&args, &feed, target)?;
     let job = Job::begin(
         trio.ventilator.handle(),
+        caught,
         &feed,
         args.summary.summary,
         to_stdout,
-    )?;
+    );
     let ended = trio.work(&feed, &job);
     job.end(ended)
 }
 
-fn target(out: &std::path::Path, from_stdin: bool) -> Result<Target, Exit> {
+fn target(out: &Path, from_stdin: bool) -> Result<Target, Exit> {
     if out.as_os_str() != "-" {
         return Ok(Target::Folder(out.to_path_buf()));
     }
@@ -89,11 +93,40 @@ fn target(out: &std::path::Path, from_stdin: bool) -> Result<Target, Exit> {
     Ok(Target::Stdout)
 }
 
+/// Results among the inputs would be inputs of the next run, and their results of the one after it.
+fn check_apart(inputs: &[PathBuf], target: &Target) -> Result<(), Exit> {
+    let Target::Folder(out) = target else {
+        return Ok(());
+    };
+    let results = whole_path(out);
+    let inside = |input: &&PathBuf| input.is_dir() && results.starts_with(whole_path(input));
+    match inputs.iter().find(inside) {
+        None => Ok(()),
+        Some(input) => Err(Exit::Usage(format!(
+            "the results in {} would be read as inputs by the next run, as it lies in {}: choose an --out elsewhere",
+            out.display(),
+            input.display()
+        ))),
+    }
+}
+
+/// The path without links and `..`, as far as it exists.
+fn whole_path(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let known = path
+        .ancestors()
+        .find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match known {
+        Some((above, whole)) => whole.join(path.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => path,
+    }
+}
+
 /// Ventilator, workers and sink of one process.
 struct Trio {
     ventilator: Ventilator<Task>,
     workers: Vec<Worker>,
-    collector: JoinHandle<Result<(), Exit>>,
+    collector: JoinHandle<()>,
 }
 
 impl Trio {
@@ -135,13 +168,12 @@ impl Trio {
         let workers = (0..worker_count(args.workers))
             .map(|_| worker())
             .collect::<Result<Vec<_>, _>>()?;
-        let handle = ventilator.handle();
         let collector = std::thread::spawn(move || {
-            let collected = Collector::new(sink, target).collect(Until::OneJob);
-            if collected.is_err() {
-                handle.stop();
+            if let Err(exit) = Collector::new(sink, target).collect(Until::OneJob) {
+                // From here, as whoever feeds the job may be waiting for standard input, and no
+                // worker can get rid of its results any more.
+                exit::leave(&exit);
             }
-            collected
         });
         Ok(Trio {
             ventilator,
@@ -157,19 +189,12 @@ impl Trio {
             .map_err(ended)
             .and_then(|()| self.ventilator.finish(None));
         job.wait_if_interrupted();
+        let finished = finished.map_err(environment)?;
         drop(self.ventilator);
-        if finished
-            .as_ref()
-            .is_err_and(|error| !matches!(error, FinishError::Stopped))
-        {
-            return finished.map_err(environment);
-        }
-        // Only the collector stops the ventilator, and says why in its own words.
         drop(self.workers);
-        match self.collector.join() {
-            Ok(Err(exit)) => Err(exit),
-            _ => finished.map_err(environment),
-        }
+        // It panicked if this fails, and has said so.
+        let _ = self.collector.join();
+        Ok(finished)
     }
 }
 
@@ -218,10 +243,11 @@ struct Report {
 impl Job {
     pub(crate) fn begin(
         handle: VentilatorHandle,
+        caught: Caught,
         feed: &Feed,
         format: SummaryFormat,
         results_on_stdout: bool,
-    ) -> Result<Job, Exit> {
+    ) -> Job {
         let meter = Arc::new(Meter::new(feed.bytes()));
         let report = Report {
             begun: Instant::now(),
@@ -232,16 +258,16 @@ impl Job {
         let interrupted = Arc::new(AtomicBool::new(false));
         let watch = Watch::start(handle.clone(), meter.clone(), feed.bytes());
         let (flag, told, is_stdin) = (interrupted.clone(), report.clone(), feed.is_stdin());
-        signals::on_signal(move |_| {
+        caught.then(move |_| {
             flag.store(true, Ordering::SeqCst);
             told.interrupted(&handle, is_stdin)
-        })?;
-        Ok(Job {
+        });
+        Job {
             meter,
             interrupted,
             watch,
             report,
-        })
+        }
     }
 
     /// After Ctrl-C the signal's thread reports and ends the program; this one only waits for it.
@@ -256,9 +282,7 @@ impl Job {
         self.wait_if_interrupted();
         drop(self.watch);
         let summary = ended?;
-        for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES) {
-            eprintln!("failed: {reason}");
-        }
+        show_failures(&summary);
         self.report.print(&summary);
         match summary.progress.failed {
             0 => Ok(()),
@@ -268,6 +292,25 @@ impl Job {
             ))),
         }
     }
+}
+
+fn show_failures(summary: &mutirao::trio::Summary) {
+    for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES) {
+        say(&format!("failed: {reason}"));
+    }
+    match summary
+        .progress
+        .failed
+        .saturating_sub(SHOWN_FAILURES as u64)
+    {
+        0 => {}
+        more => say(&format!("failed: and {more} more")),
+    }
+}
+
+/// Standard error may be closed; nobody is left to tell then.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl Report {
@@ -281,7 +324,7 @@ impl Report {
     /// Lines that have been read from standard input cannot be read again, so their job is brought
     /// to its end; files can, so theirs stays open for the next start to go on with.
     fn interrupted(&self, handle: &VentilatorHandle, is_stdin: bool) -> ! {
-        eprintln!("mutirao: interrupted; finishing what has begun (once more ends at once)");
+        say("mutirao: interrupted; finishing what has begun (once more ends at once)");
         let ended = if is_stdin {
             handle.cut_short(DRAIN_PATIENCE)
         } else {
@@ -291,6 +334,7 @@ impl Report {
             progress: handle.progress(),
             failures: Vec::new(),
         });
+        show_failures(&summary);
         self.print(&summary);
         let safe = summary.progress.safe;
         let next = if is_stdin {

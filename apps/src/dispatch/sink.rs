@@ -9,7 +9,7 @@ use mutirao::{Endpoint, Sink, SinkConfig};
 use super::collect::{Collector, Target, Until};
 use crate::exit::Exit;
 use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags};
-use crate::signals::{self, Signal};
+use crate::signals::{Caught, Signal};
 
 /// Collect results into a folder until stopped.
 ///
@@ -46,6 +46,7 @@ pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
         allow: true,
     })?;
     check_folder(&args.out)?;
+    let caught = Caught::begin()?;
     let sink = Sink::start(SinkConfig {
         pattern: args.pattern.pattern,
         limits: args.limits.limits(),
@@ -60,10 +61,10 @@ pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
     );
     let stop = sink.stop_handle();
     let (tell, told) = std::sync::mpsc::channel();
-    signals::on_signal(move |signal| {
+    caught.then(move |signal| {
         let _ = tell.send(signal);
         stop.stop();
-    })?;
+    });
     let mut collector = Collector::new(sink, Target::Folder(args.out));
     collector.collect(if args.once {
         Until::OneJob

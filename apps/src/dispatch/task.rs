@@ -1,6 +1,8 @@
 //! What travels: a task to a worker, a piece of a result to the sink. MessagePack arrays, so a
 //! field's place in the struct is its place on the wire.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ops::Merge;
@@ -16,6 +18,18 @@ pub(crate) struct Place {
     pub(crate) piece: u64,
     /// No piece of the input follows. Never true for a line: its reader does not wait for another.
     pub(crate) last: bool,
+}
+
+/// As a person counts: `texts/a.txt`, `texts/a.txt (piece 3)` or `line 3`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.piece.saturating_add(1);
+        match (self.name.as_str(), self.last && self.piece == 0) {
+            ("", _) => write!(f, "line {number}"),
+            (name, true) => f.write_str(name),
+            (name, false) => write!(f, "{name} (piece {number})"),
+        }
+    }
 }
 
 /// One piece of work.
@@ -78,6 +92,23 @@ mod tests {
             let _ = rmp_serde::from_slice::<Task>(&bytes);
             let _ = rmp_serde::from_slice::<Piece>(&bytes);
         }
+    }
+
+    #[test]
+    fn a_place_is_told_as_a_person_counts() {
+        let place = |name: &str, piece, last| {
+            let (name, input) = (name.to_owned(), 0);
+            Place {
+                name,
+                input,
+                piece,
+                last,
+            }
+            .to_string()
+        };
+        assert_eq!(place("a/b.txt", 0, true), "a/b.txt");
+        assert_eq!(place("a/b.txt", 2, true), "a/b.txt (piece 3)");
+        assert_eq!(place("", 2, false), "line 3");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::run::{Job, ended, environment};
 use super::task::Task;
 use crate::exit::Exit;
 use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags, SummaryFlag};
+use crate::signals::Caught;
 
 /// Hand out the tasks of a job to workers.
 ///
@@ -49,6 +50,7 @@ pub(crate) fn run(args: VentilatorArgs) -> Result<(), Exit> {
         allow: true,
     })?;
     let feed = Feed::plan(&args.job, args.limits.max_payload_bytes)?;
+    let caught = Caught::begin()?;
     let mut ventilator = Ventilator::<Task>::start(VentilatorConfig {
         pattern: args.pattern.pattern,
         job: feed.job,
@@ -65,7 +67,13 @@ pub(crate) fn run(args: VentilatorArgs) -> Result<(), Exit> {
         ventilator.endpoint(),
         args.pattern.pattern
     );
-    let job = Job::begin(ventilator.handle(), &feed, args.summary.summary, false)?;
+    let job = Job::begin(
+        ventilator.handle(),
+        caught,
+        &feed,
+        args.summary.summary,
+        false,
+    );
     let fed = feed.submit_all(&mut ventilator, &job.meter);
     let finished = fed
         .map_err(ended)

@@ -84,11 +84,10 @@ impl Workshop {
 fn explain(failure: Failure, task: &Task) -> Failure {
     // Two strings and numbers always have a MessagePack form.
     let context = rmp_serde::to_vec(&task.place).unwrap_or_default();
-    let reason = match (&task.problem, task.place.name.as_str()) {
+    let reason = match &task.problem {
         // The reader named the input already.
-        (Some(problem), _) => problem.clone(),
-        (None, "") => format!("line {}: {}", task.place.piece + 1, failure.reason),
-        (None, name) => format!("{name}: {}", failure.reason),
+        Some(problem) => problem.clone(),
+        None => format!("{}: {}", task.place, failure.reason),
     };
     Failure {
         reason,

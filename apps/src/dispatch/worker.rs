@@ -7,7 +7,7 @@ use mutirao::{Endpoint, Worker, WorkerConfig, WorkerExit};
 use super::work::{Commands, Workshop};
 use crate::exit::Exit;
 use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags};
-use crate::signals::{self, Signal};
+use crate::signals::{Caught, Signal};
 
 /// Work on tasks until stopped.
 ///
@@ -70,21 +70,20 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
         commands,
         limit_bytes: args.limits.max_payload_bytes,
     };
-    log::info!(
+    let caught = Caught::begin()?;
+    let hello = format!(
         "{} slots, by {}, from {} to {}",
-        config.slots,
-        config.pattern,
-        config.ventilator,
-        config.sink
+        config.slots, config.pattern, config.ventilator, config.sink
     );
     let worker = Worker::start(config, move |task, info| workshop.work(task, info))?;
+    log::info!("{hello}");
     let stop = worker.stop_handle();
     let (tell, told) = std::sync::mpsc::channel();
-    signals::on_signal(move |signal| {
+    caught.then(move |signal| {
         log::info!("leaving: finishing what has begun, giving back the rest");
         let _ = tell.send(signal);
         stop.stop();
-    })?;
+    });
     let exit = worker.wait(None);
     let left = || match told.try_recv() {
         Ok(Signal::Interrupt) => Err(Exit::Interrupted("left on request; nothing is lost".into())),

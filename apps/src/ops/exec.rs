@@ -25,7 +25,7 @@ use super::{
 pub(super) static DECLARATION: Declaration = Declaration {
     name: "exec",
     argument: "COMMAND ARGS (what the task says)",
-    takes: "the command's input, or the command",
+    takes: "its input, or the command",
     gives: "what the command prints",
     split: Split::Whole,
     merge: Merge::Concatenate,

@@ -7,7 +7,7 @@ pub(super) static DECLARATION: Declaration = Declaration {
     name: "linecount",
     argument: "",
     takes: "any bytes",
-    gives: "the number of lines; a last line without an end counts",
+    gives: "how many lines, an unended last one too",
     split: Split::AtLineEnds,
     merge: Merge::SumLines,
 };

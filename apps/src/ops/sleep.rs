@@ -14,7 +14,7 @@ pub(super) const MOST_MS: u64 = 60 * 60 * 1000;
 pub(super) static DECLARATION: Declaration = Declaration {
     name: "sleep",
     argument: "MILLISECONDS, to 3600000 (what the task says)",
-    takes: "anything, or the milliseconds",
+    takes: "anything, or milliseconds",
     gives: "nothing, later",
     split: Split::Whole,
     merge: Merge::Concatenate,

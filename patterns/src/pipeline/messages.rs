@@ -201,6 +201,8 @@ pub enum SinkSays {
         safe_below: TaskId,
         /// Results received again and dropped.
         duplicates: u64,
+        /// Whether it has stopped reading results because its program does not keep up.
+        busy: bool,
     },
     /// "The job is complete and put away."
     Closed {

@@ -57,6 +57,9 @@ pub enum SinkInput<B> {
     Confirm(JobId, Vec<Range<TaskId>>, Failures),
     /// The application had to drop these results; the tasks must come again.
     Defer(JobId, Vec<Range<TaskId>>),
+    /// The driver has stopped reading results because the application does not keep up (`true`),
+    /// or reads again.
+    Busy(bool),
     /// The application has put the job away; its results take so many bytes.
     Close(JobId, u64),
 }
@@ -112,6 +115,7 @@ pub struct SinkMachine<B> {
     jobs: BTreeMap<JobId, Job>,
     closed: VecDeque<(JobId, SinkSays)>,
     strays: u64,
+    busy: bool,
     next_beat: Time,
 }
 
@@ -174,6 +178,7 @@ impl<B> SinkMachine<B> {
             jobs: BTreeMap::new(),
             closed: VecDeque::new(),
             strays: 0,
+            busy: false,
             next_beat: Time::START,
         }
     }
@@ -383,6 +388,7 @@ impl<B> SinkMachine<B> {
             incarnation: self.incarnation,
             safe_below: 0,
             duplicates: 0,
+            busy: self.busy,
         };
         self.tell(peer, beat);
     }
@@ -400,6 +406,7 @@ impl<B> SinkMachine<B> {
                 incarnation,
                 safe_below: job.safe.prefix(),
                 duplicates: job.duplicates,
+                busy: self.busy,
             };
             self.outbox
                 .push_back(SinkOutput::ToVentilator(job.peer, beat));
@@ -446,6 +453,7 @@ impl<B> Machine for SinkMachine<B> {
             SinkInput::Confirm(job, safe, failed) => self.confirm(job, safe, failed),
             SinkInput::Defer(job, tasks) => self.defer(job, tasks),
             SinkInput::Close(job, bytes) => self.close(job, bytes),
+            SinkInput::Busy(busy) => self.busy = busy,
         }
     }
 

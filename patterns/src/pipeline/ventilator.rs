@@ -191,6 +191,8 @@ struct Sink {
     /// The incarnation that opened the job; `None` until then.
     open: Option<Incarnation>,
     seen: Time,
+    /// When it last said that it does not keep up; results wait on their way to it then.
+    busy: Option<Time>,
     /// When it was last asked what it has.
     asked: Time,
     /// How long results take from the worker into the sink, queues on the way included.
@@ -458,8 +460,12 @@ impl VentilatorMachine {
                 incarnation,
                 safe_below,
                 duplicates,
+                busy,
             } if job == self.job => {
                 self.sink.seen = now;
+                if busy {
+                    self.sink.busy = Some(now);
+                }
                 if self.sink.open.is_some_and(|open| open != incarnation) {
                     // The sink has started anew and does not know the job.
                     self.sink.open = None;
@@ -721,8 +727,13 @@ impl VentilatorMachine {
     /// and never received. The wait doubles each time.
     fn expire_flights(&mut self, now: Time) {
         // A sink that reads slowly makes results wait on their way without losing them.
-        let to_sink = self.sink_is_alive(now).then(|| self.sink.lag.wait());
-        for first in self.flights.expired(now, self.limits.patience(), to_sink) {
+        let patience = self.limits.patience();
+        let busy = self
+            .sink
+            .busy
+            .is_some_and(|busy| now.since(busy) < patience);
+        let to_sink = (self.sink_is_alive(now) && !busy).then(|| self.sink.lag.wait());
+        for first in self.flights.expired(now, patience, to_sink) {
             self.send_again(now, first);
         }
     }

@@ -48,6 +48,9 @@ const WATCHED: u16 = CONNECTED
 const CRYPTOGRAPHIC: u32 = 0x1100_0001;
 const MECHANISM_MISMATCH: u32 = 0x1100_0002;
 
+/// At most this often are reports looked for when nobody asks.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Link events that wait to be asked for; older ones go.
 const MAX_EVENTS: usize = 1024;
 
@@ -126,6 +129,7 @@ pub(crate) struct Link {
     /// The last refusal, which need not be told again.
     last_refusal: Option<String>,
     patience: Duration,
+    last_look: Option<Instant>,
 }
 
 impl Link {
@@ -152,6 +156,7 @@ impl Link {
             is_asked,
             last_refusal: None,
             patience,
+            last_look: None,
         }
     }
 
@@ -159,8 +164,20 @@ impl Link {
         self.monitor.fd()
     }
 
+    /// Takes note of what was reported, unless that was done just now: it costs a system call.
+    /// Where it is skipped, [`fd`](Link::fd) still tells that there is something.
+    pub(crate) fn update_now_and_then(&mut self) {
+        if self
+            .last_look
+            .is_none_or(|last_look| last_look.elapsed() > PAUSE)
+        {
+            self.update();
+        }
+    }
+
     /// Takes note of everything that was reported.
     pub(crate) fn update(&mut self) {
+        self.last_look = Some(Instant::now());
         while let Some(report) = self.monitor.next() {
             log::trace!("{:?}: {report:?}", self.history.words.endpoint);
             for event in self.history.note(report, Instant::now() + self.patience) {
@@ -193,6 +210,7 @@ impl Link {
     /// Goes on with the socket that replaces a lost one.
     pub(crate) fn replace(&mut self, monitor: Monitor) {
         self.monitor = monitor;
+        self.last_look = None;
         (self.history.open, self.history.refused, self.history.lost) = (0, 0, None);
     }
 
@@ -222,10 +240,6 @@ impl Link {
             if let (LinkEvent::Refused { reason }, false) = (event, again) {
                 log::warn!("{reason}");
             }
-            return;
-        }
-        // One server that refuses us again and again is no news; several clients are.
-        if again && self.history.words.side == Side::Connect {
             return;
         }
         if self.events.len() == MAX_EVENTS {
@@ -372,11 +386,11 @@ impl Words {
                 "a peer of {endpoint} did not finish the handshake: it speaks no ZeroMQ, or it went away"
             ),
             (Side::Connect, Security::Curve(_)) => format!(
-                "{endpoint} does not finish the handshake: the server key that we expect{} is probably not its own, or another kind of program listens there",
+                "{endpoint} does not finish the handshake: it does not use CURVE, or the server key that we expect{} is not its own, or another kind of program listens there",
                 self.expected_key()
             ),
             (Side::Connect, _) => format!(
-                "{endpoint} does not finish the handshake: check the address, another kind of program may listen there"
+                "{endpoint} does not finish the handshake: it asks for CURVE keys, or follows another pattern, or another kind of program listens there"
             ),
         }
     }
@@ -388,7 +402,7 @@ impl Words {
                 "a peer of {endpoint} was cut off: it is a socket of another kind or speaks no ZeroMQ"
             ),
             Side::Connect => format!(
-                "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address"
+                "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address, and the pattern at both ends"
             ),
         }
     }

@@ -64,7 +64,7 @@ pub fn open(
         link,
         topics: Vec::new(),
         full: false,
-        drained: false,
+        quiet: false,
         overlong: 0,
     }))
 }
@@ -369,9 +369,9 @@ struct ZmqSocket {
     topics: Vec<Vec<u8>>,
     /// Whether the last message was refused because a queue was full.
     full: bool,
-    /// Whether the last call found nothing to receive: there is nothing until the descriptor says
-    /// so, and no need to ask.
-    drained: bool,
+    /// Whether nothing has been done with the socket since it had nothing to receive. libzmq has
+    /// then taken note of everything up to that moment, and its descriptor tells the rest.
+    quiet: bool,
     /// Messages dropped because they had more than [`MAX_FRAMES`] frames.
     overlong: u64,
 }
@@ -383,7 +383,7 @@ impl ZmqSocket {
     fn mend(&mut self) {
         let Some(link) = &mut self.link else { return };
         let link = link.get_mut();
-        link.update();
+        link.update_now_and_then();
         if link.is_lost()
             && let Err(error) = self.reopen()
         {
@@ -402,7 +402,7 @@ impl ZmqSocket {
         connect(&socket, &self.plan.endpoint)?;
         // Drops the old socket, then those who listen to its reports: see `ZmqSocket::socket`.
         self.socket = socket;
-        self.drained = false;
+        self.quiet = false;
         if let (Some(link), Some(monitor)) = (&mut self.link, monitor) {
             link.get_mut().replace(monitor);
         }
@@ -443,7 +443,7 @@ impl ZmqSocket {
 impl Socket for ZmqSocket {
     fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
         self.limits.check(message)?;
-        self.drained = false;
+        self.quiet = false;
         let last = message.len() - 1;
         for (i, frame) in message.iter().enumerate() {
             // Only the first frame can be refused for want of room or of the peer: the rest of a
@@ -454,7 +454,7 @@ impl Socket for ZmqSocket {
             self.full = error.kind() == io::ErrorKind::WouldBlock;
             self.mend();
             return Err(match error.raw_os_error() {
-                Some(libc::EAGAIN) => SendError::Full,
+                Some(libc::EAGAIN) if i == 0 => SendError::Full,
                 Some(libc::EHOSTUNREACH) => SendError::Unroutable,
                 _ => failed("send a message", error).into(),
             });
@@ -473,15 +473,17 @@ impl Socket for ZmqSocket {
         // PUSH and PUB receive nothing, and say so with an error.
         let deaf = self.plan.role == Role::Push
             || self.plan.role == Role::Publish && self.limits.keeps_latest();
-        self.drained = false;
         let first = match deaf {
             true => Err(io::ErrorKind::WouldBlock.into()),
             false => self.socket.receive(Wait::No),
         };
         match first {
-            Ok(first) => self.receive_rest(first, message),
+            Ok(first) => {
+                self.quiet = false;
+                self.receive_rest(first, message)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.drained = !deaf;
+                self.quiet = !deaf;
                 self.mend();
                 Ok(false)
             }
@@ -490,13 +492,14 @@ impl Socket for ZmqSocket {
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {
+        self.link.as_mut()?.get_mut().update();
         self.mend();
         self.link.as_mut()?.get_mut().next_event()
     }
 
     fn subscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
         self.limits.check_subscribe()?;
-        self.drained = false;
+        self.quiet = false;
         let done = self.socket.options().set_subscribe(topic);
         done.map_err(|error| failed("subscribe", error.into()))?;
         self.topics.push(topic.to_vec());
@@ -504,7 +507,7 @@ impl Socket for ZmqSocket {
     }
 
     fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError> {
-        self.drained = false;
+        self.quiet = false;
         let done = self.socket.options().set_unsubscribe(topic);
         done.map_err(|error| failed("unsubscribe", error.into()))?;
         if let Some(i) = self.topics.iter().position(|held| held == topic) {
@@ -514,20 +517,19 @@ impl Socket for ZmqSocket {
     }
 
     fn source(&self) -> Source<'_> {
-        let (readable, writable) = match self.drained && !self.full {
-            true => (false, true),
-            false => self.socket.readiness(),
+        let idle = self.quiet && !self.full;
+        let (readable, room) = if idle {
+            (false, true)
+        } else {
+            self.socket.readiness()
         };
-        // Routers and publishers always call themselves writable, whichever queue refused.
+        // Routers and publishers always claim to have room, whichever queue refused.
         let blind = matches!(self.plan.role, Role::Router | Role::Publish);
-        let mut source = match blind {
-            true => Source::new(self.socket.fd(), readable, !self.full),
-            false => Source::new(self.socket.fd(), readable, writable),
-        };
+        let mut source = Source::new(self.socket.fd(), readable, !self.full || room && !blind);
         source.room_after = (blind && self.full).then_some(BLIND);
         if let Some(link) = &self.link {
             let mut link = link.borrow_mut();
-            link.update();
+            link.update_now_and_then();
             source.link_fd = link.fd();
             source.look_after = link.time_to_loss().map(|time| time.max(LOST));
         }

@@ -143,3 +143,17 @@ pub(crate) fn open_error(
         .err()
         .expect("an error")
 }
+
+/// Listens where a socket has just listened, which the system may still be closing.
+pub(crate) fn rebound(role: Role, endpoint: &Endpoint, options: &SocketOptions) -> Box<dyn Socket> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match open(role, Side::Bind, endpoint, options) {
+            Ok(socket) => return socket,
+            Err(TransportError::InUse { .. }) if std::time::Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -260,6 +260,8 @@ impl Node for SinkDriver {
         if self.shared.stop.is_stopped() {
             self.over = true;
         }
+        let busy = self.shared.queues().choked;
+        self.machine.handle(now, SinkInput::Busy(busy));
         self.machine.wake(now);
         let more = self.receive(now)?;
         self.take_orders(now);

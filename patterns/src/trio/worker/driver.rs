@@ -230,8 +230,9 @@ impl Node for WorkerDriver {
         for port in [&mut self.tasks, &mut self.control, &mut self.results] {
             port.flush()?;
         }
-        if self.leave_by.is_some_and(|by| now >= by) {
-            self.exit.get_or_insert(WorkerExit::LeftUndone);
+        if self.leave_by.is_some_and(|by| now >= by) && !self.is_over() {
+            // `Left` as well, while results wait that nobody takes.
+            self.exit = Some(WorkerExit::LeftUndone);
         }
         Ok(more)
     }

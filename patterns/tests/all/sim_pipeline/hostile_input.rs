@@ -108,9 +108,9 @@ fn from_sink() -> impl Strategy<Value = SinkSays> {
         2 => (job(), ranges()).prop_map(|(job, tasks)| SinkSays::Deferred { job, tasks }),
         2 => (job(), ranges(), failures())
             .prop_map(|(job, safe, failed)| SinkSays::Confirmed { job, safe, failed }),
-        2 => (job(), incarnation(), number(), number()).prop_map(
-            |(job, incarnation, safe_below, duplicates)| {
-                SinkSays::Beat { job, incarnation, safe_below, duplicates }
+        2 => (job(), incarnation(), number(), number(), any::<bool>()).prop_map(
+            |(job, incarnation, safe_below, duplicates, busy)| {
+                SinkSays::Beat { job, incarnation, safe_below, duplicates, busy }
             }
         ),
         1 => (job(), number(), number())

@@ -1,0 +1,15 @@
+//! The real binary, as its users start it: processes, files, signals, and whatever comes in.
+
+mod bad_input;
+mod curve;
+mod expect;
+mod failures;
+mod flags;
+mod garbage;
+mod harness;
+mod interrupts;
+mod kills;
+mod memory;
+mod output;
+mod pipeline;
+mod trio;
