@@ -61,6 +61,17 @@ impl Frame {
         Frame(Repr::Zmq(message))
     }
 
+    /// libzmq's buffer, to receive into; an empty one if there was none.
+    pub(crate) fn zmq_buffer(&mut self) -> &mut sys::Buffer {
+        if !matches!(self.0, Repr::Zmq(_)) {
+            self.0 = Repr::Zmq(sys::Buffer::empty());
+        }
+        match &mut self.0 {
+            Repr::Zmq(buffer) => buffer,
+            _ => unreachable!("it was made one"),
+        }
+    }
+
     /// The bytes, to be written anew; none at first if they were not our own.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if !matches!(self.0, Repr::Owned(_)) {

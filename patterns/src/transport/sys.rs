@@ -213,12 +213,18 @@ impl WeakSocket {
 
     /// Receives one frame; waits for it if told so.
     pub(crate) fn receive(&self, wait: Wait) -> io::Result<Buffer> {
-        let flags = if wait == Wait::No { zmq::DONTWAIT } else { 0 };
         let mut buffer = Buffer::empty();
-        let message: *mut _ = buffer.0.get_mut();
-        // SAFETY: a live socket and an initialised message.
-        retry(|| check(unsafe { zmq_sys::zmq_msg_recv(message, self.raw, flags) }))?;
+        self.receive_into(&mut buffer, wait)?;
         Ok(buffer)
+    }
+
+    /// Receives one frame in place of another; waits for it if told so.
+    pub(crate) fn receive_into(&self, buffer: &mut Buffer, wait: Wait) -> io::Result<()> {
+        let flags = if wait == Wait::No { zmq::DONTWAIT } else { 0 };
+        let message: *mut _ = buffer.0.get_mut();
+        // SAFETY: a live socket and an initialised message, whose content libzmq lets go of first;
+        // it stays initialised when nothing is received.
+        retry(|| check(unsafe { zmq_sys::zmq_msg_recv(message, self.raw, flags) }))
     }
 }
 
@@ -314,7 +320,7 @@ pub(crate) struct Buffer(UnsafeCell<zmq_sys::zmq_msg_t>);
 
 impl Buffer {
     /// An empty frame, to receive into.
-    fn empty() -> Buffer {
+    pub(crate) fn empty() -> Buffer {
         let mut message = zmq_sys::zmq_msg_t::default();
         // SAFETY: zmq_msg_init writes a valid empty message; it cannot fail.
         unsafe { zmq_sys::zmq_msg_init(&mut message) };

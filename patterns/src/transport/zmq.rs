@@ -410,13 +410,8 @@ impl ZmqSocket {
     }
 
     /// Receives what follows the first frame; whether the message is there to be used.
-    fn receive_rest(
-        &mut self,
-        first: sys::Buffer,
-        message: &mut Message,
-    ) -> Result<bool, TransportError> {
-        let mut more = first.has_more();
-        message.push(Frame::from_zmq(first));
+    fn receive_rest(&mut self, message: &mut Message) -> Result<bool, TransportError> {
+        let mut more = true;
         let mut overlong = false;
         while more {
             let frame = self.socket.receive(Wait::No);
@@ -464,31 +459,38 @@ impl Socket for ZmqSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
-        let mut message = Message::new();
+        let mut message = Message::with_capacity(1);
         Ok(self.receive_into(&mut message)?.then_some(message))
     }
 
     fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
-        message.clear();
         // PUSH and PUB receive nothing, and say so with an error.
         let deaf = self.plan.role == Role::Push
             || self.plan.role == Role::Publish && self.limits.keeps_latest();
-        let first = match deaf {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => self.socket.receive(Wait::No),
-        };
-        match first {
-            Ok(first) => {
-                self.quiet = false;
-                self.receive_rest(first, message)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.quiet = !deaf;
-                self.mend();
-                Ok(false)
-            }
-            Err(error) => Err(failed("receive a message", error)),
+        message.truncate(1);
+        if message.is_empty() {
+            message.push(Frame::from_zmq(sys::Buffer::empty()));
         }
+        // In place: moving frames about would cost as much as receiving small ones.
+        let first = message[0].zmq_buffer();
+        let received = match deaf {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.socket.receive_into(first, Wait::No),
+        };
+        let Err(error) = received else {
+            self.quiet = false;
+            return match first.has_more() {
+                true => self.receive_rest(message),
+                false => Ok(true),
+            };
+        };
+        message.clear();
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(failed("receive a message", error));
+        }
+        self.quiet = !deaf;
+        self.mend();
+        Ok(false)
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {

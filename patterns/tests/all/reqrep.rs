@@ -10,7 +10,7 @@ use mutirao::request::Retry;
 use mutirao::{Endpoint, Replier, Requester, StopHandle};
 use proptest::prelude::*;
 
-use crate::bare::{Bare, SCHEMES};
+use crate::bare::{Bare, SCHEMES, until};
 use crate::support::{PATIENCE, fresh_endpoint};
 
 /// Retries soon, so that tests end soon.
@@ -147,7 +147,11 @@ fn a_requester_survives_restarts_of_its_replier() {
             let endpoint = endpoint.clone();
             move || {
                 has_begun.recv().unwrap();
-                let mut replier = self::replier(&endpoint);
+                // The port is free as soon as libzmq has closed the old socket.
+                let mut replier = until("free port", || {
+                    thread::yield_now();
+                    Replier::bind(&endpoint, ReplierConfig::default()).ok()
+                });
                 let request = replier.next(PATIENCE).unwrap();
                 replier.reply(request.asker, &77).unwrap();
                 replier
