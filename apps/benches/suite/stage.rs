@@ -113,6 +113,7 @@ fn count(mut sink: Sink<u64>, goal: &AtomicU64, tell: &Sender<Instant>) {
                     let _ = tell.send(Instant::now());
                 }
             }
+            SinkEvent::Abandoned(_) => {}
             SinkEvent::Complete(job) => sink.close(job, bytes),
         }
     }
