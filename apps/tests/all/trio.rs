@@ -40,7 +40,7 @@ impl Trio {
 
     /// One in which only the dead are taken for dead, for tests that count how often a task is done.
     pub(crate) fn patient(pattern: &'static str, wire: Wire) -> Trio {
-        Trio::with_heartbeat(pattern, wire, "2s")
+        Trio::with_heartbeat(pattern, wire, "1s")
     }
 
     fn with_heartbeat(pattern: &'static str, wire: Wire, heartbeat: &str) -> Trio {
