@@ -33,6 +33,9 @@ const MAX_RANGES: usize = 1 << 17;
 /// The part of the batch time below which work is not spread over more workers.
 const SMALLEST_SHARE: u128 = 8;
 
+/// Repetitions of a batch after which the application is told that something is wrong with it.
+const SUSPICIOUS_REPEATS: u32 = 3;
+
 /// Who decides which worker gets the next tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
@@ -77,6 +80,8 @@ pub enum VentilatorOutput {
     WorkerJoined(WorkerId),
     /// A worker has been silent for too long; its tasks go to others.
     WorkerLost(WorkerId),
+    /// These tasks were sent several times and nothing came of it.
+    Stubborn(Span),
     /// The sink is ready; so many tasks were safe with it already.
     SinkOpened(u64),
     /// The sink takes the job not; the reason is a sentence.
@@ -427,8 +432,12 @@ impl VentilatorMachine {
     }
 
     fn send_again(&mut self, now: Time, first: TaskId) {
-        self.progress.retried += u64::from(self.flights.span(first).count);
+        let span = self.flights.span(first);
+        self.progress.retried += u64::from(span.count);
         self.flights.requeue(first, now, &mut self.workers);
+        if self.flights.repeats(first) == SUSPICIOUS_REPEATS {
+            self.outbox.push_back(VentilatorOutput::Stubborn(span));
+        }
     }
 
     fn hear_sink(&mut self, now: Time, message: SinkSays) {

@@ -586,6 +586,11 @@ impl VentilatorDriver {
                     self.sink.post(vec![driver::control(&tells).into()])?
                 }
                 VentilatorOutput::WorkerJoined(worker) => log::info!("worker {worker} has joined"),
+                VentilatorOutput::Stubborn(span) => log::warn!(
+                    "tasks {} to {} were sent several times and nothing came of it: is the largest payload the same for all roles, or do these tasks kill their workers?",
+                    span.first,
+                    span.end() - 1
+                ),
                 VentilatorOutput::WorkerLost(worker) => {
                     log::warn!(
                         "worker {worker} has been silent for too long; its tasks go to others"

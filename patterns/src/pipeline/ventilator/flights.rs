@@ -145,6 +145,11 @@ impl Flights {
         self.all[&first].since
     }
 
+    /// How often the flight was sent again because nothing was heard of it.
+    pub(super) fn repeats(&self, first: TaskId) -> u32 {
+        self.all[&first].repeats
+    }
+
     pub(super) fn attempt(&self, first: TaskId) -> u32 {
         self.all[&first].attempt
     }

@@ -124,6 +124,7 @@ impl VentilatorNode {
             }
             VentilatorOutput::WorkerJoined(_) | VentilatorOutput::SinkOpened(_) => {}
             VentilatorOutput::WorkerLost(_) => self.lost += 1,
+            VentilatorOutput::Stubborn(_) => {}
             VentilatorOutput::SinkRefused(reason) => self.refused = Some(reason),
             VentilatorOutput::TaskFailed(task, reason) => {
                 let twice = self.failed.insert(task, reason).is_some();
