@@ -198,6 +198,11 @@ impl<B> SinkMachine<B> {
     fn receive(&mut self, worker: WorkerId, job_id: JobId, span: Span, body: B) {
         let Some(job) = self.jobs.get_mut(&job_id).filter(|job| job.open) else {
             self.strays += 1;
+            if self.closed.iter().any(|(closed, _)| *closed == job_id) {
+                // A slow worker's repeat of what another brought home: nobody wants it any more.
+                self.outbox
+                    .push_back(SinkOutput::Acknowledge(worker, job_id, span));
+            }
             return;
         };
         if !job.has_place_for(span) {
@@ -472,5 +477,41 @@ impl<B> Machine for SinkMachine<B> {
 
     fn deadline(&self) -> Option<Time> {
         Some(self.next_beat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_comes_after_the_end_of_its_job_is_acknowledged() {
+        let (job, worker) = (JobId(1), WorkerId(2));
+        let (incarnation, safe) = (Incarnation(3), Vec::new());
+        let span = Span { first: 0, count: 1 };
+        let open = VentilatorTells::Open {
+            job,
+            incarnation,
+            safe,
+        };
+        let mut sink = SinkMachine::new(Incarnation(4), Limits::default());
+        for input in [
+            SinkInput::Ventilator(5, open),
+            SinkInput::Resume(job, vec![span.range()], Vec::new()),
+            SinkInput::Close(job, 0),
+        ] {
+            sink.handle(Time::START, input);
+            while sink.poll().is_some() {}
+        }
+        let late = SinkInput::Results {
+            worker,
+            job,
+            span,
+            body: (),
+        };
+        sink.handle(Time::START, late);
+        let answer = sink.poll();
+        assert!(matches!(answer, Some(SinkOutput::Acknowledge(to, ..)) if to == worker));
+        assert!(sink.poll().is_none());
     }
 }
