@@ -1,9 +1,15 @@
 //! Ctrl-C and SIGTERM: the first asks politely, the second ends the program.
 
+use std::time::{Duration, Instant};
+
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
+
+/// Signals so close together are one: `timeout` sends its own to the process and to its group, and
+/// so does a wrapper that passes on a Ctrl-C which the terminal has sent to both.
+const ONE_REQUEST: Duration = Duration::from_millis(100);
 
 /// Which signal came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,7 @@ impl Caught {
     /// 130.
     pub(crate) fn then(mut self, polite: impl FnOnce(Signal) + Send + 'static) {
         let mut polite = Some(polite);
+        let mut asked = Instant::now();
         std::thread::spawn(move || {
             for signal in self.0.forever() {
                 let signal = if signal == SIGINT {
@@ -39,7 +46,11 @@ impl Caught {
                     Signal::Terminate
                 };
                 match polite.take() {
-                    Some(polite) => _ = std::thread::spawn(move || polite(signal)),
+                    Some(polite) => {
+                        asked = Instant::now();
+                        std::thread::spawn(move || polite(signal));
+                    }
+                    None if asked.elapsed() < ONE_REQUEST => {}
                     None => std::process::exit(130),
                 }
             }

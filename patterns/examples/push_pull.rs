@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use mutirao::pushpull::{PullerConfig, PusherConfig};
-use mutirao::{Endpoint, Puller, Pusher};
+use mutirao::{Endpoint, OpenError, Puller, Pusher};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -17,34 +17,14 @@ struct Photo {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let anywhere: Endpoint = "tcp://127.0.0.1:*".parse()?;
-    let pusher = Pusher::bind(&anywhere, PusherConfig::default())?;
-    let work = |name: &'static str, endpoint: Endpoint| {
-        thread::spawn(move || -> Result<u64, String> {
-            let config = PullerConfig {
-                timeout: Duration::from_millis(500),
-                ..PullerConfig::default()
-            };
-            let mut puller =
-                Puller::<Photo>::connect(&endpoint, config).map_err(|e| e.to_string())?;
-            let pixels = puller.iter().map(|photo| photo.megapixels).sum::<u32>();
-            println!(
-                "{name}: {} photos, {pixels} megapixels",
-                puller.stats().received
-            );
-            Ok(puller.stats().received)
-        })
-    };
-    let pullers = [
-        work("ana", pusher.endpoint().clone()),
-        work("rui", pusher.endpoint().clone()),
-    ];
+    let pusher = Pusher::bind(&"tcp://127.0.0.1:*".parse()?, PusherConfig::default())?;
+    let pullers = ["ana", "rui"].map(|name| {
+        let endpoint = pusher.endpoint().clone();
+        thread::spawn(move || develop(name, &endpoint))
+    });
     for number in 0..10_000 {
-        let name = format!("photo-{number}.jpg");
-        pusher.send(&Photo {
-            name,
-            megapixels: 12,
-        })?;
+        let (name, megapixels) = (format!("photo-{number}.jpg"), 12);
+        pusher.send(&Photo { name, megapixels })?;
     }
     pusher.flush(Duration::from_secs(5))?;
     let mut photos = 0;
@@ -53,4 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{photos} photos in all");
     Ok(())
+}
+
+fn develop(name: &str, endpoint: &Endpoint) -> Result<u64, OpenError> {
+    let config = PullerConfig {
+        timeout: Duration::from_millis(500),
+        ..PullerConfig::default()
+    };
+    let mut puller = Puller::<Photo>::connect(endpoint, config)?;
+    let pixels = puller.iter().map(|photo| photo.megapixels).sum::<u32>();
+    let photos = puller.stats().received;
+    println!("{name}: {photos} photos, {pixels} megapixels");
+    Ok(photos)
 }

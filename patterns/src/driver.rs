@@ -1,6 +1,7 @@
 //! The loop that drives a machine: one thread, its sockets, and a wait that always ends.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use crate::machine::{Clock, Time};
@@ -44,9 +45,17 @@ pub(crate) fn spawn<N: Node>(
     std::thread::Builder::new()
         .name(name.to_string())
         .spawn(move || {
-            let error = drive(&mut node, &sleeper).err();
-            node.close(error);
+            // Whoever waits for the node must hear of its end, even of one that is a bug.
+            let driven = catch_unwind(AssertUnwindSafe(|| drive(&mut node, &sleeper)));
+            node.close(driven.unwrap_or_else(|_| Err(panicked())).err());
         })
+}
+
+fn panicked() -> TransportError {
+    TransportError::Failed {
+        what: "drive the sockets",
+        reason: "their thread panicked, which is a bug".into(),
+    }
 }
 
 fn drive<N: Node>(node: &mut N, sleeper: &Sleeper) -> Result<(), TransportError> {
@@ -210,4 +219,42 @@ pub(crate) fn control<T: serde::Serialize>(message: &T) -> Vec<u8> {
 /// Reads a control message.
 pub(crate) fn read_control<T: serde::de::DeserializeOwned>(frame: &[u8]) -> Result<T, WireError> {
     Reader::expect(frame, Kind::Control)?.value()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    struct Clumsy(Sender<Option<String>>);
+
+    impl Node for Clumsy {
+        fn turn(&mut self, _now: Time) -> Result<bool, TransportError> {
+            panic!("on purpose")
+        }
+
+        fn deadline(&self) -> Option<Time> {
+            None
+        }
+
+        fn interests<'a>(&'a self, _sources: &mut Vec<(Source<'a>, Interest)>) {}
+
+        fn is_over(&self) -> bool {
+            false
+        }
+
+        fn close(&mut self, error: Option<TransportError>) {
+            let _ = self.0.send(error.map(|error| error.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_node_that_panics_is_closed_with_an_error() {
+        let (tell, told) = channel();
+        let (sleeper, _waker) = Sleeper::new().unwrap();
+        let thread = spawn("clumsy", Clumsy(tell), sleeper).unwrap();
+        assert!(told.recv().unwrap().unwrap().contains("panicked"));
+        thread.join().unwrap();
+    }
 }

@@ -89,8 +89,10 @@ impl Watch {
             while !watched.load(Ordering::SeqCst) {
                 std::thread::park_timeout(TICK);
                 show(&bar, &job, &meter, total_bytes.is_some());
-                if begun.elapsed() > SILENCE && complained.elapsed() > SILENCE {
-                    complain(&bar, &job);
+                if begun.elapsed() > SILENCE
+                    && complained.elapsed() > SILENCE
+                    && complain(&bar, &job)
+                {
                     complained = Instant::now() + SILENCE * 2;
                 }
             }
@@ -147,15 +149,14 @@ fn show(bar: &ProgressBar, job: &VentilatorHandle, meter: &Meter, bytes_known: b
     ));
 }
 
-/// Says what the job is waiting for.
-fn complain(bar: &ProgressBar, job: &VentilatorHandle) {
+/// Says what the job is waiting for, if there is something to say.
+fn complain(bar: &ProgressBar, job: &VentilatorHandle) -> bool {
     let workers = job.progress().workers;
     let missing = match (job.sink_is_open(), workers) {
-        (false, _) => {
-            "no word from the sink yet: is it running, at the endpoint given with --sink?"
-        }
-        (true, 0) => "no worker has come yet: start one with `mutirao worker`",
-        _ => return,
+        (false, _) => "no word from the sink: is it running, at the endpoint given with --sink?",
+        (true, 0) => "no worker is there: start one with `mutirao worker`",
+        _ => return false,
     };
     bar.suspend(|| log::warn!("{missing}"));
+    true
 }

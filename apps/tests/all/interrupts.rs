@@ -138,9 +138,30 @@ fn a_second_interrupt_ends_at_once() {
     });
     process.signal(Signal::INT);
     process.wait_for("once more ends at once");
+    std::thread::sleep(Duration::from_millis(200));
     process.signal(Signal::INT);
     let ended = process.wait_within(Duration::from_secs(2));
     ended.expect_code(130);
+}
+
+#[test]
+fn a_signal_that_comes_twice_at_once_counts_as_one() {
+    let place = Place::new();
+    place.write("in/a", "A");
+    let process = mutirao(["run", &place.arg("in"), "--op", "sleep:2000"])
+        .args(["--out", &place.arg("out")])
+        .start();
+    wait_until(Duration::from_secs(20), "the journal", || {
+        place
+            .files("out")
+            .iter()
+            .any(|name| name.ends_with("journal"))
+    });
+    process.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(5));
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect_code(130);
+    ended.expect_said(&["mutirao: interrupted: "]);
 }
 
 #[test]

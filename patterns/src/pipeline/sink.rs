@@ -13,7 +13,7 @@ use super::{
 /// Jobs that may be open at once.
 const MAX_JOBS: usize = 64;
 
-/// How long a ventilator may be silent before its job is let go of.
+/// How long a ventilator may be silent before its job is let go of, while there is room for others.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// Finished jobs that are remembered, to tell a ventilator that missed the word.
@@ -207,6 +207,11 @@ impl<B> SinkMachine<B> {
     fn receive(&mut self, worker: WorkerId, job_id: JobId, span: Span, body: B) {
         let Some(job) = self.jobs.get_mut(&job_id).filter(|job| job.open) else {
             self.strays += 1;
+            if self.closed.iter().any(|(closed, _)| *closed == job_id) {
+                // A slow worker's repeat of what another brought home: nobody wants it any more.
+                self.outbox
+                    .push_back(SinkOutput::Acknowledge(worker, job_id, span));
+            }
             return;
         };
         if !job.has_place_for(span) {
@@ -261,6 +266,9 @@ impl<B> SinkMachine<B> {
                 self.opened(id);
             }
             return;
+        }
+        if self.jobs.len() == MAX_JOBS {
+            self.abandon(now, self.limits.patience());
         }
         if self.jobs.len() == MAX_JOBS {
             let reason = format!(
@@ -423,11 +431,11 @@ impl<B> SinkMachine<B> {
         }
     }
 
-    /// Lets go of jobs whose ventilators have not been heard of for a long time.
-    fn abandon(&mut self, now: Time) {
+    /// Lets go of jobs whose ventilators have not been heard of for `silence`.
+    fn abandon(&mut self, now: Time, silence: Duration) {
         let outbox = &mut self.outbox;
         self.jobs.retain(|&id, job| {
-            let abandoned = now.since(job.seen) >= ABANDONED_AFTER;
+            let abandoned = now.since(job.seen) >= silence;
             if abandoned {
                 outbox.push_back(SinkOutput::Abandon(id));
             }
@@ -482,7 +490,7 @@ impl<B> Machine for SinkMachine<B> {
     fn wake(&mut self, now: Time) {
         if now >= self.next_beat {
             self.next_beat = now + self.limits.heartbeat;
-            self.abandon(now);
+            self.abandon(now, ABANDONED_AFTER);
             self.beat();
         }
     }
@@ -536,5 +544,36 @@ mod tests {
             incarnation, HERE,
             "or the ventilator would not open the job again"
         );
+    }
+
+    #[test]
+    fn a_result_that_comes_after_the_end_of_its_job_is_acknowledged() {
+        let (job, worker) = (JobId(1), WorkerId(2));
+        let (incarnation, safe) = (Incarnation(3), Vec::new());
+        let span = Span { first: 0, count: 1 };
+        let open = VentilatorTells::Open {
+            job,
+            incarnation,
+            safe,
+        };
+        let mut sink = SinkMachine::new(Incarnation(4), Limits::default());
+        for input in [
+            SinkInput::Ventilator(5, open),
+            SinkInput::Resume(job, vec![span.range()], Vec::new()),
+            SinkInput::Close(job, 0),
+        ] {
+            sink.handle(Time::START, input);
+            while sink.poll().is_some() {}
+        }
+        let late = SinkInput::Results {
+            worker,
+            job,
+            span,
+            body: (),
+        };
+        sink.handle(Time::START, late);
+        let answer = sink.poll();
+        assert!(matches!(answer, Some(SinkOutput::Acknowledge(to, ..)) if to == worker));
+        assert!(sink.poll().is_none());
     }
 }

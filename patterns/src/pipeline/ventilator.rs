@@ -282,6 +282,7 @@ impl VentilatorMachine {
         // Without the tasks taken back, those that are left are not the whole job.
         self.finishing &= self.pending_tasks == 0;
         self.progress.submitted -= self.pending_tasks;
+        self.count_safe();
         self.pending.clear();
         (self.pending_from, self.pending_tasks, self.pending_bytes) = (0, 0, 0);
     }
@@ -579,7 +580,7 @@ impl VentilatorMachine {
                 self.settle(now, first);
             }
         }
-        self.progress.safe = self.safe.len().min(self.progress.submitted);
+        self.count_safe();
     }
 
     /// Reports the failures among tasks that become safe, each once.
@@ -646,6 +647,13 @@ impl VentilatorMachine {
         Some(first)
     }
 
+    /// Counts what is safe of the tasks handed in so far; a former start may have got further.
+    fn count_safe(&mut self) {
+        let ahead = self.safe.intersection(self.progress.submitted..TaskId::MAX);
+        let ahead: u64 = ahead.map(|range| range.end - range.start).sum();
+        self.progress.safe = self.safe.len() - ahead;
+    }
+
     /// Passes over pending tasks that a former start of this ventilator has brought home.
     fn skip_safe(&mut self) {
         while let Some(records) = self.pending.front() {
@@ -657,7 +665,7 @@ impl VentilatorMachine {
             }
             self.take_pending(self.pending_from + safe as usize);
         }
-        self.progress.safe = self.safe.len().min(self.progress.submitted);
+        self.count_safe();
     }
 
     fn take_pending(&mut self, to: usize) {

@@ -349,12 +349,12 @@ impl<R> Sink<R> {
         let gathered = self.gathered.entry(job).or_default();
         gathered.tasks += tasks.end.saturating_sub(tasks.start);
         if !self.failures.is_empty() {
-            let mut kept = self.failures.split_off(&(job, tasks.start));
-            let mut rest = kept.split_off(&(job, tasks.end));
-            gathered
-                .failed
-                .extend(kept.into_iter().map(|((_, task), reason)| (task, reason)));
-            self.failures.append(&mut rest);
+            let known = self.failures.range((job, tasks.start)..(job, tasks.end));
+            let known: Vec<_> = known.map(|(key, _)| *key).collect();
+            for key in known {
+                let reason = self.failures.remove(&key).unwrap_or_default();
+                gathered.failed.push((key.1, reason));
+            }
         }
         match gathered.safe.last_mut() {
             Some(last) if last.end == tasks.start => last.end = tasks.end,

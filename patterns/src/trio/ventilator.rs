@@ -168,7 +168,7 @@ impl VentilatorHandle {
         self.0.stage().progress
     }
 
-    /// Whether the sink has opened the job.
+    /// Whether the sink has opened the job and been heard of lately.
     pub fn sink_is_open(&self) -> bool {
         self.0.stage().sink_is_open
     }
@@ -501,6 +501,7 @@ impl VentilatorDriver {
         let mut stage = self.shared.stage();
         let safe_before = stage.progress.safe;
         stage.progress = self.machine.progress();
+        stage.sink_is_open = self.machine.sink_is_alive(now);
         if stage.closed && stage.progress.safe != safe_before {
             self.shared.changed.notify_all();
         }
@@ -600,7 +601,6 @@ impl VentilatorDriver {
                 }
                 VentilatorOutput::SinkOpened(safe) => {
                     log::info!("the sink is ready; {safe} results were safe there already");
-                    self.shared.stage().sink_is_open = true;
                 }
                 VentilatorOutput::SinkRefused(reason) => {
                     self.end(Err(FinishError::Refused(reason)))

@@ -184,18 +184,20 @@ impl Worker {
             worker: driver.id(),
             max_result_bytes: config.socket.max_message_bytes,
         };
-        let mut threads = vec![spawn("worker", driver, sleeper)?];
+        let threads = vec![spawn("worker", driver, sleeper)?];
+        // Dropped, and so stopped, if the system refuses one of the slots.
+        let mut worker = Worker { shared, threads };
         let handler = Arc::new(handler);
         for slot in 0..config.slots.max(1) {
             let (slots, handler) = (slots.clone(), handler.clone());
             let run = move || slots.serve(bounds, &*handler);
-            threads.push(
+            worker.threads.push(
                 std::thread::Builder::new()
                     .name(format!("slot {slot}"))
                     .spawn(run)?,
             );
         }
-        Ok(Worker { shared, threads })
+        Ok(worker)
     }
 
     /// Waits until the worker has ended, or for at most `patience`; `None` when it runs on.

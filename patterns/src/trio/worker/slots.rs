@@ -207,14 +207,17 @@ impl<'a> Run<'a> {
     fn put<R: Serialize>(&mut self, value: &R) -> Result<(), Failure> {
         let before = self.records.len();
         self.records.push(TRUE);
-        let written = rmp_serde::encode::write(&mut self.records, value);
+        let records = &mut self.records;
+        let write = AssertUnwindSafe(|| rmp_serde::encode::write(records, value));
+        let written = catch_unwind(write);
         let bytes = self.records.len() - before;
         let failure = match written {
-            Err(error) => format!("its result cannot be encoded: {error}"),
-            Ok(()) if bytes + 1024 > self.bounds.max_result_bytes => {
+            Err(_) => "its result cannot be encoded: encoding it panicked".to_string(),
+            Ok(Err(error)) => format!("its result cannot be encoded: {error}"),
+            Ok(Ok(())) if bytes + 1024 > self.bounds.max_result_bytes => {
                 format!("its result takes {bytes} bytes, more than a message may")
             }
-            Ok(()) => return Ok(()),
+            Ok(Ok(())) => return Ok(()),
         };
         self.records.truncate(before);
         Err(Failure::permanent(failure))
