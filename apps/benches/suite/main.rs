@@ -39,7 +39,7 @@ impl Effort {
     fn rounds(self) -> usize {
         match self {
             Effort::Quick => 3,
-            Effort::Full => 7,
+            Effort::Full => 5,
         }
     }
 
@@ -68,7 +68,8 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
 fn main() -> Result<()> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == process::ROLE) {
-        return play(&args[1], &args[2..]);
+        let played = play(&args[1], &args[2..]);
+        return played.map_err(|error| format!("{}: {error}", args[1]).into());
     }
     let quick = args.iter().any(|arg| arg == "--quick");
     // Cargo says `--bench`.

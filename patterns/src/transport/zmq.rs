@@ -219,7 +219,11 @@ fn configure(
     zmq.set_sndhwm(options.queue_messages)?;
     zmq.set_rcvhwm(options.queue_messages)?;
     zmq.set_maxmsgsize(i64::try_from(options.max_message_bytes).unwrap_or(i64::MAX))?;
-    zmq.set_linger(milliseconds(options.linger))?;
+    zmq.set_linger(match role {
+        // A subscriber would wait for a publisher that is gone, to tell it that it goes as well.
+        Role::Pull | Role::Subscribe => 0,
+        _ => milliseconds(options.linger),
+    })?;
     zmq.set_reconnect_ivl(milliseconds(options.reconnect_min).max(1))?;
     zmq.set_reconnect_ivl_max(milliseconds(options.reconnect_max).max(1))?;
     zmq.set_handshake_ivl(milliseconds(options.handshake).max(1))?;
