@@ -1,6 +1,7 @@
 //! `mutirao run`: the whole trio in one process.
 
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,7 +170,10 @@ impl Trio {
             .map(|_| worker())
             .collect::<Result<Vec<_>, _>>()?;
         let collector = std::thread::spawn(move || {
-            if let Err(exit) = Collector::new(sink, target).collect(Until::OneJob) {
+            let collect = || Collector::new(sink, target).collect(Until::OneJob);
+            let bug = || Exit::Environment("collecting results panicked: this is a bug".into());
+            let collected = catch_unwind(AssertUnwindSafe(collect));
+            if let Err(exit) = collected.unwrap_or_else(|_| Err(bug())) {
                 // From here, as whoever feeds the job may be waiting for standard input, and no
                 // worker can get rid of its results any more.
                 exit::leave(&exit);
@@ -192,7 +196,7 @@ impl Trio {
         let finished = finished.map_err(environment)?;
         drop(self.ventilator);
         drop(self.workers);
-        // It panicked if this fails, and has said so.
+        // It does not panic: what may is caught there.
         let _ = self.collector.join();
         Ok(finished)
     }
