@@ -71,6 +71,15 @@ fn drive<N: Node>(node: &mut N, sleeper: &Sleeper) -> Result<(), TransportError>
     Ok(())
 }
 
+/// What became of a message that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// The socket has it, or it waits for room.
+    Taken,
+    /// The peer that it names is not connected; it is dropped.
+    Unroutable,
+}
+
 /// A socket with the messages that it would not take yet.
 pub(crate) struct Port {
     socket: Box<dyn Socket>,
@@ -102,17 +111,18 @@ impl Port {
     }
 
     /// Sends a message that must not be dropped: it waits here while the socket is full.
-    pub(crate) fn send(&mut self, message: Message) -> Result<(), TransportError> {
+    pub(crate) fn send(&mut self, message: Message) -> Result<Delivery, TransportError> {
         if self.waiting.is_empty() {
             match self.socket.send(&message) {
-                Ok(()) | Err(SendError::Unroutable) => return Ok(()),
+                Ok(()) => return Ok(Delivery::Taken),
+                Err(SendError::Unroutable) => return Ok(Delivery::Unroutable),
                 Err(SendError::Full) => {}
                 Err(SendError::Failed(error)) => return Err(error),
             }
         }
         self.waiting_bytes += message.iter().map(|frame| frame.len()).sum::<usize>();
         self.waiting.push_back(message);
-        Ok(())
+        Ok(Delivery::Taken)
     }
 
     /// Sends a message that the protocol repeats when it is lost: dropped when too many wait.
@@ -121,7 +131,7 @@ impl Port {
             self.dropped += 1;
             return Ok(());
         }
-        self.send(message)
+        self.send(message).map(|_| ())
     }
 
     /// Sends to one of many peers; dropped when that peer does not read, so that none holds up the

@@ -59,6 +59,8 @@ pub enum VentilatorInput {
     Cut,
     /// A worker speaks.
     Worker(WorkerSays),
+    /// A batch could not be sent to its worker, whose connection is gone; it may have another soon.
+    Undelivered(WorkerId, Span),
     /// The worker's subscription has arrived; only where tasks are addressed.
     Subscribed(WorkerId),
     /// The worker's subscription is gone.
@@ -805,6 +807,10 @@ impl Machine for VentilatorMachine {
             VentilatorInput::Submit(records) => self.submit(records),
             VentilatorInput::Finish => self.finishing = true,
             VentilatorInput::Cut => self.cut(),
+            VentilatorInput::Undelivered(worker, span) => {
+                self.workers.forget_asks(worker);
+                self.give_back(now, worker, &RangeSet::from_iter([span.range()]));
+            }
             VentilatorInput::Worker(message) => self.hear_worker(now, message),
             VentilatorInput::Subscribed(worker) => self.workers.subscribe(worker, true),
             VentilatorInput::Unsubscribed(worker) => self.workers.subscribe(worker, false),
@@ -844,5 +850,58 @@ impl Machine for VentilatorMachine {
                 .next_maturity()
                 .map_or(self.next_beat, |time| time.min(self.next_beat)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: JobId = JobId(1);
+
+    fn sent_to(ventilator: &mut VentilatorMachine) -> Vec<(WorkerId, Span)> {
+        let outputs = std::iter::from_fn(|| ventilator.poll());
+        let sent = outputs.filter_map(|output| match output {
+            VentilatorOutput::Tasks(Some(worker), tasks) => Some((worker, tasks.span)),
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_delivered_goes_to_another_worker_at_once() {
+        let limits = Limits::default();
+        let mut ventilator = VentilatorMachine::new(JOB, Incarnation(1), Dispatch::Asked, limits);
+        let opened = SinkSays::Opened {
+            job: JOB,
+            incarnation: Incarnation(2),
+            safe: Vec::new(),
+            received: Vec::new(),
+            failed: Vec::new(),
+        };
+        ventilator.handle(Time::START, VentilatorInput::Sink(opened));
+        for worker in [WorkerId(1), WorkerId(2)] {
+            let hello = WorkerSays::Hello { worker, slots: 1 };
+            ventilator.handle(Time::START, VentilatorInput::Worker(hello));
+            let ask = WorkerSays::Ask { worker, batches: 1 };
+            ventilator.handle(Time::START, VentilatorInput::Worker(ask));
+        }
+        let mut task = Records::default();
+        task.push(&7).unwrap();
+        ventilator.handle(Time::START, VentilatorInput::Submit(task));
+        let [(first, span)] = sent_to(&mut ventilator)[..] else {
+            panic!("one batch for one task");
+        };
+        ventilator.handle(Time::START, VentilatorInput::Undelivered(first, span));
+        let again = sent_to(&mut ventilator);
+        assert!(
+            matches!(again[..], [(other, same)] if other != first && same == span),
+            "{again:?}"
+        );
+        ventilator.handle(Time::START, VentilatorInput::Undelivered(again[0].0, span));
+        assert!(
+            sent_to(&mut ventilator).is_empty(),
+            "nobody is left to ask for it"
+        );
     }
 }

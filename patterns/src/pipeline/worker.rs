@@ -17,7 +17,7 @@ const MAX_WAITING_BYTES: usize = 256 << 20;
 const OVERHEAD_BYTES: usize = 256;
 
 /// Waits for an acknowledgement double with each repetition, this many times at most.
-const MAX_DOUBLINGS: u32 = 5;
+const MAX_DOUBLINGS: u32 = 2;
 
 /// Bytes of results that may wait for the sink's acknowledgement before no new task is begun.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 32 << 20;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::complaints::Complaints;
-use crate::driver::{self, Node, Port};
+use crate::driver::{self, Delivery, Node, Port};
 use crate::endpoint::Endpoint;
 use crate::machine::{Machine, Time};
 use crate::pipeline::{
@@ -577,11 +577,17 @@ impl VentilatorDriver {
         Ok(more)
     }
 
-    fn act(&mut self) -> Result<(), TransportError> {
+    fn act(&mut self, now: Time) -> Result<(), TransportError> {
         let job = self.machine.job();
         while let Some(output) = self.machine.poll() {
             match output {
-                VentilatorOutput::Tasks(to, tasks) => self.send_tasks(to, tasks.frame(job))?,
+                VentilatorOutput::Tasks(to, tasks) => {
+                    let sent = self.send_tasks(to, tasks.frame(job))?;
+                    if let (Delivery::Unroutable, Some(worker)) = (sent, to) {
+                        let undelivered = VentilatorInput::Undelivered(worker, tasks.span);
+                        self.machine.handle(now, undelivered);
+                    }
+                }
                 VentilatorOutput::ToWorker(worker, says) => self.tell_worker(worker, &says)?,
                 VentilatorOutput::ToSink(tells) => {
                     self.sink.post(vec![driver::control(&tells).into()])?
@@ -612,11 +618,16 @@ impl VentilatorDriver {
         Ok(())
     }
 
-    fn send_tasks(&mut self, to: Option<WorkerId>, frame: Vec<u8>) -> Result<(), TransportError> {
+    /// Sends a batch; whether there is somebody to send it to.
+    fn send_tasks(
+        &mut self,
+        to: Option<WorkerId>,
+        frame: Vec<u8>,
+    ) -> Result<Delivery, TransportError> {
         let address: Option<Frame> = match (self.pattern, to) {
             (Pattern::ReqRep, Some(worker)) => match self.data_routes.get(&worker) {
                 Some(route) => Some(route.clone().into()),
-                None => return Ok(()),
+                None => return Ok(Delivery::Unroutable),
             },
             (Pattern::PubSub, Some(worker)) => Some(partition(worker).into_bytes().into()),
             _ => None,
@@ -692,7 +703,7 @@ impl Node for VentilatorDriver {
         self.machine.wake(now);
         let mut more = self.receive(now)?;
         more |= self.take_tasks(now);
-        self.act()?;
+        self.act(now)?;
         for port in [&mut self.data, &mut self.control, &mut self.sink] {
             port.flush()?;
         }

@@ -13,7 +13,7 @@ use super::Tasks;
 use super::workers::Workers;
 
 /// Waits for an acknowledgement double with each repetition, this many times at most.
-const MAX_DOUBLINGS: u32 = 5;
+const MAX_DOUBLINGS: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {

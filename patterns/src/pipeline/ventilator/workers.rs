@@ -90,6 +90,13 @@ impl Workers {
         true
     }
 
+    /// The worker is not reached where it asked from: what it asked for is void.
+    pub(super) fn forget_asks(&mut self, worker: WorkerId) {
+        if let Some(known) = self.known.get_mut(&worker) {
+            known.asked = 0;
+        }
+    }
+
     pub(super) fn ask(&mut self, worker: WorkerId, batches: u32) {
         if let Some(known) = self.known.get_mut(&worker) {
             let most = u64::from(known.slots) * BATCHES_PER_SLOT;
