@@ -8,7 +8,7 @@ readonly SMALL_FILES=400
 # Seconds for a job; each takes under 20 on two idle cores.
 readonly JOB_DEADLINE_S=240
 
-export COMPOSE_PROJECT_NAME=mutirao-test
+export COMPOSE_PROJECT_NAME=mutirao-test-$$ # of its own: nothing else may share its containers and keys
 export ALLOW_EXEC=true
 image=${MUTIRAO_IMAGE:-mutirao}
 work=$(mktemp -d "${TMPDIR:-/tmp}/mutirao-compose.XXXXXX")
