@@ -198,6 +198,8 @@ struct Sink {
     /// The incarnation that opened the job; `None` until then.
     open: Option<Incarnation>,
     seen: Time,
+    /// When it opened the job.
+    opened: Time,
     /// When it last said that it does not keep up; results wait on their way to it then.
     busy: Option<Time>,
     /// When it was last asked what it has.
@@ -392,6 +394,8 @@ impl VentilatorMachine {
             .flights
             .age_of_result(first, now)
             .filter(|_| self.at_sink(span))
+            // What was on its way while the sink was down says nothing about this one's pace.
+            .filter(|age| *age <= now.since(self.sink.opened))
         {
             self.sink.lag.note(age);
         }
@@ -516,6 +520,9 @@ impl VentilatorMachine {
         received: Vec<Range<TaskId>>,
     ) -> bool {
         let new = self.sink.open.replace(incarnation) != Some(incarnation);
+        if new {
+            (self.sink.opened, self.sink.lag) = (now, Lag::default());
+        }
         let before = std::mem::take(&mut self.received);
         self.receive(now, received);
         for first in self.flights.in_stage(Stage::Received) {
@@ -530,7 +537,12 @@ impl VentilatorMachine {
                 });
                 continue;
             }
-            // Lost with the former sink, or dropped by it, and the word of it lost too.
+            if new {
+                // It died with the former sink.
+                self.send_again(now, first);
+                continue;
+            }
+            // Dropped by the sink, and the word of it lost.
             self.flights
                 .advance(first, Stage::Done, now, &mut self.workers);
         }

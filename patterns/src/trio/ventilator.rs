@@ -606,7 +606,9 @@ impl VentilatorDriver {
                     self.data_routes.remove(&worker);
                 }
                 VentilatorOutput::SinkOpened(safe) => {
-                    log::info!("the sink is ready; {safe} results were safe there already");
+                    log::info!(
+                        "the sink is ready; {safe} results that we did not know of are safe there"
+                    );
                 }
                 VentilatorOutput::SinkRefused(reason) => {
                     self.end(Err(FinishError::Refused(reason)))
