@@ -42,3 +42,10 @@ fn request_reply() {
 fn publish_subscribe() {
     assert_eq!(output("publish_subscribe").lines().count(), 24);
 }
+
+#[test]
+fn pipeline() {
+    let output = output("pipeline");
+    assert!(output.contains("word 2 has 5 letters\n"));
+    assert!(output.contains("6 results are safe\n"));
+}
