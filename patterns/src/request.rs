@@ -5,7 +5,7 @@
 //! at once. A reply to any attempt is the reply to the request: delivery is at least once, and
 //! the [`Replier`](crate::reqrep::Replier) answers a repeated request from memory where it can.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -198,7 +198,7 @@ pub struct RequestMachine<B, R> {
     retry: Retry,
     rng: StdRng,
     next_number: u64,
-    pending: BTreeMap<u64, Pending<B>>,
+    pending: HashMap<u64, Pending<B>>,
     timers: BTreeSet<(Time, u64)>,
     outbox: VecDeque<RequestOutput<B, R>>,
     retried: u64,
@@ -213,7 +213,7 @@ impl<B: Clone, R> RequestMachine<B, R> {
             retry,
             next_number: rng.random_range(0..=RequestId::MAX_NUMBER),
             rng,
-            pending: BTreeMap::new(),
+            pending: HashMap::new(),
             timers: BTreeSet::new(),
             outbox: VecDeque::new(),
             retried: 0,

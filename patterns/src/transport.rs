@@ -49,8 +49,12 @@ pub const MAX_FRAMES: usize = 64;
 #[derive(Clone)]
 pub struct Frame(Repr);
 
+/// Ids, delimiters and the like are no longer than this; it makes no frame larger in memory.
+const INLINE_BYTES: usize = 32;
+
 #[derive(Clone)]
 enum Repr {
+    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
     Zmq(sys::Buffer),
@@ -89,6 +93,7 @@ impl Deref for Frame {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
+            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Repr::Owned(bytes) => bytes,
             Repr::Shared(bytes) => bytes,
             Repr::Zmq(message) => message,
@@ -110,7 +115,15 @@ impl From<Arc<[u8]>> for Frame {
 
 impl From<&[u8]> for Frame {
     fn from(bytes: &[u8]) -> Frame {
-        Frame(Repr::Owned(bytes.to_vec()))
+        let mut inline = [0; INLINE_BYTES];
+        let Some(start) = inline.get_mut(..bytes.len()) else {
+            return Frame(Repr::Owned(bytes.to_vec()));
+        };
+        start.copy_from_slice(bytes);
+        Frame(Repr::Inline {
+            len: bytes.len() as u8,
+            bytes: inline,
+        })
     }
 }
 

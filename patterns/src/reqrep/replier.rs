@@ -3,13 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::answers::{Answers, Body, Key, Known, Token};
+use super::answers::{Answers, Body, Key, Known};
 use crate::complaints::Complaints;
 use crate::endpoint::Endpoint;
 use crate::station::OpenError;
@@ -54,6 +53,9 @@ impl ReplierConfig {
         Ok(())
     }
 }
+
+/// Memory that is kept for the next reply; what a large one took beyond that is given back.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Why there is no request.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +137,8 @@ pub struct Request<Req> {
 pub struct Asker {
     /// Routing id, ids and the empty delimiter.
     envelope: Message,
-    remembered: Option<(Key, Token)>,
+    /// By what its answer is remembered.
+    key: Option<Key>,
 }
 
 /// Answers the requests of [`Requester`](super::Requester)s and of plain REQ sockets.
@@ -145,7 +148,10 @@ pub struct Replier<Req, Rep: ?Sized> {
     station: Station,
     limit_bytes: usize,
     answers: Answers,
+    /// The message at hand; its memory serves for the reply and the next one.
     message: Message,
+    /// The reply at hand.
+    encoded: Vec<u8>,
     requests: u64,
     repeated: u64,
     malformed: Complaints,
@@ -179,6 +185,7 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
             limit_bytes: config.socket.max_message_bytes,
             answers: Answers::new(config.remembered_answers, config.remembered_bytes),
             message: Message::new(),
+            encoded: Vec::new(),
             requests: 0,
             repeated: 0,
             malformed: Complaints::default(),
@@ -234,6 +241,7 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
     ///
     /// See [`NextError`].
     pub fn next(&mut self, within: Duration) -> Result<Request<Req>, NextError> {
+        self.answers.trim();
         let mut patience = Patience::new(within);
         loop {
             self.station.receive(&mut self.message, &mut patience)?;
@@ -253,12 +261,15 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
     ///
     /// See [`ReplyError`].
     pub fn reply(&mut self, asker: Asker, reply: &Rep) -> Result<(), ReplyError> {
-        let (error, sentence) = match rmp_serde::to_vec(reply) {
-            Ok(body) if body.len() <= self.limit_bytes => {
-                return self.answer(asker, Arc::new([body.into()]));
+        self.encoded.clear();
+        let (error, sentence) = match rmp_serde::encode::write(&mut self.encoded, reply) {
+            Ok(()) if self.encoded.len() <= self.limit_bytes => {
+                let body = Body::Value(self.encoded.as_slice().into());
+                self.encoded.shrink_to(KEPT_BYTES);
+                return self.answer(asker, &body);
             }
-            Ok(body) => {
-                let (bytes, limit_bytes) = (body.len(), self.limit_bytes);
+            Ok(()) => {
+                let (bytes, limit_bytes) = (self.encoded.len(), self.limit_bytes);
                 let error = ReplyError::TooLarge { bytes, limit_bytes };
                 (error, "the reply is over the size limit")
             }
@@ -277,7 +288,7 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
     ///
     /// See [`ReplyError`].
     pub fn refuse(&mut self, asker: Asker, reason: &str) -> Result<(), ReplyError> {
-        self.answer(asker, refusal(reason))
+        self.answer(asker, &Body::refusal(reason))
     }
 
     /// What it has seen up to now.
@@ -310,35 +321,33 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
             envelope.push(Frame::from(&[][..]));
             return self.reject(envelope, "the empty frame before the request is missing");
         };
-        let body = envelope.split_off(delimiter + 1);
-        let [body] = body.as_slice() else {
-            if body.is_empty() {
+        match envelope.len() - delimiter {
+            2 => {}
+            1 => {
                 // Sockets that probe for routers send this, and do not expect an answer.
                 self.complain("no request follows the empty frame");
                 return Ok(None);
             }
-            return self.reject(envelope, "the request has more than one frame");
-        };
-        let mut remembered = None;
-        if let Some(key) = Key::of(&envelope[..delimiter]) {
-            match self.answers.begin(&key) {
-                Known::New(token) => remembered = Some((key, token)),
-                Known::Begun => {
-                    self.repeated += 1;
-                    return Ok(None);
-                }
-                Known::Answered(answer) => {
-                    self.repeated += 1;
-                    return self.send_or_count(envelope, &answer).map(|()| None);
-                }
+            _ => {
+                envelope.truncate(delimiter + 1);
+                return self.reject(envelope, "the request has more than one frame");
             }
         }
-        match rmp_serde::from_slice(body) {
+        let body = envelope.pop().unwrap_or_else(|| Frame::from(&[][..]));
+        let key = match self.answers.begin(&envelope[..delimiter]) {
+            Known::New(key) => key,
+            Known::Begun => {
+                self.repeated += 1;
+                return Ok(None);
+            }
+            Known::Answered(answer) => {
+                self.repeated += 1;
+                return self.send_or_count(envelope, &answer).map(|()| None);
+            }
+        };
+        match rmp_serde::from_slice(&body) {
             Ok(value) => {
-                let asker = Asker {
-                    envelope,
-                    remembered,
-                };
+                let asker = Asker { envelope, key };
                 Ok(Some(Request { value, asker }))
             }
             Err(error) => {
@@ -354,7 +363,7 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
         reason: &str,
     ) -> Result<Option<Request<Req>>, TransportError> {
         self.complain(reason);
-        self.send_or_count(envelope, &refusal(reason))?;
+        self.send_or_count(envelope, &Body::refusal(reason))?;
         Ok(None)
     }
 
@@ -362,11 +371,13 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
         self.malformed.add(self.station.socket.endpoint(), &reason);
     }
 
-    fn answer(&mut self, asker: Asker, body: Body) -> Result<(), ReplyError> {
-        if let Some((key, _)) = &asker.remembered {
-            self.answers.answer(key, &body);
+    fn answer(&mut self, asker: Asker, body: &Body) -> Result<(), ReplyError> {
+        let sent = self.send(asker.envelope, body);
+        // Whether it could be sent or not: the requester that lost it asks again.
+        if let Some(key) = &asker.key {
+            self.answers.answer(key, body);
         }
-        self.send(asker.envelope, &body)
+        sent
     }
 
     fn send_or_count(&mut self, envelope: Message, body: &Body) -> Result<(), TransportError> {
@@ -378,8 +389,11 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
 
     fn send(&mut self, envelope: Message, body: &Body) -> Result<(), ReplyError> {
         let mut message = envelope;
-        message.extend(body.iter().map(|frame| Frame::from(frame.clone())));
-        let error = match self.station.socket.send(&message) {
+        body.append_to(&mut message);
+        let sent = self.station.socket.send(&message);
+        message.clear();
+        self.message = message;
+        let error = match sent {
             Ok(()) => return Ok(()),
             Err(SendError::Full) => ReplyError::Full,
             Err(SendError::Unroutable) => ReplyError::Gone,
@@ -388,10 +402,6 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
         self.undelivered.add(self.station.socket.endpoint(), &error);
         Err(error)
     }
-}
-
-fn refusal(reason: &str) -> Body {
-    Arc::new([Arc::from([]), Arc::from(reason.as_bytes())])
 }
 
 impl<Req, Rep: ?Sized> fmt::Debug for Replier<Req, Rep> {

@@ -1,7 +1,7 @@
 //! The asking end.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -61,6 +61,9 @@ impl RequesterConfig {
         self.retry.validate()
     }
 }
+
+/// Memory that is kept for the next request; what a large one took beyond that is given back.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Why there is no reply to a request.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +134,10 @@ pub struct Requester<Req: ?Sized, Rep> {
     /// Attempts that the socket had no room for.
     unsent: VecDeque<(RequestId, Arc<[u8]>)>,
     /// Outcomes that nobody has asked for yet; at most the window.
-    done: BTreeMap<CallId, Outcome>,
+    done: HashMap<CallId, Outcome>,
     message: Message,
+    /// The request at hand.
+    encoded: Vec<u8>,
     foreign: Complaints,
     types: PhantomData<fn(&Req) -> Rep>,
 }
@@ -176,8 +181,9 @@ impl<Req: Serialize + ?Sized, Rep: DeserializeOwned> Requester<Req, Rep> {
             config,
             next_call: 0,
             unsent: VecDeque::new(),
-            done: BTreeMap::new(),
+            done: HashMap::new(),
             message: Message::new(),
+            encoded: Vec::new(),
             foreign: Complaints::default(),
             types: PhantomData,
         })
@@ -241,15 +247,17 @@ impl<Req: Serialize + ?Sized, Rep: DeserializeOwned> Requester<Req, Rep> {
 
     fn begin(&mut self, request: &Req, give_up: GiveUp) -> Result<CallId, CallError> {
         self.station.stop.check().map_err(|_| CallError::Stopped)?;
-        let body =
-            rmp_serde::to_vec(request).map_err(|error| CallError::Encode(error.to_string()))?;
-        let (bytes, limit_bytes) = (body.len(), self.config.socket.max_message_bytes);
+        self.encoded.clear();
+        rmp_serde::encode::write(&mut self.encoded, request)
+            .map_err(|error| CallError::Encode(error.to_string()))?;
+        let (bytes, limit_bytes) = (self.encoded.len(), self.config.socket.max_message_bytes);
         if bytes > limit_bytes {
             return Err(CallError::TooLarge { bytes, limit_bytes });
         }
         let call = self.next_call;
         self.next_call += 1;
-        let body = body.into();
+        let body = self.encoded.as_slice().into();
+        self.encoded.shrink_to(KEPT_BYTES);
         let input = RequestInput::Call {
             call,
             body,
