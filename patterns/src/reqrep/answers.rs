@@ -202,10 +202,7 @@ mod tests {
                 answers.answer(&key, &body("1234"));
                 answers.trim();
             }
-            assert!(matches!(
-                answers.begin(&envelope(4, 2)),
-                Known::Answered(_)
-            ));
+            assert!(matches!(answers.begin(&envelope(4, 2)), Known::Answered(_)));
             assert!(answers.order.len() <= 2 && answers.bytes <= 8);
             begun(&mut answers, 0, 2);
         }
