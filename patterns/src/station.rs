@@ -80,8 +80,13 @@ impl Station {
         options: &SocketOptions,
     ) -> Result<Station, OpenError> {
         let (sleeper, waker) = Sleeper::new()?;
+        let mut options = options.clone();
+        if !role.is_two_way() {
+            // Nobody repeats what is lost here.
+            options.heartbeat = options.heartbeat.without_messages();
+        }
         Ok(Station {
-            socket: transport::open(role, side, endpoint, options)?,
+            socket: transport::open(role, side, endpoint, &options)?,
             sleeper,
             waker: waker.clone(),
             clock: Clock::start(),

@@ -43,6 +43,13 @@ pub enum Role {
 /// Most frames that a message may have; a longer one is refused, or dropped when it arrives.
 pub const MAX_FRAMES: usize = 64;
 
+impl Role {
+    /// Whether messages go both ways.
+    pub(crate) fn is_two_way(self) -> bool {
+        matches!(self, Role::Dealer | Role::Router)
+    }
+}
+
 /// One frame of a message: bytes that are owned, shared or still in libzmq's buffer.
 ///
 /// A clone copies the bytes only if they are owned.
@@ -305,6 +312,33 @@ pub enum WhenFull {
     KeepLatest,
 }
 
+/// How a transport notices that a connection is dead, although nobody closed it; the time is the
+/// interval.
+///
+/// `Ping` notices more, and takes something away: a ping, or the answer to one, that reaches a sender
+/// after it has closed makes the system throw away all that the sender had handed over and the
+/// receiver had not read. It is for protocols that repeat what was lost. Objects that only send or
+/// only receive (pushers, pullers, publishers, subscribers) use `Probe` whatever they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// ZeroMQ's own PING and PONG: a peer that says nothing for three intervals is disconnected, a
+    /// frozen process included.
+    Ping(Duration),
+    /// Probes of the system (TCP keepalive), answered by the peer's system: an idle connection to a
+    /// machine that is gone ends after four intervals, in whole seconds. While there is something
+    /// unsent it takes the system's patience with lost packets, some minutes.
+    Probe(Duration),
+}
+
+impl Heartbeat {
+    /// The same interval, without messages of its own.
+    #[must_use]
+    pub fn without_messages(self) -> Heartbeat {
+        let (Heartbeat::Ping(interval) | Heartbeat::Probe(interval)) = self;
+        Heartbeat::Probe(interval)
+    }
+}
+
 /// Settings of a socket, made before it binds or connects.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
@@ -325,9 +359,8 @@ pub struct SocketOptions {
     pub reconnect_min: Duration,
     /// Longest pause between tries; pauses double up to it.
     pub reconnect_max: Duration,
-    /// Interval of the transport's own heartbeats, which find half-open connections; a peer silent
-    /// for three of them is disconnected.
-    pub heartbeat: Duration,
+    /// How the death of a connection is noticed.
+    pub heartbeat: Heartbeat,
     /// How long a new connection may take until its handshake is done before it is cut off.
     pub handshake: Duration,
     /// What happens when a queue is full.
@@ -346,7 +379,7 @@ impl Default for SocketOptions {
             linger: Duration::from_secs(2),
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(2),
-            heartbeat: Duration::from_secs(2),
+            heartbeat: Heartbeat::Ping(Duration::from_secs(2)),
             handshake: Duration::from_secs(10),
             when_full: WhenFull::Refuse,
             watch_links: false,

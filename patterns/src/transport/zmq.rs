@@ -10,8 +10,8 @@ use super::monitor::{Link, Monitor, Words};
 use super::sys::{self, Context, Wait};
 use super::zap::Admission;
 use super::{
-    Frame, Limits, LinkEvent, MAX_FRAMES, Message, Role, SendError, Side, Socket, SocketOptions,
-    Source, TransportError, WhenFull,
+    Frame, Heartbeat, Limits, LinkEvent, MAX_FRAMES, Message, Role, SendError, Side, Socket,
+    SocketOptions, Source, TransportError, WhenFull,
 };
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::{Allow, Security, has_curve};
@@ -21,7 +21,8 @@ use crate::security::{Allow, Security, has_curve};
 /// stand for another one.
 const CONNECT_TIMEOUT_MS: i32 = 3_000;
 
-/// Idle seconds before the kernel probes a TCP connection, and seconds between probes.
+/// Idle seconds before the kernel probes a TCP connection, and seconds between probes, where pings
+/// notice the same much sooner.
 const KEEPALIVE_SECONDS: i32 = 30;
 /// How long libzmq has at least to say that it tries a lost connection again.
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
@@ -33,7 +34,7 @@ const BLIND: Duration = Duration::from_millis(1);
 const LOST: Duration = Duration::from_millis(10);
 
 /// Unanswered probes after which the kernel gives a TCP connection up.
-const KEEPALIVE_PROBES: i32 = 4;
+const KEEPALIVE_PROBES: i32 = 3;
 
 /// Opens a ZeroMQ socket; see [`transport::open`](super::open).
 ///
@@ -234,31 +235,44 @@ fn configure(
         _ => {}
     }
     if endpoint.scheme() == Scheme::Tcp {
-        configure_tcp(zmq, endpoint)?;
+        configure_tcp(zmq, endpoint, options.heartbeat)?;
     }
-    configure_heartbeat(zmq, options.heartbeat)
+    match options.heartbeat {
+        Heartbeat::Ping(interval) => configure_pings(zmq, interval),
+        Heartbeat::Probe(_) => Ok(()),
+    }
 }
 
-fn configure_heartbeat(zmq: &zmq::Socket, heartbeat: Duration) -> io::Result<()> {
-    let timeout = milliseconds(heartbeat.saturating_mul(3));
-    zmq.set_heartbeat_ivl(milliseconds(heartbeat))?;
+fn configure_pings(zmq: &zmq::Socket, interval: Duration) -> io::Result<()> {
+    let timeout = milliseconds(interval.saturating_mul(3));
+    zmq.set_heartbeat_ivl(milliseconds(interval))?;
     zmq.set_heartbeat_timeout(timeout)?;
     // The time to live travels in 16 bits of tenths of a second.
     zmq.set_heartbeat_ttl(timeout.min(6_553_500))?;
     Ok(())
 }
 
-fn configure_tcp(zmq: &zmq::Socket, endpoint: &Endpoint) -> io::Result<()> {
+fn configure_tcp(zmq: &zmq::Socket, endpoint: &Endpoint, heartbeat: Heartbeat) -> io::Result<()> {
+    let probe_seconds = match heartbeat {
+        Heartbeat::Ping(_) => KEEPALIVE_SECONDS,
+        Heartbeat::Probe(interval) => whole_seconds(interval),
+    };
     zmq.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
     zmq.set_tcp_keepalive(1)?;
-    zmq.set_tcp_keepalive_idle(KEEPALIVE_SECONDS)?;
-    zmq.set_tcp_keepalive_intvl(KEEPALIVE_SECONDS)?;
+    zmq.set_tcp_keepalive_idle(probe_seconds)?;
+    zmq.set_tcp_keepalive_intvl(probe_seconds)?;
     zmq.set_tcp_keepalive_cnt(KEEPALIVE_PROBES)?;
     // Only where the address asks for it: with IPv6 on, libzmq takes `localhost` for `::1`.
     if endpoint.host().is_some_and(|host| host.contains(':')) {
         zmq.set_ipv6(true)?;
     }
     Ok(())
+}
+
+/// At least 1 second, and at most what Linux takes.
+fn whole_seconds(duration: Duration) -> i32 {
+    let seconds = duration.as_nanos().div_ceil(1_000_000_000).clamp(1, 32_767);
+    seconds as i32
 }
 
 /// Whole milliseconds, rounded up, as libzmq takes them.

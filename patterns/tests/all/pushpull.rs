@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use mutirao::pushpull::{Batching, PullError, PullerConfig, PushError, PusherConfig};
+use mutirao::transport::{Heartbeat, SocketOptions};
 use mutirao::{Endpoint, Puller, Pusher};
 use proptest::prelude::*;
 
@@ -86,6 +87,35 @@ fn a_pusher_that_is_dropped_delivers_what_it_took() {
     (0..10_000).for_each(|number| pusher.send(&item(number)).unwrap());
     drop(pusher);
     assert_eq!(puller.iter().take(10_000).last(), Some(item(9_999)));
+}
+
+/// Pings between the two would make the system throw away what it holds for the slow one.
+#[test]
+fn a_slow_puller_gets_everything_of_a_pusher_that_is_gone() {
+    let heartbeat = Heartbeat::Ping(Duration::from_millis(20));
+    let config = |socket| SocketOptions {
+        heartbeat,
+        queue_messages: 1,
+        linger: PATIENCE,
+        ..socket
+    };
+    let mut receiving = puller_config();
+    receiving.socket = config(receiving.socket);
+    let mut puller = Puller::<Vec<u8>>::bind(&fresh_endpoint("tcp"), receiving).unwrap();
+    let mut sending = PusherConfig::unbatched();
+    sending.socket = config(sending.socket);
+    let pusher = pusher::<[u8]>(puller.endpoint(), sending);
+    let records = 300;
+    let sender = thread::spawn(move || {
+        for _ in 0..records {
+            pusher.send(&[7; 10_000]).unwrap();
+        }
+    });
+    for _ in 0..records {
+        assert_eq!(puller.recv().unwrap().len(), 10_000);
+        thread::sleep(Duration::from_millis(1));
+    }
+    sender.join().unwrap();
 }
 
 #[test]
