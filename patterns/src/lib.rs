@@ -39,6 +39,7 @@
 //! transport. To read on: [`machine`], a small machine such as [`sequence`], then [`trio`]. Machines of
 //! your own can be tested in the [simulator](sim).
 
+pub mod broker;
 mod complaints;
 mod driver;
 pub mod endpoint;
