@@ -14,4 +14,39 @@
 //! results, with the worker's silence, or when it is given back; results under a lease that has
 //! ended are dropped.
 
+mod assign;
+mod client;
+mod clients;
+mod console;
+mod fetcher;
+mod frames;
+mod job;
+mod keeper;
+mod leaseholder;
+mod link;
+mod machine;
+mod node;
+mod object;
+mod piece;
+mod protocol;
+mod recovery;
+mod service;
 pub mod store;
+mod submitter;
+mod workers;
+
+pub use client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
+pub use console::Console;
+pub use fetcher::{FetchEvent, Fetcher};
+pub(crate) use frames::{AtWorker, read_at_worker};
+pub use leaseholder::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput};
+pub use link::{ClientConfig, ClientError};
+pub use machine::{BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant};
+pub use object::{Broker, BrokerConfig, BrokerError};
+pub use piece::Slice;
+pub use protocol::{
+    BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, LeaseId,
+    ServiceView, StatusView, WorkerTells, WorkerView,
+};
+pub use recovery::Recovery;
+pub use submitter::Submitter;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use crate::machine::{Clock, Time};
-use crate::transport::{LinkEvent, Message, SendError, Socket, Source, TransportError};
+use crate::transport::{Frame, LinkEvent, Message, SendError, Socket, Source, TransportError};
 use crate::wait::{Interest, Sleeper, wait};
 use crate::wire::{Kind, Reader, WireError, Writer};
 
@@ -142,6 +142,19 @@ impl Port {
             Err(SendError::Full) => {
                 self.dropped += 1;
                 Ok(())
+            }
+            Err(SendError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Sends to one of many peers; dropped when its queue is full.
+    pub(crate) fn send_now(&mut self, message: &[Frame]) -> Result<Delivery, TransportError> {
+        match self.socket.send(message) {
+            Ok(()) => Ok(Delivery::Taken),
+            Err(SendError::Unroutable) => Ok(Delivery::Unroutable),
+            Err(SendError::Full) => {
+                self.dropped += 1;
+                Ok(Delivery::Taken)
             }
             Err(SendError::Failed(error)) => Err(error),
         }

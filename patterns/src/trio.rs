@@ -18,11 +18,12 @@ use crate::pipeline::{Dispatch, Limits};
 use crate::station::OpenError;
 use crate::transport::{self, Role, Side, Socket, SocketOptions, TransportError};
 
+pub(crate) use sink::read_outcomes;
 pub use sink::{Sink, SinkConfig, SinkError, SinkEvent};
 pub use ventilator::{
     FinishError, SubmitError, Summary, Ventilator, VentilatorConfig, VentilatorHandle,
 };
-pub use worker::{Failure, TaskInfo, Worker, WorkerConfig, WorkerExit};
+pub use worker::{BrokerWorkerConfig, Failure, TaskInfo, Worker, WorkerConfig, WorkerExit};
 
 /// How tasks reach the workers and results the sink; all three roles must be given the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

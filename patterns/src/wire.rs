@@ -13,6 +13,7 @@ mod extent;
 mod records;
 
 pub(crate) use batch::{Batch, single};
+pub(crate) use extent::value_bytes;
 pub(crate) use records::Inbox;
 pub use records::{Decoder, RecordError, Records};
 
@@ -37,6 +38,36 @@ pub enum Kind {
     Control = 3,
     /// Published records: `publisher first count`, records.
     Published = 4,
+    /// Tasks from a client to a broker: `job first count`, records.
+    Submitted = 5,
+    /// Tasks from a broker to a worker: `lease job first count attempt attempts time_limit_ms
+    /// operation`, records.
+    Leased = 6,
+    /// Outcomes from a worker to a broker: `lease first count busy_us`, then `true value` or
+    /// `false [reason, context]` for each.
+    Worked = 7,
+    /// Outcomes from a broker to a client: `job first count`, then as in `Worked`.
+    Outcomes = 8,
+    /// A control message between a client and a broker: one value.
+    Client = 9,
+    /// A control message between a worker and a broker: one value.
+    Worker = 10,
+}
+
+impl Kind {
+    const ALL: [Kind; 11] = [
+        Kind::Records,
+        Kind::Tasks,
+        Kind::Results,
+        Kind::Control,
+        Kind::Published,
+        Kind::Submitted,
+        Kind::Leased,
+        Kind::Worked,
+        Kind::Outcomes,
+        Kind::Client,
+        Kind::Worker,
+    ];
 }
 
 /// Why a frame cannot be read; the frame is dropped and nothing else changes.
@@ -84,6 +115,18 @@ impl Writer {
         self
     }
 
+    /// Appends a header field of text.
+    pub fn text(mut self, text: &str) -> Writer {
+        // Writing to memory cannot fail.
+        let _ = rmp::encode::write_str(&mut self.0, text);
+        self
+    }
+
+    /// Appends consecutive tasks: the first, and how many.
+    pub fn span(self, span: crate::pipeline::Span) -> Writer {
+        self.uint(span.first).uint(u64::from(span.count))
+    }
+
     /// Appends encoded records.
     pub fn records(mut self, bytes: &[u8]) -> Writer {
         self.0.extend_from_slice(bytes);
@@ -125,15 +168,10 @@ impl<'a> Reader<'a> {
             return Err(WireError::Version(version as char));
         }
         let (&kind, rest) = rest.split_first().ok_or(WireError::Malformed)?;
-        let kind = match kind {
-            0 => Kind::Records,
-            1 => Kind::Tasks,
-            2 => Kind::Results,
-            3 => Kind::Control,
-            4 => Kind::Published,
-            other => return Err(WireError::Unexpected(other)),
-        };
-        Ok((kind, Reader(rest)))
+        match Kind::ALL.get(usize::from(kind)) {
+            Some(&kind) => Ok((kind, Reader(rest))),
+            None => Err(WireError::Unexpected(kind)),
+        }
     }
 
     /// The same, for a place where only one kind is expected.
@@ -166,6 +204,35 @@ impl<'a> Reader<'a> {
     /// As [`uint`](Reader::uint), or the number is too large.
     pub fn uint32(&mut self) -> Result<u32, WireError> {
         self.uint()?.try_into().map_err(|_| WireError::Malformed)
+    }
+
+    /// The next header field as text.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Malformed`] when there is none or it is not text.
+    pub fn text(&mut self) -> Result<&'a str, WireError> {
+        let (text, rest) =
+            rmp::decode::read_str_from_slice(self.0).map_err(|_| WireError::Malformed)?;
+        self.0 = rest;
+        Ok(text)
+    }
+
+    /// The next header fields as consecutive tasks: the first, and how many; each takes at least a
+    /// byte of what follows, so a count beyond that is a lie.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Malformed`] when they are not.
+    pub fn span(&mut self) -> Result<crate::pipeline::Span, WireError> {
+        let (first, count) = (self.uint()?, self.uint32()?);
+        let sound = count > 0
+            && count as usize <= self.0.len()
+            && first.checked_add(u64::from(count)).is_some();
+        match sound {
+            true => Ok(crate::pipeline::Span { first, count }),
+            false => Err(WireError::Malformed),
+        }
     }
 
     /// All that follows the fields read so far.

@@ -422,16 +422,25 @@ impl<R> Drop for Sink<R> {
 impl Delivery {
     /// Reads the fresh results of the frame.
     fn read<R: DeserializeOwned>(&self) -> Vec<(TaskId, Result<R, TaskFailure>)> {
-        let mut values = Decoder::<R>::new(&self.frame[self.start..], u64::from(self.span.count));
-        let mut results = Vec::with_capacity(self.span.count as usize);
-        for task in self.span.range() {
-            let outcome = read_outcome(&mut values);
-            if self.fresh.iter().any(|range| range.contains(&task)) {
-                results.push((task, outcome));
-            }
-        }
-        results
+        read_outcomes(&self.frame[self.start..], self.span, &self.fresh)
     }
+}
+
+/// Reads those outcomes of `span` that are in `fresh`.
+pub(crate) fn read_outcomes<R: DeserializeOwned>(
+    records: &[u8],
+    span: Span,
+    fresh: &[Range<TaskId>],
+) -> Vec<(TaskId, Result<R, TaskFailure>)> {
+    let mut values = Decoder::<R>::new(records, u64::from(span.count));
+    let mut results = Vec::with_capacity(span.count as usize);
+    for task in span.range() {
+        let outcome = read_outcome(&mut values);
+        if fresh.iter().any(|range| range.contains(&task)) {
+            results.push((task, outcome));
+        }
+    }
+    results
 }
 
 fn read_outcome<R: DeserializeOwned>(values: &mut Decoder<'_, R>) -> Result<R, TaskFailure> {

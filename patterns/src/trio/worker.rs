@@ -1,6 +1,7 @@
 //! The worker: runs tasks in its slots and hands the results to the sink.
 
 mod driver;
+mod leaseholder;
 mod slots;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use crate::wait::Sleeper;
 
 use super::{Pattern, check};
 use driver::WorkerDriver;
+use leaseholder::LeaseholderDriver;
 use slots::Slots;
 
 /// Settings of a [`Worker`].
@@ -56,8 +58,53 @@ impl WorkerConfig {
     }
 }
 
+/// Settings of a [`Worker`] of a broker.
+#[derive(Clone, Debug)]
+pub struct BrokerWorkerConfig {
+    /// Where the broker listens.
+    pub broker: Endpoint,
+    /// What it can do: the jobs of these operations.
+    pub operations: Vec<String>,
+    /// Tasks that run at once, each in a thread; as many as there are cores by default.
+    pub slots: usize,
+    /// Interval of heartbeats.
+    pub heartbeat: Duration,
+    /// Heartbeats that the broker may miss before it counts as lost; at least 2.
+    pub liveness: u32,
+    /// Socket and security.
+    pub socket: SocketOptions,
+}
+
+impl BrokerWorkerConfig {
+    /// Settings with defaults for all but the endpoint and the operations.
+    pub fn new(broker: Endpoint, operations: Vec<String>) -> BrokerWorkerConfig {
+        let limits = Limits::default();
+        BrokerWorkerConfig {
+            broker,
+            operations,
+            slots: std::thread::available_parallelism().map_or(1, usize::from),
+            heartbeat: limits.heartbeat,
+            liveness: limits.liveness,
+            socket: SocketOptions::default(),
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let limits = Limits {
+            heartbeat: self.heartbeat,
+            liveness: self.liveness,
+            ..Limits::default()
+        };
+        limits.validate()?;
+        match self.operations.is_empty() {
+            true => Err("operations is empty: no job would ever come".into()),
+            false => Ok(()),
+        }
+    }
+}
+
 /// What a handler may want to know about the task it runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TaskInfo {
     /// The job.
     pub job: JobId,
@@ -67,6 +114,10 @@ pub struct TaskInfo {
     pub attempt: u32,
     /// How many attempts there are.
     pub attempts: u32,
+    /// What a broker's job asks for; `None` in a trio, whose tasks say it themselves.
+    pub operation: Option<Arc<str>>,
+    /// When the task has to be done; a result that comes later still counts.
+    pub deadline: Option<Instant>,
 }
 
 /// Why a handler could not do a task.
@@ -180,24 +231,63 @@ impl Worker {
         });
         let slots = Slots::new(waker);
         let driver = WorkerDriver::open(&config, shared.clone(), slots.clone())?;
-        let bounds = slots::Bounds {
-            worker: driver.id(),
-            max_result_bytes: config.socket.max_message_bytes,
-        };
         let threads = vec![spawn("worker", driver, sleeper)?];
-        // Dropped, and so stopped, if the system refuses one of the slots.
-        let mut worker = Worker { shared, threads };
+        let worker = Worker { shared, threads };
+        let limit = config.socket.max_message_bytes;
+        Ok(worker.with_slots(&slots, config.slots, limit, handler)?)
+    }
+
+    /// Starts a worker for a broker: it does what the jobs there ask for, of the operations that it
+    /// names.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint is unusable, or a limit makes no sense.
+    pub fn start_at_broker<T, R, F>(
+        config: BrokerWorkerConfig,
+        handler: F,
+    ) -> Result<Worker, OpenError>
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        F: Fn(T, &TaskInfo) -> Result<R, Failure> + Send + Sync + 'static,
+    {
+        config.validate().map_err(OpenError::Config)?;
+        let (sleeper, waker) = Sleeper::new()?;
+        let shared = Arc::new(Shared {
+            exit: Mutex::new(None),
+            ended: Condvar::new(),
+            stop: StopHandle::new(waker.clone()),
+        });
+        let slots = Slots::new(waker);
+        let driver = LeaseholderDriver::open(&config, shared.clone(), slots.clone())?;
+        let threads = vec![spawn("worker", driver, sleeper)?];
+        let worker = Worker { shared, threads };
+        let limit = config.socket.max_message_bytes;
+        Ok(worker.with_slots(&slots, config.slots, limit, handler)?)
+    }
+
+    /// Starts the slots; the worker is dropped, and so stopped, if the system refuses one.
+    fn with_slots<T, R, F>(
+        mut self,
+        slots: &Slots,
+        count: usize,
+        max_result_bytes: usize,
+        handler: F,
+    ) -> std::io::Result<Worker>
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        F: Fn(T, &TaskInfo) -> Result<R, Failure> + Send + Sync + 'static,
+    {
         let handler = Arc::new(handler);
-        for slot in 0..config.slots.max(1) {
+        for slot in 0..count.max(1) {
             let (slots, handler) = (slots.clone(), handler.clone());
-            let run = move || slots.serve(bounds, &*handler);
-            worker.threads.push(
-                std::thread::Builder::new()
-                    .name(format!("slot {slot}"))
-                    .spawn(run)?,
-            );
+            let run = move || slots.serve(max_result_bytes, &*handler);
+            let thread = std::thread::Builder::new().name(format!("slot {slot}"));
+            self.threads.push(thread.spawn(run)?);
         }
-        Ok(worker)
+        Ok(self)
     }
 
     /// Waits until the worker has ended, or for at most `patience`; `None` when it runs on.

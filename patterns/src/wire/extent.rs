@@ -3,7 +3,7 @@
 /// The number of bytes that the first value of `bytes` takes, or `None` when it is damaged or ends
 /// early. Takes no memory and no stack, whatever the value claims.
 #[inline]
-pub(super) fn value_bytes(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn value_bytes(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     let mut values_left = 1_u64;
     while values_left > 0 {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bare;
+mod broker;
 mod examples;
 mod pubsub;
 mod pushpull;

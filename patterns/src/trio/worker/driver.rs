@@ -16,7 +16,7 @@ use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
 
 use super::super::{Pattern, RESULTS_TOPIC, partition};
-use super::slots::{Body, Slots};
+use super::slots::{Author, Body, Slots, Work, Worked};
 use super::{Shared, WorkerConfig, WorkerExit};
 
 /// Bytes of results that may wait for the sink's socket before no new task is begun.
@@ -87,10 +87,6 @@ impl WorkerDriver {
         })
     }
 
-    pub(super) fn id(&self) -> WorkerId {
-        self.machine.id()
-    }
-
     fn receive(&mut self, now: Time) -> Result<bool, TransportError> {
         let WorkerDriver {
             machine,
@@ -131,7 +127,7 @@ impl WorkerDriver {
     fn act(&mut self, now: Time) -> Result<(), TransportError> {
         while let Some(output) = self.machine.poll() {
             match output {
-                WorkerOutput::Run(batch) => self.slots.run(batch),
+                WorkerOutput::Run(batch) => self.slots.run(self.work(batch)),
                 WorkerOutput::ToVentilator(says) => self.tell_ventilator(&says)?,
                 WorkerOutput::ToSink(results) => {
                     let topic = (self.pattern == Pattern::PubSub).then(|| RESULTS_TOPIC.into());
@@ -158,6 +154,19 @@ impl WorkerDriver {
         Ok(())
     }
 
+    fn work(&self, batch: Batch<Body>) -> Work {
+        Work {
+            author: Author::Worker(self.machine.id()),
+            job: batch.job,
+            span: batch.span,
+            attempt: batch.attempt,
+            attempts: batch.attempts,
+            operation: None,
+            time_limit: None,
+            body: batch.body,
+        }
+    }
+
     fn tell_ventilator(&mut self, says: &WorkerSays) -> Result<(), TransportError> {
         let port = match says {
             // Where work is asked for, the request goes where the reply shall come from.
@@ -182,6 +191,17 @@ impl WorkerDriver {
                 .refusal()
                 .map(|reason| format!("the sink: {reason}"))
         })
+    }
+}
+
+fn input(worked: Worked) -> WorkerInput<Body> {
+    WorkerInput::Worked {
+        job: worked.job,
+        span: worked.span,
+        attempt: worked.attempt,
+        busy: worked.busy,
+        results: worked.results,
+        failed: worked.failed,
     }
 }
 
@@ -224,7 +244,7 @@ impl Node for WorkerDriver {
         self.machine.wake(now);
         let more = self.receive(now)?;
         for worked in self.slots.worked() {
-            self.machine.handle(now, worked);
+            self.machine.handle(now, input(worked));
         }
         self.act(now)?;
         for port in [&mut self.tasks, &mut self.control, &mut self.results] {

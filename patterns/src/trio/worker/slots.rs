@@ -3,31 +3,68 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::pipeline::{Batch, Results, Span, TaskId, WorkerId, WorkerInput};
+use crate::pipeline::{JobId, Results, Span, TaskId, WorkerId};
 use crate::transport::Frame;
 use crate::wait::Waker;
 use crate::wire::{Decoder, Kind, RecordError, Writer};
 
 use super::{Failure, TaskInfo};
 
+/// On whose behalf a slot works, which its results name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// A worker of a trio, for the sink.
+    Worker(WorkerId),
+    /// A lease of a broker.
+    Lease(u64),
+}
+
+/// Tasks for a slot.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) author: Author,
+    pub(crate) job: JobId,
+    pub(crate) span: Span,
+    pub(crate) attempt: u32,
+    pub(crate) attempts: u32,
+    /// What to do, where the tasks themselves do not say it.
+    pub(crate) operation: Option<Arc<str>>,
+    /// How long a task may take.
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) body: Body,
+}
+
+/// What has come of tasks.
+#[derive(Debug)]
+pub(crate) struct Worked {
+    pub(crate) author: Author,
+    pub(crate) job: JobId,
+    pub(crate) span: Span,
+    pub(crate) attempt: u32,
+    pub(crate) busy: Duration,
+    pub(crate) results: Vec<Results>,
+    /// Tasks to be tried again, with the reason.
+    pub(crate) failed: Vec<(TaskId, String)>,
+}
+
 /// Results are sent off when they have grown to this size, while the batch goes on.
 const RESULT_FRAME_BYTES: usize = 256 << 10;
 
 /// A frame of tasks, from the first record on.
 #[derive(Debug)]
-pub(super) struct Body {
-    pub(super) frame: Frame,
-    pub(super) start: usize,
+pub(crate) struct Body {
+    pub(crate) frame: Frame,
+    pub(crate) start: usize,
 }
 
 /// The queue between the driver and its slots.
 #[derive(Clone, Debug)]
-pub(super) struct Slots(Arc<Shared>);
+pub(crate) struct Slots(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -40,20 +77,13 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queues {
     /// Never more than there are slots: the machine hands out no more.
-    run: VecDeque<Batch<Body>>,
-    worked: Vec<WorkerInput<Body>>,
+    run: VecDeque<Work>,
+    worked: Vec<Worked>,
     closed: bool,
 }
 
-/// What a slot must know of its worker.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) worker: WorkerId,
-    pub(super) max_result_bytes: usize,
-}
-
 impl Slots {
-    pub(super) fn new(waker: Waker) -> Slots {
+    pub(crate) fn new(waker: Waker) -> Slots {
         Slots(Arc::new(Shared {
             queues: Mutex::default(),
             more: Condvar::new(),
@@ -69,39 +99,39 @@ impl Slots {
     }
 
     /// Gives a free slot something to do.
-    pub(super) fn run(&self, batch: Batch<Body>) {
-        self.queues().run.push_back(batch);
+    pub(crate) fn run(&self, work: Work) {
+        self.queues().run.push_back(work);
         self.0.more.notify_one();
     }
 
     /// What the slots have worked off since the last call.
-    pub(super) fn worked(&self) -> Vec<WorkerInput<Body>> {
+    pub(crate) fn worked(&self) -> Vec<Worked> {
         std::mem::take(&mut self.queues().worked)
     }
 
     /// Lets the slots end when their task is done.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queues().closed = true;
         self.0.more.notify_all();
     }
 
-    /// A slot's life.
-    pub(super) fn serve<T, R>(
+    /// A slot's life; no result may take more than `max_result_bytes`.
+    pub(crate) fn serve<T, R>(
         &self,
-        bounds: Bounds,
+        max_result_bytes: usize,
         handler: &dyn Fn(T, &TaskInfo) -> Result<R, Failure>,
     ) where
         T: DeserializeOwned,
         R: Serialize,
     {
-        while let Some(batch) = self.next() {
-            let (job, span, attempt) = (batch.job, batch.span, batch.attempt);
+        while let Some(work) = self.next() {
             let begun = Instant::now();
-            let (results, failed) = Run::new(bounds, &batch).all(handler);
-            let worked = WorkerInput::Worked {
-                job,
-                span,
-                attempt,
+            let (results, failed) = Run::new(max_result_bytes, &work, begun).all(handler);
+            let worked = Worked {
+                author: work.author,
+                job: work.job,
+                span: work.span,
+                attempt: work.attempt,
                 busy: begun.elapsed(),
                 results,
                 failed,
@@ -111,11 +141,11 @@ impl Slots {
         }
     }
 
-    fn next(&self) -> Option<Batch<Body>> {
+    fn next(&self) -> Option<Work> {
         let mut queues = self.queues();
         loop {
-            if let Some(batch) = queues.run.pop_front() {
-                return Some(batch);
+            if let Some(work) = queues.run.pop_front() {
+                return Some(work);
             }
             if queues.closed {
                 return None;
@@ -131,8 +161,10 @@ impl Slots {
 
 /// A batch being worked off.
 struct Run<'a> {
-    bounds: Bounds,
-    batch: &'a Batch<Body>,
+    max_result_bytes: usize,
+    work: &'a Work,
+    /// When the first of the gathered results was begun.
+    begun: Instant,
     /// Results of the tasks from `first` on that are not in a frame yet.
     first: TaskId,
     records: Vec<u8>,
@@ -142,12 +174,13 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(bounds: Bounds, batch: &'a Batch<Body>) -> Run<'a> {
+    fn new(max_result_bytes: usize, work: &'a Work, begun: Instant) -> Run<'a> {
         Run {
-            bounds,
-            batch,
-            first: batch.span.first,
-            records: Vec::with_capacity(batch.bytes + 64),
+            max_result_bytes,
+            work,
+            begun,
+            first: work.span.first,
+            records: Vec::with_capacity(work.body.frame.len() + 64),
             count: 0,
             results: Vec::new(),
             failed: Vec::new(),
@@ -162,17 +195,20 @@ impl<'a> Run<'a> {
         T: DeserializeOwned,
         R: Serialize,
     {
-        let batch = self.batch;
-        let body = &batch.body.frame[batch.body.start..];
+        let work = self.work;
+        let body = &work.body.frame[work.body.start..];
         let mut info = TaskInfo {
-            job: batch.job,
+            job: work.job,
             task: 0,
-            attempt: batch.attempt,
-            attempts: batch.attempts,
+            attempt: work.attempt,
+            attempts: work.attempts,
+            operation: work.operation.clone(),
+            deadline: None,
         };
-        let mut tasks = Decoder::<T>::new(body, u64::from(batch.span.count));
-        for task in batch.span.range() {
+        let mut tasks = Decoder::<T>::new(body, u64::from(work.span.count));
+        for task in work.span.range() {
             info.task = task;
+            info.deadline = work.time_limit.map(|limit| Instant::now() + limit);
             let outcome = match tasks.next() {
                 Some(Ok(value)) => call(handler, value, &info),
                 Some(Err(error @ RecordError::Type(_))) => {
@@ -182,7 +218,7 @@ impl<'a> Run<'a> {
             };
             self.note(task, outcome);
         }
-        self.close_frame(batch.span.end());
+        self.close_frame(work.span.end());
         (self.results, self.failed)
     }
 
@@ -190,7 +226,7 @@ impl<'a> Run<'a> {
         let outcome = outcome.and_then(|value| self.put(&value));
         match outcome {
             Ok(()) => {}
-            Err(failure) if failure.retry && self.batch.attempt < self.batch.attempts => {
+            Err(failure) if failure.retry && self.work.attempt < self.work.attempts => {
                 self.close_frame(task);
                 self.first = task + 1;
                 self.failed.push((task, failure.reason));
@@ -214,7 +250,7 @@ impl<'a> Run<'a> {
         let failure = match written {
             Err(_) => "its result cannot be encoded: encoding it panicked".to_string(),
             Ok(Err(error)) => format!("its result cannot be encoded: {error}"),
-            Ok(Ok(())) if bytes + 1024 > self.bounds.max_result_bytes => {
+            Ok(Ok(())) if bytes + 1024 > self.max_result_bytes => {
                 format!("its result takes {bytes} bytes, more than a message may")
             }
             Ok(Ok(())) => return Ok(()),
@@ -240,14 +276,7 @@ impl<'a> Run<'a> {
                 first: self.first,
                 count: self.count,
             };
-            let frame =
-                Writer::with_buffer(Vec::with_capacity(self.records.len() + 40), Kind::Results)
-                    .uint(self.batch.job.0)
-                    .uint(self.bounds.worker.0)
-                    .uint(span.first)
-                    .uint(u64::from(span.count))
-                    .records(&self.records)
-                    .finish();
+            let frame = self.header(span).records(&self.records).finish();
             self.results.push(Results {
                 span,
                 frame: frame.into(),
@@ -255,6 +284,24 @@ impl<'a> Run<'a> {
         }
         self.records.clear();
         (self.first, self.count) = (next, 0);
+        self.begun = Instant::now();
+    }
+
+    fn header(&self, span: Span) -> Writer {
+        let buffer = Vec::with_capacity(self.records.len() + 40);
+        match self.work.author {
+            Author::Worker(worker) => Writer::with_buffer(buffer, Kind::Results)
+                .uint(self.work.job.0)
+                .uint(worker.0)
+                .span(span),
+            Author::Lease(lease) => {
+                let busy_us = self.begun.elapsed().as_micros();
+                Writer::with_buffer(buffer, Kind::Worked)
+                    .uint(lease)
+                    .span(span)
+                    .uint(u64::try_from(busy_us).unwrap_or(u64::MAX))
+            }
+        }
     }
 }
 

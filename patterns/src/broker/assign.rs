@@ -1,0 +1,351 @@
+//! Who gets which tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::machine::Time;
+use crate::pipeline::{JobId, PeerId};
+
+use super::machine::{BrokerMachine, BrokerOutput, Grant, Lease};
+use super::piece::Piece;
+use super::protocol::{BrokerTells, LeaseId};
+use super::service::Room;
+
+/// How often work is looked for that an idle worker could take from a busy one.
+const STEAL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Where tasks wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Line {
+    /// Behind what waits.
+    Fresh,
+    /// Before it.
+    Again,
+    /// After a pause, before it.
+    Later(Time),
+}
+
+impl BrokerMachine {
+    /// Puts tasks into the queue of their job and gives them out if somebody has room.
+    pub(super) fn enqueue(&mut self, now: Time, id: JobId, pieces: Vec<Piece>, line: Line) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let name = job.operation.clone();
+        let Some(service) = self.services.get_mut(&name) else {
+            return;
+        };
+        for piece in pieces {
+            service.queued += u64::from(piece.span.count);
+            service.queued_bytes += piece.records.len();
+            match line {
+                Line::Fresh => job.queue.push_fresh(piece),
+                Line::Again => job.queue.push_again(piece),
+                Line::Later(due) => {
+                    self.releases.insert((due, id));
+                    job.queue.push_later(due, piece);
+                }
+            }
+        }
+        self.line_up(id);
+        self.serve(now, &name);
+    }
+
+    /// Puts a job in line if it has something to give out and is not in it.
+    fn line_up(&mut self, id: JobId) {
+        let turn = self.turn();
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.turn != 0 || job.hold_until.is_some() || !job.queue.is_ready() {
+            return;
+        }
+        job.turn = turn;
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.line_up(id, job.settings.priority, turn);
+        }
+    }
+
+    /// Takes a job that was just served out of the line, and puts it back at the end if it has more.
+    fn line_up_anew(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.step_out(id, job.settings.priority, job.turn);
+        }
+        job.turn = 0;
+        self.line_up(id);
+    }
+
+    /// Lets go what had to wait until now.
+    pub(super) fn release(&mut self, now: Time) {
+        while let Some(&(due, id)) = self.releases.first()
+            && due <= now
+        {
+            self.releases.pop_first();
+            let Some(job) = self.jobs.get_mut(&id) else {
+                continue;
+            };
+            job.queue.release(now);
+            job.hold_until.take_if(|until| *until <= now);
+            let name = job.operation.clone();
+            self.line_up(id);
+            self.serve(now, &name);
+        }
+    }
+
+    /// Whether tasks may be given out at all.
+    pub(super) fn may_give(&self) -> bool {
+        self.kept_bytes <= self.limits.kept_bytes
+    }
+
+    /// Gives out the tasks of a service as long as there are some and a worker has room.
+    fn serve(&mut self, now: Time, name: &Arc<str>) {
+        while self.may_give() {
+            let Some(service) = self.services.get_mut(name) else {
+                return;
+            };
+            let Some(&(_, _, peer)) = service.open.first() else {
+                return;
+            };
+            let Some(job) = service.pick() else {
+                return;
+            };
+            self.grant(now, peer, job);
+        }
+    }
+
+    pub(super) fn serve_all(&mut self, now: Time) {
+        let waiting = self.services.iter();
+        let waiting = waiting.filter(|(_, service)| service.has_work() && !service.open.is_empty());
+        let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.serve(now, &name);
+        }
+    }
+
+    /// Gives a worker as much as it has room for, of each of its operations in turn.
+    pub(super) fn give(&mut self, now: Time, peer: PeerId) {
+        while self.may_give() {
+            let Some(job) = self.next_job_for(peer) else {
+                break;
+            };
+            self.grant(now, peer, job);
+        }
+        self.watch_idle(now, peer);
+    }
+
+    fn next_job_for(&mut self, peer: PeerId) -> Option<JobId> {
+        let worker = self.workers.get_mut(&peer)?;
+        worker.place?;
+        let count = worker.operations.len();
+        for step in 0..count {
+            let at = (worker.next_operation + step) % count;
+            let service = self.services.get_mut(&worker.operations[at])?;
+            if let Some(job) = service.pick() {
+                worker.next_operation = (at + 1) % count;
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    fn grant(&mut self, now: Time, peer: PeerId, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let pace = self
+            .services
+            .get(&job.operation)
+            .map(|service| service.pace)
+            .unwrap_or_default();
+        let tasks = pace
+            .tasks_in(self.limits.batch_time)
+            .min(self.limits.batch_tasks);
+        let piece = job.queue.take(tasks, self.limits.batch_bytes);
+        self.line_up_anew(id);
+        let Some(piece) = piece else {
+            return;
+        };
+        self.note_out(id, &piece);
+        let lease = self.next_lease;
+        self.next_lease += 1;
+        self.send(peer, lease, id, &piece);
+        self.start_lease(now, peer, lease, id, piece);
+        self.replace(peer);
+    }
+
+    fn send(&mut self, peer: PeerId, lease: LeaseId, id: JobId, piece: &Piece) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        self.outbox.push_back(BrokerOutput::Grant(Grant {
+            peer,
+            lease,
+            job: id,
+            span: piece.span,
+            attempt: piece.attempt,
+            attempts: job.settings.attempts,
+            time_limit_ms: job.settings.time_limit_ms,
+            operation: job.operation.clone(),
+            records: piece.records.clone(),
+        }));
+    }
+
+    pub(super) fn start_lease(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: LeaseId,
+        job: JobId,
+        piece: Piece,
+    ) {
+        let left = vec![piece.span];
+        self.leases.insert(
+            id,
+            Lease {
+                peer,
+                job,
+                piece,
+                left,
+                sent: now,
+                recalled: false,
+            },
+        );
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.leases.insert(id);
+        }
+    }
+
+    /// Counts tasks that leave the queue for a worker.
+    pub(super) fn note_out(&mut self, id: JobId, piece: &Piece) {
+        let tasks = u64::from(piece.span.count);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.leased += tasks;
+        let mut room = false;
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.leased += tasks;
+            service.queued -= tasks;
+            service.queued_bytes -= piece.records.len();
+            room = job.wants_room;
+        }
+        if room {
+            self.offer_room();
+        }
+    }
+
+    /// Counts tasks that a worker does not hold any more.
+    pub(super) fn note_back(&mut self, id: JobId, tasks: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.leased -= tasks;
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.leased -= tasks;
+        }
+    }
+
+    /// Finds a worker its place among those with room.
+    pub(super) fn replace(&mut self, peer: PeerId) {
+        self.unplace(peer);
+        let turn = self.turn();
+        let Some(worker) = self.workers.get_mut(&peer) else {
+            return;
+        };
+        let held = worker.leases.len();
+        let room = match held {
+            _ if worker.leaving => return,
+            held if held < worker.slots => Room::Idle,
+            held if held < 2 * worker.slots => Room::Ahead,
+            _ => return,
+        };
+        let place = (room, turn, peer);
+        worker.place = Some(place);
+        for name in &worker.operations {
+            if let Some(service) = self.services.get_mut(name) {
+                service.open.insert(place);
+            }
+        }
+    }
+
+    pub(super) fn unplace(&mut self, peer: PeerId) {
+        let Some(worker) = self.workers.get_mut(&peer) else {
+            return;
+        };
+        let Some(place) = worker.place.take() else {
+            return;
+        };
+        for name in &worker.operations {
+            if let Some(service) = self.services.get_mut(name) {
+                service.open.remove(&place);
+            }
+        }
+    }
+
+    /// Looks soon whether an idle worker can take something from a busy one.
+    fn watch_idle(&mut self, now: Time, peer: PeerId) {
+        let place = self.workers.get(&peer).and_then(|worker| worker.place);
+        let idle = place.is_some_and(|(room, _, _)| room == Room::Idle);
+        if idle && !self.leases.is_empty() && self.next_steal.is_none() {
+            self.next_steal = Some(now + STEAL_INTERVAL);
+        }
+    }
+
+    /// Calls back what busy workers have not begun, for those that idle.
+    pub(super) fn steal(&mut self, now: Time) {
+        if self.next_steal.is_none_or(|due| due > now) {
+            return;
+        }
+        self.next_steal = None;
+        let mut recalls: BTreeMap<PeerId, Vec<LeaseId>> = BTreeMap::new();
+        let mut watch = false;
+        for (name, service) in &self.services {
+            let idle = service.open.iter();
+            let idle = idle.take_while(|(room, _, _)| *room == Room::Idle).count();
+            if idle == 0 || service.leased == 0 || service.has_work() {
+                continue;
+            }
+            watch = true;
+            for (peer, lease) in self.unbegun(now, name).into_iter().take(idle) {
+                recalls.entry(peer).or_default().push(lease);
+            }
+        }
+        for (peer, leases) in recalls {
+            for id in &leases {
+                if let Some(lease) = self.leases.get_mut(id) {
+                    lease.recalled = true;
+                }
+            }
+            self.tell(peer, BrokerTells::Recall { leases });
+        }
+        self.next_steal = watch.then_some(now + STEAL_INTERVAL);
+    }
+
+    /// Leases of a service that wait behind others at their worker, from those that hold most.
+    fn unbegun(&self, now: Time, name: &Arc<str>) -> Vec<(PeerId, LeaseId)> {
+        let mut found = Vec::new();
+        for (&peer, worker) in &self.workers {
+            if worker.leases.len() <= worker.slots || !worker.operations.contains(name) {
+                continue;
+            }
+            for (depth, &id) in worker.leases.iter().skip(worker.slots).enumerate().rev() {
+                let lease = self.leases.get(&id);
+                let of_service = lease.is_some_and(|lease| {
+                    let job = self.jobs.get(&lease.job);
+                    !lease.recalled
+                        && now.since(lease.sent) >= STEAL_INTERVAL
+                        && job.is_some_and(|job| job.operation == *name)
+                });
+                if of_service {
+                    found.push((depth, peer, id));
+                }
+            }
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.into_iter().map(|(_, peer, id)| (peer, id)).collect()
+    }
+}

@@ -1,0 +1,495 @@
+//! What clients ask of the broker.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::machine::Time;
+use crate::pipeline::{JobId, PeerId, Span, TaskId};
+
+use super::job::Job;
+use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client};
+use super::piece::{Piece, Slice, holds};
+use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
+use super::store::Write;
+
+/// The longest name of an operation, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+/// When a full queue counts as having room again, in hundredths.
+const ROOM_PERCENT: u64 = 90;
+
+/// What the store keeps of a job.
+pub(super) type Description = (JobSettings, Option<u64>);
+
+impl BrokerMachine {
+    pub(super) fn hear_client(&mut self, now: Time, peer: PeerId, says: ClientSays) {
+        self.greet_client(now, peer);
+        match says {
+            ClientSays::Beat {
+                submitting,
+                fetching,
+            } => self.reconnect(peer, &submitting, &fetching),
+            ClientSays::Open { job, settings } => self.open(now, peer, job, settings),
+            ClientSays::Close { job, tasks } => self.close(now, peer, job, tasks),
+            ClientSays::Fetch {
+                job,
+                window_bytes,
+                safe,
+            } => self.fetch(now, peer, job, window_bytes, safe),
+            ClientSays::Safe { job, tasks } => self.safe(now, peer, job, tasks),
+            ClientSays::Cancel { job } => self.cancel(now, peer, job),
+            ClientSays::Jobs {} => {
+                let jobs = self.views(now);
+                self.say(peer, BrokerSays::Jobs { jobs });
+            }
+            ClientSays::Job { job } => self.show(now, peer, job),
+            ClientSays::Status {} => {
+                let status = self.status(now);
+                self.say(peer, BrokerSays::Status { status });
+            }
+        }
+    }
+
+    fn greet_client(&mut self, now: Time, peer: PeerId) {
+        if self.clients.insert(peer, Client { heard: now }).is_none() {
+            self.silence.insert((now + self.limits.patience(), peer));
+        }
+    }
+
+    pub(super) fn lose_client(&mut self, peer: PeerId) {
+        if self.clients.remove(&peer).is_none() {
+            return;
+        }
+        for job in self.jobs.values_mut() {
+            job.submitter.take_if(|submitter| *submitter == peer);
+            job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+        }
+    }
+
+    /// Asks a client that we have lost sight of to begin anew.
+    fn reconnect(&mut self, peer: PeerId, submitting: &[JobId], fetching: &[JobId]) {
+        let mut lost = BTreeSet::new();
+        for &id in submitting.iter().chain(fetching) {
+            let Some(job) = self.jobs.get(&id) else {
+                self.say_over(peer, id);
+                continue;
+            };
+            let fetches = fetching.contains(&id);
+            if job.submitter.is_none() && !fetches || job.fetcher.is_none() && fetches {
+                lost.insert(id);
+            }
+        }
+        for job in lost {
+            self.say(peer, BrokerSays::Resume { job });
+        }
+    }
+
+    fn open(&mut self, now: Time, peer: PeerId, id: JobId, settings: JobSettings) {
+        if let Err(reason) = self.check_settings(id, &settings) {
+            return self.say(peer, BrokerSays::Refused { job: id, reason });
+        }
+        if !self.jobs.contains_key(&id) {
+            self.add_job(now, id, settings);
+            self.describe(id);
+        }
+        let incarnation = self.incarnation;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.submitter = Some(peer);
+        // What is not safe in the store yet counts as accepted only later.
+        let waiting = self.acceptances.iter().any(|next| next.job == id);
+        let accepted = match waiting {
+            true => Vec::new(),
+            false => job.accepted.iter().collect(),
+        };
+        self.say(
+            peer,
+            BrokerSays::Opened {
+                job: id,
+                incarnation,
+                accepted,
+            },
+        );
+    }
+
+    fn check_settings(&self, id: JobId, settings: &JobSettings) -> Result<(), String> {
+        if settings.operation.is_empty() || settings.operation.len() > MAX_NAME_BYTES {
+            return Err(format!(
+                "the name of an operation has 1 to {MAX_NAME_BYTES} bytes"
+            ));
+        }
+        match self.jobs.get(&id) {
+            Some(job) if job.settings.operation != settings.operation => Err(format!(
+                "job {id} exists and is about {:?}: choose another id",
+                job.settings.operation
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn add_job(&mut self, now: Time, id: JobId, settings: JobSettings) {
+        let operation = self.service_name(&settings.operation);
+        self.jobs.insert(id, Job::new(settings, operation, now));
+    }
+
+    /// The name as it is shared; the service is made if there is none.
+    pub(super) fn service_name(&mut self, operation: &str) -> Arc<str> {
+        if let Some((name, _)) = self.services.get_key_value(operation) {
+            return name.clone();
+        }
+        let name: Arc<str> = operation.into();
+        self.services.insert(name.clone(), Default::default());
+        name
+    }
+
+    /// Writes down what a job is about.
+    fn describe(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        // Plain fields always have a MessagePack form.
+        let description = rmp_serde::to_vec(&(&job.settings, job.total)).unwrap_or_default();
+        self.write(Write::Job {
+            job: id,
+            description,
+        });
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: JobId,
+        span: Span,
+        records: Slice,
+    ) {
+        self.greet_client(now, peer);
+        let sound = span.count > 0
+            && span.first.checked_add(u64::from(span.count)).is_some()
+            && holds(records.bytes(), u64::from(span.count));
+        if !sound {
+            self.counts.malformed += 1;
+            return;
+        }
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return self.say(peer, BrokerSays::Unknown { job: id });
+        };
+        job.submitter = Some(peer);
+        let missing = job.accepted.missing(span.range());
+        if !missing.is_empty()
+            && let Some(reason) = self.no_room(id, span, records.len())
+        {
+            return self.refuse_for_now(peer, id, span.first, reason);
+        }
+        let whole = Piece::new(span, records);
+        for range in missing {
+            let span = Span {
+                first: range.start,
+                count: (range.end - range.start) as u32,
+            };
+            let (_, piece, _) = whole.clone().cut_out(span);
+            self.take_in(now, id, piece);
+        }
+        self.accept_when_stored(peer, id, span);
+    }
+
+    fn take_in(&mut self, now: Time, id: JobId, piece: Piece) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.accepted.insert(piece.span.range());
+        let (span, body) = (piece.span, piece.records.clone());
+        if self.durable {
+            job.note_stored(span, u64::from(span.count));
+            let body = body.to_arc();
+            self.write(Write::Tasks {
+                job: id,
+                span,
+                body,
+            });
+        }
+        self.enqueue(now, id, vec![piece], super::assign::Line::Fresh);
+    }
+
+    fn accept_when_stored(&mut self, peer: PeerId, job: JobId, span: Span) {
+        if !self.durable || self.stored == self.writes {
+            let tasks = vec![span.range()];
+            return self.say(peer, BrokerSays::Accepted { job, tasks });
+        }
+        self.acceptances.push_back(Acceptance {
+            write: self.writes,
+            peer,
+            job,
+            span,
+        });
+    }
+
+    fn no_room(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            return Some(trouble.clone());
+        }
+        let service = self.services.get(&self.jobs.get(&id)?.operation)?;
+        let tasks = service.queued + u64::from(span.count);
+        let (most_tasks, most_bytes) = (self.limits.queue_tasks, self.limits.queue_bytes);
+        let full = tasks > most_tasks || service.queued_bytes + bytes > most_bytes;
+        // One that is larger than the whole queue could never come in otherwise.
+        (full && service.queued > 0).then(|| {
+            format!("the queue is full (at most {most_tasks} tasks of {most_bytes} bytes together)")
+        })
+    }
+
+    fn refuse_for_now(&mut self, peer: PeerId, id: JobId, first: TaskId, reason: String) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.wants_room = true;
+        }
+        self.say(
+            peer,
+            BrokerSays::Full {
+                job: id,
+                first,
+                reason,
+            },
+        );
+    }
+
+    /// Tells those who wait for it that there is room.
+    pub(super) fn offer_room(&mut self) {
+        if self.trouble.is_some() {
+            return;
+        }
+        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
+        for (&id, job) in &mut self.jobs {
+            let Some(service) = self.services.get(&job.operation).filter(|_| job.wants_room) else {
+                continue;
+            };
+            let room = service.queued <= tasks / 100 * ROOM_PERCENT
+                && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
+            if let Some(peer) = job.submitter.filter(|_| room) {
+                job.wants_room = false;
+                let says = BrokerSays::Room { job: id };
+                self.outbox.push_back(BrokerOutput::ToClient(peer, says));
+            }
+        }
+    }
+
+    fn close(&mut self, now: Time, peer: PeerId, id: JobId, tasks: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return self.say(peer, BrokerSays::Unknown { job: id });
+        };
+        if job.total != Some(tasks) {
+            job.total = Some(tasks);
+            self.describe(id);
+        }
+        self.finish_if_done(now, id);
+    }
+
+    fn fetch(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: JobId,
+        window_bytes: u64,
+        safe: Vec<Range<TaskId>>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return self.say_over(peer, id);
+        };
+        job.fetch(peer, window_bytes);
+        self.safe(now, peer, id, safe);
+        self.send_results(id);
+    }
+
+    /// Answers about a job that is not there any more.
+    fn say_over(&mut self, peer: PeerId, id: JobId) {
+        let over = self.over.iter().rev().find(|view| view.job == id);
+        let says = match over.map(|view| view.counts) {
+            Some(counts) if counts.fetched == counts.accepted => {
+                BrokerSays::Complete { job: id, counts }
+            }
+            _ => BrokerSays::Unknown { job: id },
+        };
+        self.say(peer, says);
+    }
+
+    fn safe(&mut self, now: Time, peer: PeerId, id: JobId, tasks: Vec<Range<TaskId>>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return self.say_over(peer, id);
+        };
+        let before = job.kept_bytes();
+        let mut over = Vec::new();
+        for range in tasks {
+            over.extend(job.note_fetched(range));
+        }
+        let fetched = job.fetched.iter().collect();
+        self.kept_bytes -= before - job.kept_bytes();
+        if !over.is_empty() {
+            self.write(Write::Fetched {
+                job: id,
+                tasks: fetched,
+            });
+        }
+        for first in over {
+            self.write(Write::ResultsFetched { job: id, first });
+        }
+        self.send_results(id);
+        self.finish_if_done(now, id);
+        self.serve_all(now);
+    }
+
+    /// Sends the client that fetches what its window has room for.
+    pub(super) fn send_results(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        while let Some((peer, span, records)) = job.next_to_send() {
+            self.outbox.push_back(BrokerOutput::Results {
+                peer,
+                job: id,
+                span,
+                records,
+            });
+        }
+    }
+
+    /// Ends a job whose results are all fetched, and notes when those of one that is done may go.
+    pub(super) fn finish_if_done(&mut self, now: Time, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.is_fetched() {
+            let (counts, fetcher) = (job.counts(), job.fetcher.as_ref().map(|to| to.peer));
+            if let Some(peer) = fetcher {
+                self.say(peer, BrokerSays::Complete { job: id, counts });
+            }
+            self.drop_job(now, id);
+        } else if job.is_done() && job.finished.is_none() {
+            job.finished = Some(now);
+            if job.settings.keep_seconds > 0 {
+                let keep = std::time::Duration::from_secs(job.settings.keep_seconds);
+                self.forgets.insert((now + keep, id));
+            }
+        }
+    }
+
+    /// Lets go of results that nobody fetched in time.
+    pub(super) fn forget_old(&mut self, now: Time) {
+        while let Some(&(due, id)) = self.forgets.first()
+            && due <= now
+        {
+            self.forgets.pop_first();
+            log::warn!("job {id}: its results were not fetched in time and are let go");
+            self.drop_job(now, id);
+        }
+    }
+
+    fn cancel(&mut self, now: Time, peer: PeerId, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return self.say(peer, BrokerSays::Unknown { job: id });
+        };
+        let others = [job.submitter, job.fetcher.as_ref().map(|to| to.peer)];
+        self.drop_job(now, id);
+        let mut told: Vec<PeerId> = others.into_iter().flatten().chain([peer]).collect();
+        told.sort_unstable();
+        told.dedup();
+        for peer in told {
+            self.say(peer, BrokerSays::Cancelled { job: id });
+        }
+    }
+
+    /// Forgets a job with all that belongs to it.
+    fn drop_job(&mut self, now: Time, id: JobId) {
+        self.empty_queue(id);
+        self.drop_leases(now, id);
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.kept_bytes -= job.kept_bytes();
+        self.acceptances.retain(|next| next.job != id);
+        if let (Some(finished), keep) = (job.finished, job.settings.keep_seconds) {
+            let keep = std::time::Duration::from_secs(keep);
+            self.forgets.remove(&(finished + keep, id));
+        }
+        self.write(Write::Forget { job: id });
+        self.remember(view(now, id, &job));
+        self.offer_room();
+    }
+
+    /// Lets go what waits for a worker.
+    fn empty_queue(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let queue = std::mem::take(&mut job.queue);
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.step_out(id, job.settings.priority, job.turn);
+            service.queued -= queue.tasks();
+            service.queued_bytes -= queue.bytes();
+        }
+    }
+
+    fn views(&self, now: Time) -> Vec<JobView> {
+        let living = self.jobs.iter().map(|(&id, job)| view(now, id, job));
+        let mut views: Vec<_> = living.collect();
+        views.sort_by_key(|view| view.age_seconds);
+        views.truncate(1_000);
+        views
+    }
+
+    fn show(&mut self, now: Time, peer: PeerId, id: JobId) {
+        let living = self.jobs.get(&id).map(|job| view(now, id, job));
+        let found = living.or_else(|| self.over.iter().rev().find(|view| view.job == id).cloned());
+        let says = match found {
+            Some(job) => BrokerSays::Job { job },
+            None => BrokerSays::Unknown { job: id },
+        };
+        self.say(peer, says);
+    }
+
+    /// How the broker fares.
+    pub fn status(&self, now: Time) -> StatusView {
+        let workers = self.workers.values().map(|worker| WorkerView {
+            worker: worker.id.to_string(),
+            protocol: "mutirao".into(),
+            operations: worker.operations.iter().map(ToString::to_string).collect(),
+            slots: u32::try_from(worker.slots).unwrap_or(u32::MAX),
+            leased: self.tasks_at(worker),
+            done: worker.done,
+            seen_ms: u64::try_from(now.since(worker.heard).as_millis()).unwrap_or(u64::MAX),
+        });
+        StatusView {
+            up_seconds: now.since(Time::START).as_secs(),
+            workers: workers.collect(),
+            services: self
+                .services
+                .iter()
+                .map(|(name, service)| (name.to_string(), service.view()))
+                .collect(),
+            jobs: self.jobs.len() as u64,
+            clients: self.clients.len() as u64,
+            done: self.counts.done,
+            failed: self.counts.failed,
+            retried: self.counts.retried,
+            done_per_second: 0,
+            malformed: self.counts.malformed,
+            kept_bytes: (self.kept_bytes
+                + self
+                    .services
+                    .values()
+                    .map(|service| service.queued_bytes)
+                    .sum::<usize>()) as u64,
+            trouble: self.trouble.clone(),
+        }
+    }
+}
+
+fn view(now: Time, id: JobId, job: &Job) -> JobView {
+    JobView {
+        job: id,
+        settings: job.settings.clone(),
+        tasks: job.total,
+        counts: job.counts(),
+        age_seconds: now.since(job.opened).as_secs(),
+    }
+}

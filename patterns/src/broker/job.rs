@@ -1,0 +1,355 @@
+//! A job as the broker keeps it: what waits, what is out, what is done and not fetched.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::machine::Time;
+use crate::pipeline::{PeerId, RangeSet, Span, TaskId};
+
+use super::piece::{Piece, Slice};
+use super::protocol::{JobCounts, JobSettings};
+
+/// What keeping a piece or a result costs beside its bytes.
+pub(super) const OVERHEAD_BYTES: usize = 160;
+
+/// Tasks that wait for a worker.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// What came back, and goes first.
+    again: VecDeque<Piece>,
+    /// What nobody has tried, in the order of the tasks.
+    fresh: VecDeque<Piece>,
+    /// What is tried again after a pause.
+    later: BTreeMap<(Time, TaskId), Piece>,
+    tasks: u64,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn push_fresh(&mut self, piece: Piece) {
+        self.count_in(&piece);
+        let behind = self
+            .fresh
+            .back()
+            .is_none_or(|last| last.first() < piece.first());
+        if behind {
+            return self.fresh.push_back(piece);
+        }
+        // A client that fills a gap.
+        let at = self
+            .fresh
+            .partition_point(|other| other.first() < piece.first());
+        self.fresh.insert(at, piece);
+    }
+
+    pub(super) fn push_again(&mut self, piece: Piece) {
+        self.count_in(&piece);
+        self.again.push_back(piece);
+    }
+
+    pub(super) fn push_later(&mut self, due: Time, piece: Piece) {
+        self.count_in(&piece);
+        self.later.insert((due, piece.first()), piece);
+    }
+
+    /// The next piece within these bounds.
+    pub(super) fn take(&mut self, tasks: u32, bytes: usize) -> Option<Piece> {
+        let line = if self.again.is_empty() {
+            &mut self.fresh
+        } else {
+            &mut self.again
+        };
+        let front = line.front_mut()?;
+        let piece = if front.fits(tasks, bytes) {
+            line.pop_front()?
+        } else {
+            front.take(tasks, bytes)
+        };
+        self.tasks -= u64::from(piece.span.count);
+        self.bytes -= piece.records.len();
+        Some(piece)
+    }
+
+    /// Takes exactly the tasks of `span`, if they wait in one piece.
+    pub(super) fn take_span(&mut self, span: Span) -> Option<Piece> {
+        for line in [&mut self.again, &mut self.fresh] {
+            let Some(at) = line.iter().position(|piece| piece.contains(span)) else {
+                continue;
+            };
+            let (before, piece, behind) = line.remove(at)?.cut_out(span);
+            for left in [behind, before].into_iter().flatten() {
+                line.insert(at, left);
+            }
+            self.tasks -= u64::from(piece.span.count);
+            self.bytes -= piece.records.len();
+            return Some(piece);
+        }
+        None
+    }
+
+    /// Makes ready what had to wait until now.
+    pub(super) fn release(&mut self, now: Time) {
+        while let Some(entry) = self.later.first_entry()
+            && entry.key().0 <= now
+        {
+            self.again.push_back(entry.remove());
+        }
+    }
+
+    /// Whether a piece could be taken now.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.again.is_empty() || !self.fresh.is_empty()
+    }
+
+    pub(super) fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn count_in(&mut self, piece: &Piece) {
+        self.tasks += u64::from(piece.span.count);
+        self.bytes += piece.records.len();
+    }
+}
+
+/// Results that were not fetched.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) span: Span,
+    pub(super) records: Slice,
+    /// Whether it is on its way to the client that fetches.
+    pub(super) sent: bool,
+}
+
+impl Kept {
+    pub(super) fn cost(&self) -> usize {
+        self.records.len() + OVERHEAD_BYTES
+    }
+}
+
+/// Tasks as they lie in the store.
+#[derive(Debug)]
+struct Stored {
+    end: TaskId,
+    /// How many of them are not done.
+    left: u64,
+}
+
+/// A client that wants the results.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    pub(super) peer: PeerId,
+    pub(super) window_bytes: u64,
+    pub(super) on_way_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) settings: JobSettings,
+    pub(super) operation: Arc<str>,
+    pub(super) opened: Time,
+    /// How many tasks it has, once the client has said so.
+    pub(super) total: Option<u64>,
+    pub(super) accepted: RangeSet,
+    pub(super) queue: Queue,
+    pub(super) leased: u64,
+    pub(super) done: RangeSet,
+    pub(super) fetched: RangeSet,
+    pub(super) failed: u64,
+    pub(super) retried: u64,
+    pub(super) submitter: Option<PeerId>,
+    /// The client was told that there is no room, and waits to hear otherwise.
+    pub(super) wants_room: bool,
+    pub(super) fetcher: Option<Fetcher>,
+    kept: BTreeMap<TaskId, Kept>,
+    kept_bytes: usize,
+    unsent: BTreeSet<TaskId>,
+    stored: BTreeMap<TaskId, Stored>,
+    /// Nothing is leased before: workers from before a restart first say what they hold.
+    pub(super) hold_until: Option<Time>,
+    /// Under which number it stands in line; see `lines`.
+    pub(super) turn: u64,
+    /// When everything was done.
+    pub(super) finished: Option<Time>,
+}
+
+impl Job {
+    pub(super) fn new(settings: JobSettings, operation: Arc<str>, opened: Time) -> Job {
+        Job {
+            settings,
+            operation,
+            opened,
+            total: None,
+            accepted: RangeSet::default(),
+            queue: Queue::default(),
+            leased: 0,
+            done: RangeSet::default(),
+            fetched: RangeSet::default(),
+            failed: 0,
+            retried: 0,
+            submitter: None,
+            wants_room: false,
+            fetcher: None,
+            kept: BTreeMap::new(),
+            kept_bytes: 0,
+            unsent: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            hold_until: None,
+            turn: 0,
+            finished: None,
+        }
+    }
+
+    /// Notes that tasks lie in the store under this span, so many of them not done.
+    pub(super) fn note_stored(&mut self, span: Span, left: u64) {
+        if left > 0 {
+            let end = span.end();
+            self.stored.insert(span.first, Stored { end, left });
+        }
+    }
+
+    /// Notes that tasks are done, and returns which entries of the store are not needed any more.
+    pub(super) fn note_done(&mut self, span: Span) -> Vec<TaskId> {
+        self.done.insert(span.range());
+        let mut over = Vec::new();
+        let mut from = span.first;
+        while from < span.end() {
+            let Some((&first, stored)) = self.stored.range_mut(..=from).next_back() else {
+                break;
+            };
+            let end = stored.end.min(span.end());
+            if end <= from {
+                break;
+            }
+            stored.left -= end - from;
+            if stored.left == 0 {
+                over.push(first);
+            }
+            from = end;
+        }
+        for first in &over {
+            self.stored.remove(first);
+        }
+        over
+    }
+
+    /// Keeps results until they are fetched.
+    pub(super) fn keep(&mut self, span: Span, records: Slice) {
+        let kept = Kept {
+            span,
+            records,
+            sent: false,
+        };
+        self.kept_bytes += kept.cost();
+        self.unsent.insert(span.first);
+        self.kept.insert(span.first, kept);
+    }
+
+    /// The next results to send to the client that fetches, as far as its window goes.
+    pub(super) fn next_to_send(&mut self) -> Option<(PeerId, Span, Slice)> {
+        let fetcher = self.fetcher.as_mut()?;
+        let first = *self.unsent.first()?;
+        let kept = self.kept.get_mut(&first)?;
+        let bytes = kept.cost() as u64;
+        if fetcher.on_way_bytes > 0 && fetcher.on_way_bytes + bytes > fetcher.window_bytes {
+            return None;
+        }
+        fetcher.on_way_bytes += bytes;
+        kept.sent = true;
+        self.unsent.remove(&first);
+        Some((fetcher.peer, kept.span, kept.records.clone()))
+    }
+
+    /// Sends everything anew, to this client.
+    pub(super) fn fetch(&mut self, peer: PeerId, window_bytes: u64) {
+        self.fetcher = Some(Fetcher {
+            peer,
+            window_bytes,
+            on_way_bytes: 0,
+        });
+        for (&first, kept) in &mut self.kept {
+            kept.sent = false;
+            self.unsent.insert(first);
+        }
+    }
+
+    /// Notes that a client has results safe, and returns those that are not needed any more.
+    pub(super) fn note_fetched(&mut self, tasks: Range<TaskId>) -> Vec<TaskId> {
+        // What is not done cannot have been fetched.
+        for done in self.done.intersection(tasks.clone()).collect::<Vec<_>>() {
+            self.fetched.insert(done);
+        }
+        let mut over = Vec::new();
+        let start = self
+            .kept
+            .range(..=tasks.start)
+            .next_back()
+            .map_or(tasks.start, |(&first, _)| first);
+        for (&first, kept) in self.kept.range(start..tasks.end) {
+            if self.fetched.contains_all(kept.span.range()) {
+                over.push(first);
+            }
+        }
+        for first in &over {
+            self.let_go(*first);
+        }
+        over
+    }
+
+    fn let_go(&mut self, first: TaskId) {
+        let Some(kept) = self.kept.remove(&first) else {
+            return;
+        };
+        self.kept_bytes -= kept.cost();
+        self.unsent.remove(&first);
+        if let Some(fetcher) = self.fetcher.as_mut().filter(|_| kept.sent) {
+            fetcher.on_way_bytes = fetcher.on_way_bytes.saturating_sub(kept.cost() as u64);
+        }
+    }
+
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// Whether every task is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.total.is_some_and(|total| self.done.len() >= total)
+    }
+
+    /// Whether every result is safe with a client.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.total.is_some_and(|total| self.fetched.len() >= total)
+    }
+
+    pub(super) fn counts(&self) -> JobCounts {
+        JobCounts {
+            accepted: self.accepted.len(),
+            queued: self.queue.tasks(),
+            leased: self.leased,
+            done: self.done.len(),
+            failed: self.failed,
+            retried: self.retried,
+            fetched: self.fetched.len(),
+        }
+    }
+
+    /// For tests: what adds up.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let known = self.queue.tasks() + self.leased + self.done.len();
+        if known != self.accepted.len() {
+            return Err(format!(
+                "{known} tasks are somewhere, {} were accepted",
+                self.accepted.len()
+            ));
+        }
+        let kept: usize = self.kept.values().map(Kept::cost).sum();
+        if kept != self.kept_bytes {
+            return Err("bytes of results are miscounted".into());
+        }
+        Ok(())
+    }
+}

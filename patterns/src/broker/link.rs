@@ -1,0 +1,142 @@
+//! A client's machine with its socket; what is done with its outputs is the object's.
+
+use crate::complaints::Complaints;
+use crate::driver::Port;
+use crate::endpoint::Endpoint;
+use crate::machine::{Machine, Time};
+use crate::pipeline::JobId;
+use crate::station::OpenError;
+use crate::transport::{self, Role, Side, SocketOptions, Source, TransportError};
+use crate::wait::Interest;
+use crate::wire::Kind;
+
+use super::client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
+use super::frames::{self, AtClient};
+
+/// Settings of a client of a broker: of a [`Submitter`](super::Submitter), a
+/// [`Fetcher`](super::Fetcher) or a [`Console`](super::Console).
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Where the broker listens.
+    pub broker: Endpoint,
+    /// Times and bounds.
+    pub limits: ClientLimits,
+    /// Bytes of tasks that may wait to be accepted; submitting blocks beyond it.
+    pub unaccepted_bytes: usize,
+    /// Socket and security.
+    pub socket: SocketOptions,
+}
+
+impl ClientConfig {
+    /// Settings with defaults for all but the endpoint.
+    pub fn new(broker: Endpoint) -> ClientConfig {
+        ClientConfig {
+            broker,
+            limits: ClientLimits::default(),
+            unaccepted_bytes: 32 << 20,
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// Why a client cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// It was stopped from outside.
+    #[error("stopped")]
+    Stopped,
+    /// The broker does not take the job, has lost it, or it was cancelled.
+    #[error("job {job}: {reason}")]
+    Refused {
+        /// Which job.
+        job: JobId,
+        /// One sentence.
+        reason: String,
+    },
+    /// The task cannot be encoded or is larger than a message may be; it was not handed in.
+    #[error("the task cannot be sent: {0}")]
+    Unsendable(String),
+    /// It took longer than it may.
+    #[error("the broker at {0} did not answer in time: check that it runs; nothing is lost")]
+    TimedOut(Endpoint),
+    /// The handshake or the socket failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The machine and the socket of a client.
+pub(super) struct Link {
+    pub(super) machine: ClientMachine,
+    port: Port,
+    mistakes: Complaints,
+}
+
+impl Link {
+    pub(super) fn open(config: &ClientConfig) -> Result<Link, OpenError> {
+        let watched = SocketOptions {
+            watch_links: true,
+            ..config.socket.clone()
+        };
+        let socket = transport::open(Role::Dealer, Side::Connect, &config.broker, &watched)?;
+        Ok(Link {
+            machine: ClientMachine::new(config.limits.clone()),
+            port: Port::new(socket),
+            mistakes: Complaints::default(),
+        })
+    }
+
+    /// Why the broker does not let us in, if so.
+    pub(super) fn refusal(&mut self) -> Option<ClientError> {
+        let reason = self.port.refusal()?;
+        Some(ClientError::Failed(format!("the broker: {reason}")))
+    }
+
+    pub(super) fn receive(&mut self, now: Time) -> Result<bool, TransportError> {
+        let Link {
+            machine,
+            port,
+            mistakes,
+        } = self;
+        machine.wake(now);
+        port.receive(
+            |message| match message.last().map(|frame| frames::read_at_client(frame)) {
+                Some(Ok(AtClient::Says(says))) => machine.handle(now, ClientInput::Broker(says)),
+                Some(Ok(AtClient::Outcomes(job, span, records))) => {
+                    machine.handle(now, ClientInput::Results { job, span, records });
+                }
+                Some(Err(error)) => mistakes.add(&"client, from the broker", &error),
+                None => {}
+            },
+        )
+    }
+
+    /// Sends what the machine wants sent, and returns the first output that is for the object.
+    pub(super) fn next(&mut self) -> Result<Option<ClientOutput>, TransportError> {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                ClientOutput::Say(says) => {
+                    self.port.send(vec![frames::control(Kind::Client, &says)])?;
+                }
+                ClientOutput::Submit(frame) => {
+                    self.port.send(vec![frame.into()])?;
+                }
+                other => return Ok(Some(other)),
+            }
+        }
+        self.port.flush()?;
+        Ok(None)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.machine.deadline()
+    }
+
+    pub(super) fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
+        self.port.interests(sources);
+    }
+
+    /// Whether everything has been handed to the socket.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.port.waiting_bytes() == 0
+    }
+}

@@ -1,0 +1,491 @@
+//! The broker as a machine: what it knows, and what it does as time passes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::machine::{Machine, Time};
+use crate::pipeline::{Incarnation, JobId, PeerId, Span, TaskId, WorkerId};
+
+use super::job::Job;
+use super::piece::{Piece, Slice};
+use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobView, LeaseId, WorkerTells};
+use super::service::{Place, Service};
+use super::store::Write;
+
+/// Views of jobs that are over, kept for those who ask.
+const REMEMBERED_JOBS: usize = 1_000;
+
+/// Bounds and times of a broker.
+#[derive(Clone, Debug)]
+pub struct BrokerLimits {
+    /// Interval of heartbeats.
+    pub heartbeat: Duration,
+    /// Heartbeats that a worker may miss before its tasks go to others; at least 2.
+    pub liveness: u32,
+    /// Pause before a failed task is tried again; it doubles with every further attempt.
+    pub retry_delay: Duration,
+    /// Tasks that may wait in one service; beyond it submitting is refused until there is room.
+    pub queue_tasks: u64,
+    /// Bytes of tasks that may wait in one service.
+    pub queue_bytes: usize,
+    /// Bytes of results that may wait for being fetched, over all jobs; beyond it no task is given
+    /// out.
+    pub kept_bytes: usize,
+    /// Most tasks in one lease.
+    pub batch_tasks: u32,
+    /// Most bytes in one lease, unless a single task is larger.
+    pub batch_bytes: usize,
+    /// How long a worker should be busy with one lease.
+    pub batch_time: Duration,
+}
+
+impl Default for BrokerLimits {
+    fn default() -> BrokerLimits {
+        BrokerLimits {
+            heartbeat: Duration::from_millis(500),
+            liveness: 4,
+            retry_delay: Duration::from_millis(100),
+            queue_tasks: 20_000_000,
+            queue_bytes: 4 << 30,
+            kept_bytes: 4 << 30,
+            batch_tasks: 4096,
+            batch_bytes: 256 << 10,
+            batch_time: Duration::from_millis(5),
+        }
+    }
+}
+
+impl BrokerLimits {
+    /// How long a silent worker is believed alive.
+    pub fn patience(&self) -> Duration {
+        self.heartbeat.saturating_mul(self.liveness)
+    }
+
+    /// Checks that the values fit together.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the field.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.heartbeat < Duration::from_millis(10) {
+            return Err("heartbeat is shorter than 10 ms: give at least that".into());
+        }
+        if self.liveness < 2 {
+            return Err("liveness is below 2: one late heartbeat would count as a death".into());
+        }
+        if self.queue_tasks == 0 || self.batch_tasks == 0 {
+            return Err("queue_tasks or batch_tasks is 0: give at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+/// What happens to a broker.
+#[derive(Debug)]
+pub enum BrokerInput {
+    /// A client speaks.
+    Client(PeerId, ClientSays),
+    /// A client submits tasks of a job that it opened.
+    Submit {
+        /// Who.
+        peer: PeerId,
+        /// Whose tasks.
+        job: JobId,
+        /// Which.
+        span: Span,
+        /// The tasks, encoded.
+        records: Slice,
+    },
+    /// A worker speaks.
+    Worker(PeerId, WorkerTells),
+    /// A worker has done tasks.
+    Worked {
+        /// Who.
+        peer: PeerId,
+        /// Under which lease.
+        lease: LeaseId,
+        /// Which tasks.
+        span: Span,
+        /// Time spent on them.
+        busy: Duration,
+        /// For each `true` and the result, or `false` and the failure.
+        records: Slice,
+    },
+    /// The peer is not connected any more.
+    Unreachable(PeerId),
+    /// The writes up to this number are safe.
+    Stored(u64),
+    /// The store takes nothing, for this reason, or works again.
+    StoreTrouble(Option<String>),
+}
+
+/// Tasks on their way to a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// To whom.
+    pub peer: PeerId,
+    /// Under which name.
+    pub lease: LeaseId,
+    /// Whose tasks.
+    pub job: JobId,
+    /// Which.
+    pub span: Span,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+    /// How many there are.
+    pub attempts: u32,
+    /// How long a task may take, in milliseconds; 0 for ever.
+    pub time_limit_ms: u64,
+    /// What to do.
+    pub operation: Arc<str>,
+    /// The tasks, encoded.
+    pub records: Slice,
+}
+
+/// What a broker wants done.
+#[derive(Debug, PartialEq)]
+pub enum BrokerOutput {
+    /// Say something to a client.
+    ToClient(PeerId, BrokerSays),
+    /// Say something to a worker.
+    ToWorker(PeerId, BrokerTells),
+    /// Give tasks to a worker.
+    Grant(Grant),
+    /// Send results to a client.
+    Results {
+        /// To whom.
+        peer: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Of which tasks.
+        span: Span,
+        /// The results.
+        records: Slice,
+    },
+    /// Make this safe, in the order in which they come, and say so with [`BrokerInput::Stored`]; the
+    /// first one is number 1.
+    Keep(Write),
+    /// Forget the peer's number.
+    Gone(PeerId),
+}
+
+/// Tasks that a worker holds.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) peer: PeerId,
+    pub(super) job: JobId,
+    pub(super) piece: Piece,
+    /// What of it is neither done nor failed.
+    pub(super) left: Vec<Span>,
+    pub(super) sent: Time,
+    pub(super) recalled: bool,
+}
+
+impl Lease {
+    pub(super) fn tasks_left(&self) -> u64 {
+        self.left.iter().map(|span| u64::from(span.count)).sum()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) slots: usize,
+    pub(super) operations: Vec<Arc<str>>,
+    /// Which of the operations is served next.
+    pub(super) next_operation: usize,
+    pub(super) leases: BTreeSet<LeaseId>,
+    pub(super) heard: Time,
+    pub(super) leaving: bool,
+    /// Where it stands among the workers with room.
+    pub(super) place: Option<Place>,
+    pub(super) done: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) heard: Time,
+}
+
+/// Tasks that are accepted as soon as a write is safe.
+#[derive(Debug)]
+pub(super) struct Acceptance {
+    pub(super) write: u64,
+    pub(super) peer: PeerId,
+    pub(super) job: JobId,
+    pub(super) span: Span,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BrokerCounts {
+    /// Tasks done.
+    pub done: u64,
+    /// Those of them that failed for good.
+    pub failed: u64,
+    /// Attempts after the first.
+    pub retried: u64,
+    /// Results that came under a lease that had ended.
+    pub stale: u64,
+    /// Messages that made no sense.
+    pub malformed: u64,
+}
+
+/// The broker as a machine.
+#[derive(Debug)]
+pub struct BrokerMachine {
+    pub(super) limits: BrokerLimits,
+    pub(super) incarnation: Incarnation,
+    /// Whether there is a store.
+    pub(super) durable: bool,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    /// Jobs that are over, the newest last.
+    pub(super) over: VecDeque<JobView>,
+    pub(super) services: BTreeMap<Arc<str>, Service>,
+    pub(super) workers: BTreeMap<PeerId, Worker>,
+    pub(super) worker_peers: BTreeMap<WorkerId, PeerId>,
+    pub(super) clients: BTreeMap<PeerId, Client>,
+    pub(super) leases: BTreeMap<LeaseId, Lease>,
+    pub(super) next_lease: LeaseId,
+    pub(super) turns: u64,
+    pub(super) kept_bytes: usize,
+    pub(super) counts: BrokerCounts,
+    pub(super) outbox: VecDeque<BrokerOutput>,
+    pub(super) writes: u64,
+    pub(super) stored: u64,
+    pub(super) acceptances: VecDeque<Acceptance>,
+    pub(super) trouble: Option<String>,
+    /// When somebody may have been silent for too long.
+    pub(super) silence: BTreeSet<(Time, PeerId)>,
+    /// When tasks of a job may be given out that could not before.
+    pub(super) releases: BTreeSet<(Time, JobId)>,
+    /// When results that nobody fetched are let go.
+    pub(super) forgets: BTreeSet<(Time, JobId)>,
+    pub(super) next_beat: Time,
+    pub(super) next_steal: Option<Time>,
+}
+
+impl BrokerMachine {
+    /// A broker that knows nothing; `incarnation` differs at every start, and so must `first_lease`
+    /// by more than a start ever hands out.
+    pub fn new(
+        limits: BrokerLimits,
+        incarnation: Incarnation,
+        first_lease: LeaseId,
+        durable: bool,
+    ) -> BrokerMachine {
+        BrokerMachine {
+            limits,
+            incarnation,
+            durable,
+            jobs: BTreeMap::new(),
+            over: VecDeque::new(),
+            services: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            worker_peers: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            next_lease: first_lease,
+            turns: 0,
+            kept_bytes: 0,
+            counts: BrokerCounts::default(),
+            outbox: VecDeque::new(),
+            writes: 0,
+            stored: 0,
+            acceptances: VecDeque::new(),
+            trouble: None,
+            silence: BTreeSet::new(),
+            releases: BTreeSet::new(),
+            forgets: BTreeSet::new(),
+            next_beat: Time::START,
+            next_steal: None,
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> BrokerCounts {
+        self.counts
+    }
+
+    /// Counts a message that the driver could not read.
+    pub fn note_malformed(&mut self) {
+        self.counts.malformed += 1;
+    }
+
+    pub(super) fn say(&mut self, peer: PeerId, says: BrokerSays) {
+        self.outbox.push_back(BrokerOutput::ToClient(peer, says));
+    }
+
+    pub(super) fn tell(&mut self, peer: PeerId, tells: BrokerTells) {
+        self.outbox.push_back(BrokerOutput::ToWorker(peer, tells));
+    }
+
+    pub(super) fn write(&mut self, write: Write) {
+        if self.durable {
+            self.writes += 1;
+            self.outbox.push_back(BrokerOutput::Keep(write));
+        }
+    }
+
+    /// A number that grows with every call.
+    pub(super) fn turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    pub(super) fn remember(&mut self, view: JobView) {
+        if self.over.len() == REMEMBERED_JOBS {
+            self.over.pop_front();
+        }
+        self.over.push_back(view);
+    }
+
+    fn beat(&mut self, now: Time) {
+        if now < self.next_beat {
+            return;
+        }
+        self.next_beat = now + self.limits.heartbeat;
+        let incarnation = self.incarnation;
+        for &peer in self.workers.keys() {
+            let beat = BrokerTells::Beat { incarnation };
+            self.outbox.push_back(BrokerOutput::ToWorker(peer, beat));
+        }
+        for &peer in self.clients.keys() {
+            let beat = BrokerSays::Beat { incarnation };
+            self.outbox.push_back(BrokerOutput::ToClient(peer, beat));
+        }
+    }
+
+    /// Lets go of those who have been silent for too long.
+    fn bury(&mut self, now: Time) {
+        let patience = self.limits.patience();
+        while let Some(&(due, peer)) = self.silence.first()
+            && due <= now
+        {
+            self.silence.pop_first();
+            let heard = match (self.workers.get(&peer), self.clients.get(&peer)) {
+                (Some(worker), _) => worker.heard,
+                (None, Some(client)) => client.heard,
+                (None, None) => continue,
+            };
+            let end = heard + patience;
+            if end > now {
+                self.silence.insert((end, peer));
+            } else {
+                self.lose_worker(now, peer, true);
+                self.lose_client(peer);
+                self.outbox.push_back(BrokerOutput::Gone(peer));
+            }
+        }
+    }
+
+    fn stored(&mut self, writes: u64) {
+        self.stored = writes;
+        let mut accepted: BTreeMap<(PeerId, JobId), Vec<std::ops::Range<TaskId>>> = BTreeMap::new();
+        while let Some(next) = self.acceptances.front()
+            && next.write <= writes
+        {
+            let ranges = accepted.entry((next.peer, next.job)).or_default();
+            match ranges.last_mut() {
+                Some(last) if last.end == next.span.first => last.end = next.span.end(),
+                _ => ranges.push(next.span.range()),
+            }
+            self.acceptances.pop_front();
+        }
+        for ((peer, job), tasks) in accepted {
+            self.say(peer, BrokerSays::Accepted { job, tasks });
+        }
+    }
+
+    /// For tests: what must always be true.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Result<(), String> {
+        for (id, job) in &self.jobs {
+            job.audit().map_err(|what| format!("job {id}: {what}"))?;
+        }
+        let kept: usize = self.jobs.values().map(Job::kept_bytes).sum();
+        if kept != self.kept_bytes {
+            return Err("bytes of kept results are miscounted".into());
+        }
+        for (name, service) in &self.services {
+            let jobs = self.jobs.values().filter(|job| job.operation == *name);
+            let (queued, leased) = jobs.fold((0, 0), |(queued, leased), job| {
+                (queued + job.queue.tasks(), leased + job.leased)
+            });
+            if (queued, leased) != (service.queued, service.leased) {
+                return Err(format!("service {name} is miscounted"));
+            }
+            if service.has_work() && !service.open.is_empty() && self.may_give() {
+                return Err(format!("service {name} has work and idle workers"));
+            }
+        }
+        let held: usize = self
+            .workers
+            .values()
+            .map(|worker| worker.leases.len())
+            .sum();
+        if held != self.leases.len() {
+            return Err("leases are miscounted".into());
+        }
+        Ok(())
+    }
+}
+
+impl Machine for BrokerMachine {
+    type Input = BrokerInput;
+    type Output = BrokerOutput;
+
+    fn handle(&mut self, now: Time, input: BrokerInput) {
+        match input {
+            BrokerInput::Client(peer, says) => self.hear_client(now, peer, says),
+            BrokerInput::Submit {
+                peer,
+                job,
+                span,
+                records,
+            } => self.submit(now, peer, job, span, records),
+            BrokerInput::Worker(peer, tells) => self.hear_worker(now, peer, tells),
+            BrokerInput::Worked {
+                peer,
+                lease,
+                span,
+                busy,
+                records,
+            } => self.worked(now, peer, lease, span, busy, records),
+            BrokerInput::Unreachable(peer) => {
+                self.lose_worker(now, peer, true);
+                self.lose_client(peer);
+                self.outbox.push_back(BrokerOutput::Gone(peer));
+            }
+            BrokerInput::Stored(writes) => self.stored(writes),
+            BrokerInput::StoreTrouble(trouble) => {
+                self.trouble = trouble;
+                self.offer_room();
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Time) {
+        self.beat(now);
+        self.bury(now);
+        self.release(now);
+        self.forget_old(now);
+        self.steal(now);
+    }
+
+    fn poll(&mut self) -> Option<BrokerOutput> {
+        self.outbox.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let beat = (!self.workers.is_empty() || !self.clients.is_empty()).then_some(self.next_beat);
+        let silence = self.silence.first().map(|&(due, _)| due);
+        let release = self.releases.first().map(|&(due, _)| due);
+        let forget = self.forgets.first().map(|&(due, _)| due);
+        [beat, silence, release, forget, self.next_steal]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

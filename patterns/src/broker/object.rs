@@ -1,0 +1,194 @@
+//! The broker as an object: a thread with a socket, and a store.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::driver::{Port, spawn};
+use crate::endpoint::Endpoint;
+use crate::machine::Time;
+use crate::pipeline::Incarnation;
+use crate::station::OpenError;
+use crate::stop::StopHandle;
+use crate::transport::{self, Role, Side, SocketOptions};
+use crate::wait::Sleeper;
+
+use super::keeper::Keeper;
+use super::machine::{BrokerLimits, BrokerMachine};
+use super::node::BrokerNode;
+use super::recovery::Recovery;
+use super::store::{Store, StoreError};
+
+/// Messages that may wait for one peer. What travels is bounded by leases and windows; this bounds
+/// the answers to a peer that asks and does not listen.
+const QUEUE_MESSAGES: i32 = 100_000;
+
+/// Lease names that one start may use up in each millisecond that it lasts.
+const LEASES_PER_MS: u64 = 1 << 20;
+
+/// Settings of a [`Broker`].
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Where clients and workers connect.
+    pub bind: Endpoint,
+    /// Bounds and times.
+    pub limits: BrokerLimits,
+    /// Socket and security.
+    pub socket: SocketOptions,
+}
+
+impl BrokerConfig {
+    /// Settings with defaults for all but the endpoint.
+    pub fn new(bind: Endpoint) -> BrokerConfig {
+        BrokerConfig {
+            bind,
+            limits: BrokerLimits::default(),
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// Why a broker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Its socket, a thread, or the configuration.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes in tasks from clients, gives them to workers, keeps the results until they are fetched.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) stop: StopHandle,
+    end: Mutex<Option<Result<(), String>>>,
+    ended: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn end(&self, error: Option<String>) {
+        self.lock().get_or_insert(error.map_or(Ok(()), Err));
+        self.ended.notify_all();
+    }
+}
+
+impl Broker {
+    /// Opens the socket, reads what the store has kept, and starts.
+    ///
+    /// With `None` everything is kept in memory, and a restart begins with nothing.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint is in use, unusable or exposed without encryption; a limit makes no sense; the
+    /// store cannot be read.
+    pub fn start(
+        config: BrokerConfig,
+        store: Option<Box<dyn Store>>,
+    ) -> Result<Broker, BrokerError> {
+        config.limits.validate().map_err(OpenError::Config)?;
+        let (sleeper, waker) = Sleeper::new().map_err(OpenError::System)?;
+        let options = SocketOptions {
+            queue_messages: QUEUE_MESSAGES,
+            ..config.socket
+        };
+        let mut machine = BrokerMachine::new(
+            config.limits,
+            Incarnation(rand::random()),
+            first_lease(),
+            store.is_some(),
+        );
+        let keeper = match store {
+            Some(mut store) => {
+                recover(&mut *store, &mut machine)?;
+                Some(Keeper::start(store, waker.clone()).map_err(OpenError::System)?)
+            }
+            None => None,
+        };
+        let socket = transport::open(Role::Router, Side::Bind, &config.bind, &options);
+        let socket = socket.map_err(OpenError::Transport)?;
+        let endpoint = socket.endpoint().clone();
+        let shared = Arc::new(Shared {
+            stop: StopHandle::new(waker),
+            end: Mutex::new(None),
+            ended: Condvar::new(),
+        });
+        let node = BrokerNode::new(machine, Port::new(socket), keeper, shared.clone());
+        let thread = spawn("broker", node, sleeper).map_err(OpenError::System)?;
+        Ok(Broker {
+            shared,
+            endpoint,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens, with the port that the system picked.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A handle that stops the broker from any thread. Workers go on with what they have and say so
+    /// when the broker is back.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.shared.stop.clone()
+    }
+
+    /// Waits until the broker has ended.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, when its socket failed.
+    pub fn wait(&self) -> Result<(), String> {
+        let mut end = self.shared.lock();
+        loop {
+            if let Some(end) = &*end {
+                return end.clone();
+            }
+            end = self
+                .shared
+                .ended
+                .wait(end)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.shared.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn recover(store: &mut dyn Store, machine: &mut BrokerMachine) -> Result<(), StoreError> {
+    let mut recovery = Recovery::default();
+    store.load(&mut |write| recovery.take(machine, Time::START, write))?;
+    match recovery.finish(machine, Time::START) {
+        0 => {}
+        unreadable => log::error!(
+            "the store holds {unreadable} entries that make no sense to this version; they are left out"
+        ),
+    }
+    Ok(())
+}
+
+/// Names of leases grow from one start to the next, as the clock does.
+fn first_lease() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
+    now_ms.saturating_mul(LEASES_PER_MS)
+}

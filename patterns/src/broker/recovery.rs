@@ -1,0 +1,140 @@
+//! What the broker knows again after a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::machine::Time;
+use crate::pipeline::{JobId, Span, TaskId};
+
+use super::clients::Description;
+use super::machine::BrokerMachine;
+use super::piece::{Piece, Slice};
+use super::store::Write;
+use super::workers::failures;
+
+/// The tasks of each job as they lie in the store.
+type Tasks = BTreeMap<JobId, BTreeMap<TaskId, (Span, Arc<[u8]>)>>;
+
+/// Reads what a store has kept, write by write, and then fills a broker with it.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    tasks: Tasks,
+    /// Entries that no job or no reader can make sense of.
+    unreadable: u64,
+}
+
+impl Recovery {
+    /// Takes note of one thing that was kept; each job comes before what belongs to it.
+    pub fn take(&mut self, broker: &mut BrokerMachine, now: Time, write: Write) {
+        let known = match write {
+            Write::Job { job, description } => broker.recover_job(now, job, &description),
+            Write::Tasks { job, span, body } => {
+                let tasks = self.tasks.entry(job).or_default();
+                tasks.insert(span.first, (span, body));
+                true
+            }
+            Write::Results { job, span, body } => broker.recover_results(job, span, body),
+            Write::Fetched { job, tasks } => {
+                broker.recover_fetched(job, tasks);
+                true
+            }
+            Write::TasksDone { .. } | Write::ResultsFetched { .. } | Write::Forget { .. } => true,
+        };
+        self.unreadable += u64::from(!known);
+    }
+
+    /// Puts what is not done into the queues. Nothing of it is given out until the workers of the
+    /// former start have had the time to say what they hold. Returns how many entries made no sense.
+    pub fn finish(mut self, broker: &mut BrokerMachine, now: Time) -> u64 {
+        for (job, tasks) in std::mem::take(&mut self.tasks) {
+            for (span, body) in tasks.into_values() {
+                if !broker.recover_tasks(now, job, span, body) {
+                    self.unreadable += 1;
+                }
+            }
+        }
+        broker.settle_recovered(now);
+        self.unreadable
+    }
+}
+
+impl BrokerMachine {
+    fn recover_job(&mut self, now: Time, job: JobId, description: &[u8]) -> bool {
+        let Ok((settings, total)) = rmp_serde::from_slice::<Description>(description) else {
+            return false;
+        };
+        self.add_job(now, job, settings);
+        let until = now + self.limits.patience();
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.total = total;
+            job.hold_until = Some(until);
+        }
+        self.releases.insert((until, job));
+        true
+    }
+
+    fn recover_results(&mut self, job: JobId, span: Span, body: Arc<[u8]>) -> bool {
+        let Some(job) = self.jobs.get_mut(&job) else {
+            return false;
+        };
+        let Some(failed) = failures(&body, span.count) else {
+            return false;
+        };
+        job.failed += failed;
+        job.accepted.insert(span.range());
+        job.done.insert(span.range());
+        let before = job.kept_bytes();
+        job.keep(span, Slice::from(body, 0));
+        self.kept_bytes += job.kept_bytes() - before;
+        true
+    }
+
+    fn recover_fetched(&mut self, job: JobId, tasks: Vec<std::ops::Range<TaskId>>) {
+        let Some(job) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        let before = job.kept_bytes();
+        for range in tasks {
+            job.accepted.insert(range.clone());
+            job.done.insert(range.clone());
+            job.note_fetched(range);
+        }
+        self.kept_bytes -= before - job.kept_bytes();
+    }
+
+    fn recover_tasks(&mut self, now: Time, id: JobId, span: Span, body: Arc<[u8]>) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        if !super::piece::holds(&body, u64::from(span.count)) {
+            return false;
+        }
+        job.accepted.insert(span.range());
+        let missing = job.done.missing(span.range());
+        let left = missing.iter().map(|range| range.end - range.start).sum();
+        job.note_stored(span, left);
+        if missing.is_empty() {
+            self.write(Write::TasksDone {
+                job: id,
+                first: span.first,
+            });
+            return true;
+        }
+        let whole = Piece::new(span, Slice::from(body, 0));
+        let pieces = missing.into_iter().map(|range| {
+            let count = (range.end - range.start) as u32;
+            let first = range.start;
+            whole.clone().cut_out(Span { first, count }).1
+        });
+        self.enqueue(now, id, pieces.collect(), super::assign::Line::Fresh);
+        true
+    }
+
+    /// Ends the jobs that were complete when the former start died.
+    fn settle_recovered(&mut self, now: Time) {
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.finish_if_done(now, id);
+        }
+    }
+}

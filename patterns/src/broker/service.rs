@@ -1,0 +1,135 @@
+//! A service: the jobs of one operation that have tasks waiting, and the workers with room for them.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::pipeline::{JobId, PeerId};
+
+use super::protocol::ServiceView;
+
+/// Every so many picks the job that has waited longest goes first, whatever its priority.
+const PATIENT_PICKS: u64 = 8;
+
+/// How much room a worker has: those that idle are served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Room {
+    /// A slot is free.
+    Idle,
+    /// All slots are busy, and the next batch may already wait there.
+    Ahead,
+}
+
+/// A worker's place among those with room: the one that was served longest ago is first.
+pub(super) type Place = (Room, u64, PeerId);
+
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    by_rank: BTreeSet<(Reverse<u8>, u64, JobId)>,
+    by_turn: BTreeSet<(u64, JobId)>,
+    picks: u64,
+    /// Workers with room.
+    pub(super) open: BTreeSet<Place>,
+    pub(super) pace: Pace,
+    pub(super) queued: u64,
+    pub(super) queued_bytes: usize,
+    pub(super) leased: u64,
+    pub(super) done: u64,
+    pub(super) workers: u64,
+}
+
+impl Service {
+    /// Puts a job in line; `turn` grows with every call.
+    pub(super) fn line_up(&mut self, job: JobId, priority: u8, turn: u64) {
+        self.by_rank.insert((Reverse(priority), turn, job));
+        self.by_turn.insert((turn, job));
+    }
+
+    /// Takes a job out of the line.
+    pub(super) fn step_out(&mut self, job: JobId, priority: u8, turn: u64) {
+        self.by_rank.remove(&(Reverse(priority), turn, job));
+        self.by_turn.remove(&(turn, job));
+    }
+
+    /// The job that is served next: of the highest priority the one that was served longest ago, and
+    /// now and then the one that was served longest ago of all, so that none starves.
+    pub(super) fn pick(&mut self) -> Option<JobId> {
+        self.picks += 1;
+        if self.picks.is_multiple_of(PATIENT_PICKS) {
+            return self.by_turn.first().map(|&(_, job)| job);
+        }
+        self.by_rank.first().map(|&(_, _, job)| job)
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.by_turn.is_empty()
+    }
+
+    pub(super) fn view(&self) -> ServiceView {
+        ServiceView {
+            queued: self.queued,
+            leased: self.leased,
+            done: self.done,
+            workers: self.workers,
+        }
+    }
+}
+
+/// How long a task of a service takes; a moving average.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    task_ns: Option<u64>,
+}
+
+impl Pace {
+    pub(super) fn note(&mut self, busy: Duration, tasks: u32) {
+        let sample = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX) / u64::from(tasks.max(1));
+        self.task_ns = Some(match self.task_ns {
+            None => sample,
+            Some(before) => before - before / 4 + sample / 4,
+        });
+    }
+
+    /// How many tasks keep a worker busy for so long; one as long as nothing is known.
+    pub(super) fn tasks_in(&self, time: Duration) -> u32 {
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let tasks = self.task_ns.map_or(1, |task_ns| time_ns / task_ns.max(1));
+        u32::try_from(tasks).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_higher_priority_goes_first_and_the_lower_one_does_not_starve() {
+        let mut service = Service::default();
+        let (low, high) = (JobId(1), JobId(2));
+        let mut turns = [0, 1];
+        service.line_up(low, 0, 0);
+        service.line_up(high, 9, 1);
+        let mut served = [0, 0];
+        for turn in 2..82 {
+            let job = service.pick().unwrap();
+            let which = usize::from(job == high);
+            served[which] += 1;
+            service.step_out(job, [0, 9][which], turns[which]);
+            turns[which] = turn;
+            service.line_up(job, [0, 9][which], turn);
+        }
+        assert_eq!(served, [10, 70]);
+    }
+
+    #[test]
+    fn batches_follow_the_clock() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.tasks_in(Duration::from_millis(5)), 1);
+        pace.note(Duration::from_millis(10), 100);
+        assert_eq!(pace.tasks_in(Duration::from_millis(5)), 50);
+        for _ in 0..50 {
+            pace.note(Duration::from_secs(2), 1);
+        }
+        assert_eq!(pace.tasks_in(Duration::from_millis(5)), 1);
+    }
+}

@@ -1,0 +1,469 @@
+//! What workers tell the broker.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::machine::Time;
+use crate::pipeline::{JobId, PeerId, Span, TaskId, WorkerId};
+
+use super::assign::Line;
+use super::machine::{BrokerMachine, Lease, Worker};
+use super::piece::{Piece, Slice};
+use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
+use super::store::Write;
+use crate::wire::value_bytes;
+
+/// Into how many pieces the tasks of a dead worker are cut, so that one that kills its workers is soon
+/// found out.
+const SUSPECTS: u32 = 16;
+
+/// Pauses between attempts double this many times at most.
+const MAX_DOUBLINGS: u32 = 10;
+
+/// The longest reason that is passed on, in bytes.
+const MAX_REASON_BYTES: usize = 1024;
+
+/// MessagePack's `false`, before a failure.
+const FALSE: u8 = 0xc2;
+/// MessagePack's `true`, before a result.
+const TRUE: u8 = 0xc3;
+
+impl BrokerMachine {
+    pub(super) fn hear_worker(&mut self, now: Time, peer: PeerId, tells: WorkerTells) {
+        if let WorkerTells::Ready {
+            worker,
+            slots,
+            operations,
+            held,
+        } = tells
+        {
+            return self.ready(now, peer, worker, slots, operations, held);
+        }
+        let Some(worker) = self.workers.get_mut(&peer) else {
+            return match tells {
+                WorkerTells::Gone {} => {}
+                _ => self.tell(peer, BrokerTells::WhoAreYou {}),
+            };
+        };
+        worker.heard = now;
+        match tells {
+            WorkerTells::Beat { seen, held } => self.compare(now, peer, seen, held),
+            WorkerTells::Failed {
+                lease,
+                task,
+                reason,
+            } => self.failed(now, peer, lease, task, reason),
+            WorkerTells::Returned { leases } => self.returned(now, peer, leases),
+            WorkerTells::Leaving {} => {
+                worker.leaving = true;
+                self.replace(peer);
+            }
+            WorkerTells::Gone {} => self.lose_worker(now, peer, false),
+            WorkerTells::Ready { .. } => {}
+        }
+    }
+
+    fn ready(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: WorkerId,
+        slots: u32,
+        operations: Vec<String>,
+        held: Vec<Held>,
+    ) {
+        let before = self.worker_peers.insert(id, peer);
+        if let Some(before) = before.filter(|&before| before != peer) {
+            self.move_leases(before, peer);
+        }
+        self.register(now, peer, id, slots, operations);
+        let known: BTreeSet<LeaseId> = held.iter().map(|held| held.lease).collect();
+        let unwanted: Vec<LeaseId> = held
+            .into_iter()
+            .filter(|&held| !self.adopt(now, peer, held))
+            .map(|held| held.lease)
+            .collect();
+        if !unwanted.is_empty() {
+            self.tell(peer, BrokerTells::Drop { leases: unwanted });
+        }
+        let lost: Vec<LeaseId> = self
+            .workers
+            .get(&peer)
+            .map(|worker| worker.leases.difference(&known).copied().collect())
+            .unwrap_or_default();
+        for lease in lost {
+            self.take_back(now, lease, false);
+        }
+        self.replace(peer);
+        self.give(now, peer);
+    }
+
+    fn register(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: WorkerId,
+        slots: u32,
+        operations: Vec<String>,
+    ) {
+        let leases = self.forget_worker(peer);
+        let mut names: Vec<Arc<str>> = operations
+            .iter()
+            .map(|name| self.service_name(name))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in &names {
+            if let Some(service) = self.services.get_mut(name) {
+                service.workers += 1;
+            }
+        }
+        self.worker_peers.insert(id, peer);
+        self.silence.insert((now + self.limits.patience(), peer));
+        self.workers.insert(
+            peer,
+            Worker {
+                id,
+                slots: slots.clamp(1, 65_536) as usize,
+                operations: names,
+                next_operation: 0,
+                leases,
+                heard: now,
+                leaving: false,
+                place: None,
+                done: 0,
+            },
+        );
+    }
+
+    /// A worker whose connection broke is another peer now; what it holds goes with it.
+    fn move_leases(&mut self, from: PeerId, to: PeerId) {
+        let leases = self.forget_worker(from);
+        for lease in &leases {
+            if let Some(lease) = self.leases.get_mut(lease) {
+                lease.peer = to;
+            }
+        }
+        if leases.is_empty() {
+            return;
+        }
+        // Made whole by `register`.
+        self.workers.insert(
+            to,
+            Worker {
+                id: WorkerId(0),
+                slots: 1,
+                operations: Vec::new(),
+                next_operation: 0,
+                leases,
+                heard: Time::START,
+                leaving: false,
+                place: None,
+                done: 0,
+            },
+        );
+    }
+
+    /// Takes a worker off the books; its leases stay.
+    fn forget_worker(&mut self, peer: PeerId) -> BTreeSet<LeaseId> {
+        self.unplace(peer);
+        let Some(worker) = self.workers.remove(&peer) else {
+            return BTreeSet::new();
+        };
+        for name in &worker.operations {
+            if let Some(service) = self.services.get_mut(name) {
+                service.workers -= 1;
+            }
+        }
+        if self.worker_peers.get(&worker.id) == Some(&peer) {
+            self.worker_peers.remove(&worker.id);
+        }
+        worker.leases
+    }
+
+    /// Whether what a worker holds from before is, or becomes, a lease.
+    fn adopt(&mut self, now: Time, peer: PeerId, held: Held) -> bool {
+        if let Some(lease) = self.leases.get(&held.lease) {
+            return lease.peer == peer;
+        }
+        let Some(job) = self.jobs.get_mut(&held.job) else {
+            return false;
+        };
+        if held.span.count == 0 || held.lease >= self.next_lease {
+            return false;
+        }
+        let Some(piece) = job.queue.take_span(held.span) else {
+            return false;
+        };
+        self.note_out(held.job, &piece);
+        self.start_lease(now, peer, held.lease, held.job, piece);
+        true
+    }
+
+    /// Ends everything with a worker; what it held goes to others.
+    pub(super) fn lose_worker(&mut self, now: Time, peer: PeerId, died: bool) {
+        for lease in self.forget_worker(peer) {
+            self.take_back(now, lease, died);
+        }
+    }
+
+    /// What a worker should hold and does not is lost on the way.
+    fn compare(&mut self, now: Time, peer: PeerId, seen: LeaseId, held: Vec<LeaseId>) {
+        let Some(worker) = self.workers.get(&peer) else {
+            return;
+        };
+        let held: BTreeSet<LeaseId> = held.into_iter().collect();
+        let patience = self.limits.patience();
+        let missing = worker.leases.difference(&held).copied();
+        let lost: Vec<LeaseId> = missing
+            .filter(|lease| {
+                let sent = self.leases.get(lease).map(|lease| lease.sent);
+                *lease <= seen || sent.is_none_or(|sent| now.since(sent) >= patience)
+            })
+            .collect();
+        let unwanted: Vec<LeaseId> = held.difference(&worker.leases).copied().collect();
+        if !unwanted.is_empty() {
+            self.tell(peer, BrokerTells::Drop { leases: unwanted });
+        }
+        for lease in lost {
+            self.take_back(now, lease, false);
+        }
+    }
+
+    fn returned(&mut self, now: Time, peer: PeerId, leases: Vec<LeaseId>) {
+        for id in leases {
+            if self.leases.get(&id).is_some_and(|lease| lease.peer == peer) {
+                self.take_back(now, id, false);
+            }
+        }
+    }
+
+    /// Ends a lease and puts what is left of it back into the queue.
+    pub(super) fn take_back(&mut self, now: Time, id: LeaseId, died: bool) {
+        let Some(lease) = self.end_lease(id) else {
+            return;
+        };
+        self.note_back(lease.job, lease.tasks_left());
+        let mut again = Vec::new();
+        for &span in &lease.left {
+            let (_, mut piece, _) = lease.piece.clone().cut_out(span);
+            piece.deaths += u32::from(died);
+            match self.is_fatal(lease.job, &piece) {
+                true => self.give_up(
+                    now,
+                    lease.job,
+                    piece.span,
+                    &format!("{} workers died while they worked on it", piece.deaths),
+                ),
+                false if died => again.extend(piece.split(SUSPECTS)),
+                false => again.push(piece),
+            }
+        }
+        self.count_retries(lease.job, &again, died);
+        self.enqueue(now, lease.job, again, Line::Again);
+        self.replace(lease.peer);
+        self.give(now, lease.peer);
+    }
+
+    fn count_retries(&mut self, job: JobId, again: &[Piece], died: bool) {
+        let tasks: u64 = again.iter().map(|piece| u64::from(piece.span.count)).sum();
+        if let Some(job) = self.jobs.get_mut(&job).filter(|_| died) {
+            job.retried += tasks;
+            self.counts.retried += tasks;
+        }
+    }
+
+    /// Whether a task has killed so many workers that nobody should try it again.
+    fn is_fatal(&self, job: JobId, piece: &Piece) -> bool {
+        let attempts = self.jobs.get(&job).map_or(1, |job| job.settings.attempts);
+        piece.span.count == 1 && piece.deaths >= attempts.max(1)
+    }
+
+    /// Takes a lease off the books.
+    fn end_lease(&mut self, id: LeaseId) -> Option<Lease> {
+        let lease = self.leases.remove(&id)?;
+        if let Some(worker) = self.workers.get_mut(&lease.peer) {
+            worker.leases.remove(&id);
+        }
+        Some(lease)
+    }
+
+    /// Drops the leases of a job that nobody wants any more.
+    pub(super) fn drop_leases(&mut self, now: Time, job: JobId) {
+        let of_job = self.leases.iter().filter(|(_, lease)| lease.job == job);
+        let ids: Vec<LeaseId> = of_job.map(|(&id, _)| id).collect();
+        for id in ids {
+            let Some(lease) = self.end_lease(id) else {
+                continue;
+            };
+            self.note_back(job, lease.tasks_left());
+            self.tell(lease.peer, BrokerTells::Drop { leases: vec![id] });
+            self.replace(lease.peer);
+            self.give(now, lease.peer);
+        }
+    }
+
+    pub(super) fn worked(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: LeaseId,
+        span: Span,
+        busy: Duration,
+        records: Slice,
+    ) {
+        match self.workers.get_mut(&peer) {
+            Some(worker) => worker.heard = now,
+            None => return self.tell(peer, BrokerTells::WhoAreYou {}),
+        }
+        let Some(failures) = failures(records.bytes(), span.count) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        let Some(job) = self.settle(peer, id, span) else {
+            self.counts.stale += 1;
+            return;
+        };
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.done += u64::from(span.count);
+        }
+        let service = self.jobs.get(&job).map(|job| job.operation.clone());
+        if let Some(service) = service.and_then(|name| self.services.get_mut(&name)) {
+            service.pace.note(busy, span.count);
+        }
+        self.done(now, job, span, records, failures);
+        self.end_if_settled(now, id);
+    }
+
+    /// Takes tasks out of a lease; the job that they belong to, or `None` when they were not in it.
+    fn settle(&mut self, peer: PeerId, id: LeaseId, span: Span) -> Option<JobId> {
+        let lease = self
+            .leases
+            .get_mut(&id)
+            .filter(|lease| lease.peer == peer)?;
+        let at = lease
+            .left
+            .iter()
+            .position(|left| left.first <= span.first && span.end() <= left.end())?;
+        let left = lease.left.remove(at);
+        let before = (left.first, span.first);
+        let behind = (span.end(), left.end());
+        for (first, end) in [behind, before] {
+            if first < end {
+                let count = (end - first) as u32;
+                lease.left.insert(at, Span { first, count });
+            }
+        }
+        let job = lease.job;
+        self.note_back(job, u64::from(span.count));
+        Some(job)
+    }
+
+    fn end_if_settled(&mut self, now: Time, id: LeaseId) {
+        if self
+            .leases
+            .get(&id)
+            .is_some_and(|lease| lease.left.is_empty())
+            && let Some(lease) = self.end_lease(id)
+        {
+            self.replace(lease.peer);
+            self.give(now, lease.peer);
+        }
+    }
+
+    /// Keeps the outcome of tasks that have left their lease.
+    fn done(&mut self, now: Time, id: JobId, span: Span, records: Slice, failures: u64) {
+        let tasks = u64::from(span.count);
+        self.counts.done += tasks;
+        self.counts.failed += failures;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.failed += failures;
+        let over = job.note_done(span);
+        let before = job.kept_bytes();
+        job.keep(span, records.clone());
+        self.kept_bytes += job.kept_bytes() - before;
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.done += tasks;
+        }
+        if self.durable {
+            self.write(Write::Results {
+                job: id,
+                span,
+                body: records.to_arc(),
+            });
+            for first in over {
+                self.write(Write::TasksDone { job: id, first });
+            }
+        }
+        self.send_results(id);
+        self.finish_if_done(now, id);
+    }
+
+    /// A task that its worker could not do: tried again after a pause, or given up.
+    fn failed(&mut self, now: Time, peer: PeerId, id: LeaseId, task: TaskId, reason: String) {
+        let span = Span {
+            first: task,
+            count: 1,
+        };
+        let piece = self.leases.get(&id).map(|lease| lease.piece.clone());
+        let Some(piece) = piece.filter(|piece| piece.contains(span)) else {
+            self.counts.stale += 1;
+            return;
+        };
+        let Some(job) = self.settle(peer, id, span) else {
+            self.counts.stale += 1;
+            return;
+        };
+        let (_, mut piece, _) = piece.cut_out(span);
+        let attempts = self.jobs.get(&job).map_or(1, |job| job.settings.attempts);
+        if piece.attempt >= attempts {
+            self.give_up(now, job, span, &reason);
+        } else {
+            let doublings = (piece.attempt - 1).min(MAX_DOUBLINGS);
+            let pause = self.limits.retry_delay.saturating_mul(1 << doublings);
+            piece.attempt += 1;
+            self.count_retries(job, std::slice::from_ref(&piece), true);
+            self.enqueue(now, job, vec![piece], Line::Later(now + pause));
+        }
+        self.end_if_settled(now, id);
+    }
+
+    /// Ends a task without a result.
+    fn give_up(&mut self, now: Time, job: JobId, span: Span, reason: &str) {
+        let mut end = reason.len().min(MAX_REASON_BYTES);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let failure = crate::pipeline::TaskFailure {
+            reason: reason[..end].to_string(),
+            context: Vec::new(),
+        };
+        let mut record = vec![FALSE];
+        // Two plain fields always have a MessagePack form.
+        let _ = rmp_serde::encode::write(&mut record, &failure);
+        self.done(now, job, span, Slice::from(record.into(), 0), 1);
+    }
+
+    pub(super) fn tasks_at(&self, worker: &Worker) -> u64 {
+        let leases = worker.leases.iter().filter_map(|id| self.leases.get(id));
+        leases.map(Lease::tasks_left).sum()
+    }
+}
+
+/// How many of so many outcomes are failures; `None` when that is not what the bytes hold.
+pub(super) fn failures(bytes: &[u8], outcomes: u32) -> Option<u64> {
+    let (mut rest, mut failures) = (bytes, 0);
+    for _ in 0..outcomes {
+        match rest.first()? {
+            &TRUE => {}
+            &FALSE => failures += 1,
+            _ => return None,
+        }
+        rest = &rest[1..];
+        rest = &rest[value_bytes(rest)?..];
+    }
+    (rest.is_empty() && outcomes > 0).then_some(failures)
+}

@@ -1,0 +1,199 @@
+//! The machine of a broker's worker with its socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::{AtWorker, read_at_worker};
+use crate::broker::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput, WorkerTells};
+use crate::complaints::Complaints;
+use crate::driver::{Node, Port};
+use crate::machine::{Machine, Time};
+use crate::pipeline::WorkerId;
+use crate::station::OpenError;
+use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, TransportError};
+use crate::wait::Interest;
+use crate::wire::{Kind, Writer};
+
+use super::slots::{Author, Body, Slots, Work, Worked};
+use super::{BrokerWorkerConfig, Shared, WorkerExit};
+
+/// How long a leaving worker tries to hand on its last results.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+
+type Records = (Frame, usize);
+
+pub(super) struct LeaseholderDriver {
+    machine: Leaseholder<Records>,
+    shared: Arc<Shared>,
+    slots: Slots,
+    port: Port,
+    mistakes: Complaints,
+    /// When a leaving worker gives up.
+    leave_by: Option<Time>,
+    exit: Option<WorkerExit>,
+}
+
+impl LeaseholderDriver {
+    pub(super) fn open(
+        config: &BrokerWorkerConfig,
+        shared: Arc<Shared>,
+        slots: Slots,
+    ) -> Result<LeaseholderDriver, OpenError> {
+        let watched = SocketOptions {
+            watch_links: true,
+            ..config.socket.clone()
+        };
+        let socket = transport::open(Role::Dealer, Side::Connect, &config.broker, &watched)?;
+        let machine = Leaseholder::new(
+            WorkerId(rand::random()),
+            config.slots,
+            config.operations.clone(),
+            config.heartbeat,
+            config.liveness,
+        );
+        Ok(LeaseholderDriver {
+            machine,
+            shared,
+            slots,
+            port: Port::new(socket),
+            mistakes: Complaints::default(),
+            leave_by: None,
+            exit: None,
+        })
+    }
+
+    fn receive(&mut self, now: Time) -> Result<bool, TransportError> {
+        let LeaseholderDriver {
+            machine,
+            port,
+            mistakes,
+            ..
+        } = self;
+        port.receive(|mut message| {
+            let frame = message.pop().unwrap_or_else(|| Frame::from(&[][..]));
+            match read_at_worker(frame) {
+                Ok(AtWorker::Tells(tells)) => {
+                    machine.handle(now, LeaseholderInput::Broker(tells));
+                }
+                Ok(AtWorker::Leased(leased)) => {
+                    machine.handle(now, LeaseholderInput::Leased(leased));
+                }
+                Err(error) => mistakes.add(&"worker, from the broker", &error),
+            }
+        })
+    }
+
+    fn act(&mut self) -> Result<(), TransportError> {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                LeaseholderOutput::Run(leased) => self.slots.run(work(leased)),
+                LeaseholderOutput::Tell(tells) => self.tell(&tells)?,
+                LeaseholderOutput::Send(frame) => {
+                    self.port.send(vec![frame.into()])?;
+                }
+                LeaseholderOutput::Unwanted(_) => {}
+                LeaseholderOutput::Found(_) => log::info!("the broker is there"),
+                LeaseholderOutput::Lost => {
+                    log::warn!("the broker has been silent for too long");
+                }
+                LeaseholderOutput::Left => self.exit = Some(WorkerExit::Left),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, tells: &WorkerTells) -> Result<(), TransportError> {
+        // Our own messages hold nothing that MessagePack cannot express.
+        let frame = Writer::new(Kind::Worker).value(tells).map(Writer::finish);
+        let message = vec![frame.unwrap_or_default().into()];
+        match tells {
+            // The broker would not miss the results otherwise.
+            WorkerTells::Failed { .. } | WorkerTells::Returned { .. } => {
+                self.port.send(message).map(|_| ())
+            }
+            _ => self.port.post(message),
+        }
+    }
+
+    fn leave_if_asked(&mut self, now: Time) {
+        if self.shared.stop.is_stopped() && self.leave_by.is_none() {
+            self.leave_by = Some(now + LEAVE_PATIENCE);
+            self.machine.handle(now, LeaseholderInput::Leave);
+        }
+    }
+}
+
+fn work(leased: Leased<Records>) -> Work {
+    let (frame, start) = leased.body;
+    Work {
+        author: Author::Lease(leased.lease),
+        job: leased.job,
+        span: leased.span,
+        attempt: leased.attempt,
+        attempts: leased.attempts,
+        operation: Some(leased.operation),
+        time_limit: leased.time_limit,
+        body: Body { frame, start },
+    }
+}
+
+fn input(worked: Worked) -> Option<LeaseholderInput<Records>> {
+    let Author::Lease(lease) = worked.author else {
+        return None;
+    };
+    Some(LeaseholderInput::Worked {
+        lease,
+        results: worked
+            .results
+            .into_iter()
+            .map(|result| result.frame)
+            .collect(),
+        failed: worked.failed,
+    })
+}
+
+impl Node for LeaseholderDriver {
+    fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
+        if let Some(reason) = self.port.refusal() {
+            self.exit = Some(WorkerExit::Refused(format!("the broker: {reason}")));
+            return Ok(false);
+        }
+        self.leave_if_asked(now);
+        self.machine.wake(now);
+        let more = self.receive(now)?;
+        for worked in self.slots.worked() {
+            if let Some(input) = input(worked) {
+                self.machine.handle(now, input);
+            }
+        }
+        self.act()?;
+        self.port.flush()?;
+        if self.leave_by.is_some_and(|by| now >= by) && !self.is_over() {
+            self.exit = Some(WorkerExit::LeftUndone);
+        }
+        Ok(more)
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let due = self.machine.deadline();
+        due.into_iter().chain(self.leave_by).min()
+    }
+
+    fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
+        self.port.interests(sources);
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.exit {
+            Some(WorkerExit::Left) => self.port.waiting_bytes() == 0,
+            exit => exit.is_some(),
+        }
+    }
+
+    fn close(&mut self, error: Option<TransportError>) {
+        self.slots.close();
+        let failed = error.map(|error| WorkerExit::Failed(error.to_string()));
+        let exit = failed.or(self.exit.take()).unwrap_or(WorkerExit::Left);
+        self.shared.end(exit);
+    }
+}
