@@ -14,4 +14,5 @@
 //! results, with the worker's silence, or when it is given back; results under a lease that has
 //! ended are dropped.
 
+pub mod majordomo;
 pub mod store;
