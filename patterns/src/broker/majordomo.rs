@@ -11,12 +11,14 @@
 //!
 //! Commands are one byte; ∅ is an empty frame; a body is one frame or more. The routing id that a ROUTER
 //! puts in front is never part of a message here. There is one module for each receiver, with what is
-//! read and written in that direction.
+//! read and written in that direction, and one for the services that the broker answers by
+//! itself: [`mmi`].
 //!
 //! Readers borrow from the message and allocate nothing. A body is always the last frames of its
 //! message, so that `message.split_off(message.len() - body.len())` takes it along without a copy.
 
 mod malformed;
+pub mod mmi;
 mod rest;
 pub mod to_broker;
 pub mod to_client;
