@@ -11,8 +11,8 @@
 //!
 //! Commands are one byte; ∅ is an empty frame; a body is one frame or more. The routing id that a ROUTER
 //! puts in front is never part of a message here. There is one module for each receiver, with what is
-//! read and written in that direction, and one for the services that the broker answers by
-//! itself: [`mmi`].
+//! read and written in that direction, and one for each set of services that the broker answers by
+//! itself: [`mmi`] and [`titanic`].
 //!
 //! Readers borrow from the message and allocate nothing. A body is always the last frames of its
 //! message, so that `message.split_off(message.len() - body.len())` takes it along without a copy.
@@ -20,6 +20,7 @@
 mod malformed;
 pub mod mmi;
 mod rest;
+pub mod titanic;
 pub mod to_broker;
 pub mod to_client;
 pub mod to_worker;
