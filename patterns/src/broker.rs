@@ -25,6 +25,7 @@ mod keeper;
 mod leaseholder;
 mod link;
 mod machine;
+pub mod majordomo;
 mod node;
 mod object;
 mod piece;

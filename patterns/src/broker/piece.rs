@@ -186,7 +186,8 @@ mod tests {
             let span = Span { first: 7 + from as u64, count: (to - from) as u32 };
             let (before, middle, behind) = whole.clone().cut_out(span);
             prop_assert_eq!(middle.span, span);
-            prop_assert_eq!(middle.records.bytes(), piece(0, &tasks[from..to]).records.bytes());
+            let expected = piece(0, &tasks[from..to]);
+            prop_assert_eq!(middle.records.bytes(), expected.records.bytes());
             prop_assert_eq!(before.map_or(0, |piece| piece.span.count) as usize, from);
             prop_assert_eq!(behind.map_or(0, |piece| piece.span.count) as usize, tasks.len() - to);
 

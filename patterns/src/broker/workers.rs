@@ -457,9 +457,9 @@ impl BrokerMachine {
 pub(super) fn failures(bytes: &[u8], outcomes: u32) -> Option<u64> {
     let (mut rest, mut failures) = (bytes, 0);
     for _ in 0..outcomes {
-        match rest.first()? {
-            &TRUE => {}
-            &FALSE => failures += 1,
+        match *rest.first()? {
+            TRUE => {}
+            FALSE => failures += 1,
             _ => return None,
         }
         rest = &rest[1..];
