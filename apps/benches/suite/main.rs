@@ -7,6 +7,8 @@
 //! Reference and ours take turns within one run, because a machine is rarely the same twice.
 //! Nothing fails for being slow: the table says what was reached.
 
+mod bare_broker;
+mod broker;
 mod exec;
 mod files;
 mod idle;
@@ -63,6 +65,8 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("idle", idle::measure),
     ("exec", exec::measure),
     ("files", files::measure),
+    ("broker-rate", broker::measure),
+    ("broker-request", broker::measure_requests),
 ];
 
 fn main() -> Result<()> {
@@ -108,6 +112,14 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "ventilator" => trio::ventilator(args),
         "worker" => trio::worker(args),
         "decade" => scaling::decade(args),
+        "bare-broker" => bare_broker::broker(),
+        "bare-broker-worker" => bare_broker::worker(args),
+        "bare-broker-client" => bare_broker::client(args),
+        "bare-broker-request" => bare_broker::request(args),
+        "broker" => broker::broker(),
+        "broker-worker" => broker::worker(args),
+        "broker-client" => broker::client(args),
+        "broker-request" => broker::request(args),
         "single-tasks" => latency::single_tasks(args),
         _ => Err(format!("no such role: {role}").into()),
     }

@@ -97,6 +97,8 @@ pub enum ClientOutput {
         /// The results.
         records: Slice,
     },
+    /// The broker knows the job.
+    Opened(JobId),
     /// Everything that was handed in up to now is accepted.
     Accepted(JobId),
     /// The job is done and all results are safe.
@@ -245,6 +247,7 @@ impl ClientMachine {
         for batch in job.unaccepted.values_mut() {
             batch.sent = false;
         }
+        self.outbox.push_back(ClientOutput::Opened(id));
         self.accepted(id, accepted);
         self.begin_fetch(id);
         self.submit_unsent(id);

@@ -64,6 +64,8 @@ struct Stage {
     /// With the driver, and not accepted.
     unaccepted_bytes: usize,
     closed: bool,
+    /// The broker knows the job.
+    opened: bool,
     /// Everything was accepted, and the broker knows that it is all.
     done: bool,
     trouble: Option<String>,
@@ -218,13 +220,31 @@ impl<T: ?Sized> Submitter<T> {
     ///
     /// See [`ClientError`]; after [`ClientError::TimedOut`] it may be called again.
     pub fn finish(&mut self, within: Option<Duration>) -> Result<u64, ClientError> {
+        self.shared.stage().closed = true;
+        self.waker.wake();
+        self.wait_until(within, |stage| stage.done)
+            .map(|stage| stage.next)
+    }
+
+    /// Waits until the broker knows the job, for at most `within`: others can fetch it from then on.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; after [`ClientError::TimedOut`] it may be called again.
+    pub fn opened(&self, within: Option<Duration>) -> Result<(), ClientError> {
+        self.wait_until(within, |stage| stage.opened).map(drop)
+    }
+
+    fn wait_until(
+        &self,
+        within: Option<Duration>,
+        is_there: impl Fn(&Stage) -> bool,
+    ) -> Result<MutexGuard<'_, Stage>, ClientError> {
         let deadline = within.and_then(|within| Instant::now().checked_add(within));
         let mut stage = self.shared.stage();
-        stage.closed = true;
-        self.waker.wake();
         loop {
-            if stage.done {
-                return Ok(stage.next);
+            if is_there(&stage) {
+                return Ok(stage);
             }
             self.shared.check(&stage)?;
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -313,6 +333,10 @@ impl Submitting {
                 }
                 ClientOutput::Lost => log::warn!("the broker has been silent for too long"),
                 ClientOutput::Accepted(_) => stage.trouble = None,
+                ClientOutput::Opened(_) => {
+                    stage.opened = true;
+                    self.shared.changed.notify_all();
+                }
                 _ => {}
             }
         }

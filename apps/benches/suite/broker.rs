@@ -1,0 +1,205 @@
+//! No-op tasks through a broker with two worker processes over tcp, beside a bare ROUTER–ROUTER one.
+
+use std::time::{Duration, Instant};
+
+use mutirao::broker::{
+    Broker, BrokerConfig, ClientConfig, FetchEvent, Fetcher, JobSettings, Submitter,
+};
+use mutirao::pipeline::JobId;
+use mutirao::trio::BrokerWorkerConfig;
+use mutirao::{Endpoint, Worker};
+use serde_bytes::ByteBuf;
+
+use crate::process::{self, Player};
+use crate::report::{Row, Samples, Target, Unit};
+use crate::rounds::interleave;
+use crate::stage::payload;
+use crate::{Effort, Result};
+
+const WORKERS: usize = 2;
+
+pub(crate) fn measure(effort: Effort) -> Result<Vec<Row>> {
+    let tasks = effort.pick(500_000, 4_000_000);
+    let bare_tasks = tasks / 4;
+    let [bare, ours] = interleave(
+        effort.rounds(),
+        [&mut || bare_rate(bare_tasks), &mut || rate(tasks)],
+    )?;
+    Ok(vec![Row {
+        what: "broker, no-op tasks, two workers, tcp, store off".into(),
+        unit: Unit::PerSecond,
+        reference: Some(bare),
+        ours,
+        target: Target::AtLeast(1e6),
+    }])
+}
+
+/// Round trips of a single request.
+pub(crate) fn measure_requests(effort: Effort) -> Result<Vec<Row>> {
+    let trips = effort.pick(2_000, 10_000);
+    let [mut bare, mut ours] = [const { [Vec::new(), Vec::new()] }; 2];
+    for _ in 0..effort.rounds() {
+        let mut stage = Bare::start(1)?;
+        let mut client = Player::start("bare-broker-request", &[&stage.clients_at, &trips])?;
+        bare[0].push(client.hear()?);
+        bare[1].push(client.hear()?);
+        stage.workers.clear();
+        let stage = Ours::start(1)?;
+        let mut client = Player::start("broker-request", &[&stage.at, &trips])?;
+        ours[0].push(client.hear()?);
+        ours[1].push(client.hear()?);
+    }
+    let targets = [Target::RatioAtMost(1.1), Target::None];
+    let rows = ["p50", "p99"].iter().zip(bare.into_iter().zip(ours));
+    let rows = rows.zip(targets).map(|((what, (bare, ours)), target)| Row {
+        what: format!("broker, round trip of one request, tcp, {what}"),
+        unit: Unit::Microseconds,
+        reference: Some(Samples::new(bare)),
+        ours: Samples::new(ours),
+        target,
+    });
+    Ok(rows.collect())
+}
+
+/// A bare broker with its workers.
+struct Bare {
+    _broker: Player,
+    workers: Vec<Player>,
+    clients_at: String,
+}
+
+impl Bare {
+    fn start(workers: usize) -> Result<Bare> {
+        let mut broker = Player::start("bare-broker", &[])?;
+        let clients_at: String = broker.hear()?;
+        let workers_at: String = broker.hear()?;
+        let workers = (0..workers)
+            .map(|_| Player::start("bare-broker-worker", &[&workers_at]))
+            .collect::<Result<_>>()?;
+        Ok(Bare {
+            _broker: broker,
+            workers,
+            clients_at,
+        })
+    }
+}
+
+/// Our broker with its workers.
+struct Ours {
+    _broker: Player,
+    _workers: Vec<Player>,
+    at: String,
+}
+
+impl Ours {
+    fn start(workers: usize) -> Result<Ours> {
+        let mut broker = Player::start("broker", &[])?;
+        let at: String = broker.hear()?;
+        let workers = (0..workers)
+            .map(|_| Player::start("broker-worker", &[&at]))
+            .collect::<Result<_>>()?;
+        Ok(Ours {
+            _broker: broker,
+            _workers: workers,
+            at,
+        })
+    }
+}
+
+fn bare_rate(tasks: u64) -> Result<f64> {
+    let stage = Bare::start(WORKERS)?;
+    process::number("bare-broker-client", &[&stage.clients_at, &tasks])
+}
+
+fn rate(tasks: u64) -> Result<f64> {
+    let stage = Ours::start(WORKERS)?;
+    process::number("broker-client", &[&stage.at, &tasks])
+}
+
+pub(crate) fn broker() -> Result<()> {
+    let broker = Broker::start(BrokerConfig::new("tcp://127.0.0.1:*".parse()?), None)?;
+    println!("{}", broker.endpoint());
+    Ok(broker.wait()?)
+}
+
+pub(crate) fn worker(args: &[String]) -> Result<()> {
+    let mut config = BrokerWorkerConfig::new(process::arg(args, 0)?, vec!["noop".into()]);
+    config.slots = 1;
+    let worker = Worker::start_at_broker(config, |task: ByteBuf, _| Ok(task.len() as u64))?;
+    worker.wait(None);
+    Ok(())
+}
+
+/// Says how many tasks come back in a second.
+pub(crate) fn client(args: &[String]) -> Result<()> {
+    let (at, tasks): (Endpoint, u64) = (process::arg(args, 0)?, process::arg(args, 1)?);
+    run(&at, JobId(1), 1_000)?;
+    let begun = Instant::now();
+    run(&at, JobId(2), tasks)?;
+    println!("{}", tasks as f64 / begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Submits a job and takes all its results.
+fn run(at: &Endpoint, job: JobId, tasks: u64) -> Result<()> {
+    let config = ClientConfig::new(at.clone());
+    let mut fetcher = Fetcher::<u64>::connect(config.clone())?;
+    let mut submitter = Submitter::<ByteBuf>::open(config, job, JobSettings::new("noop"))?;
+    let payload = payload();
+    submitter.opened(None)?;
+    fetcher.fetch(job, Vec::new());
+    let submitting = std::thread::spawn(move || {
+        for _ in 0..tasks {
+            submitter
+                .submit(&payload)
+                .map_err(|error| error.to_string())?;
+        }
+        submitter.finish(None).map_err(|error| error.to_string())
+    });
+    take_all(&mut fetcher, job, tasks)?;
+    submitting.join().map_err(|_| "the submitter panicked")??;
+    Ok(())
+}
+
+fn take_all(fetcher: &mut Fetcher<u64>, job: JobId, tasks: u64) -> Result<()> {
+    let mut received = 0;
+    loop {
+        match fetcher.recv()? {
+            FetchEvent::Result { task, .. } => {
+                received += 1;
+                fetcher.confirm(job, task..task + 1);
+            }
+            FetchEvent::Complete { .. } if received == tasks => return Ok(()),
+            other => return Err(format!("unexpected: {other:?}").into()),
+        }
+    }
+}
+
+/// Says the p50 and p99 of a round trip in µs.
+pub(crate) fn request(args: &[String]) -> Result<()> {
+    let (at, trips): (Endpoint, u64) = (process::arg(args, 0)?, process::arg(args, 1)?);
+    let job = JobId(3);
+    let config = ClientConfig::new(at);
+    let mut submitter = Submitter::<ByteBuf>::open(config.clone(), job, JobSettings::new("noop"))?;
+    let mut fetcher = Fetcher::<u64>::connect(config)?;
+    submitter.opened(None)?;
+    fetcher.fetch(job, Vec::new());
+    let mut latencies_us = Vec::new();
+    for trip in 0..trips + 1000 {
+        let begun = Instant::now();
+        submitter.submit(&payload())?;
+        match fetcher.recv_within(Duration::from_secs(10))? {
+            Some(FetchEvent::Result { task, .. }) if task == trip => {
+                fetcher.confirm(job, task..task + 1);
+            }
+            other => return Err(format!("unexpected: {other:?}").into()),
+        }
+        if trip >= 1000 {
+            latencies_us.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    latencies_us.sort_by(f64::total_cmp);
+    println!("{}", crate::rounds::percentile(&latencies_us, 50));
+    println!("{}", crate::rounds::percentile(&latencies_us, 99));
+    Ok(())
+}
