@@ -15,11 +15,13 @@
 //! ended are dropped.
 
 mod assign;
+mod bodies;
 mod client;
 mod clients;
 mod console;
 mod fetcher;
 mod frames;
+mod hands;
 mod job;
 mod keeper;
 mod leaseholder;
@@ -31,6 +33,7 @@ mod object;
 mod piece;
 mod protocol;
 mod recovery;
+mod requests;
 mod service;
 pub mod store;
 mod submitter;
@@ -40,6 +43,7 @@ pub use client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
 pub use console::Console;
 pub use fetcher::{FetchEvent, Fetcher};
 pub(crate) use frames::{AtWorker, read_at_worker};
+pub use hands::Deed;
 pub use leaseholder::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput};
 pub use link::{ClientConfig, ClientError};
 pub use machine::{BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant};

@@ -161,9 +161,11 @@ impl BrokerMachine {
             .get(&job.operation)
             .map(|service| service.pace)
             .unwrap_or_default();
-        let tasks = pace
-            .tasks_in(self.limits.batch_time)
-            .min(self.limits.batch_tasks);
+        let most = match self.workers.get(&peer) {
+            Some(worker) if worker.majordomo.is_some() => 1,
+            _ => self.limits.batch_tasks,
+        };
+        let tasks = pace.tasks_in(self.limits.batch_time).min(most);
         let piece = job.queue.take(tasks, self.limits.batch_bytes);
         self.line_up_anew(id);
         let Some(piece) = piece else {
@@ -191,6 +193,7 @@ impl BrokerMachine {
             time_limit_ms: job.settings.time_limit_ms,
             operation: job.operation.clone(),
             records: piece.records.clone(),
+            majordomo: self.workers.get(&peer).and_then(|worker| worker.majordomo),
         }));
     }
 
@@ -260,7 +263,7 @@ impl BrokerMachine {
         let room = match held {
             _ if worker.leaving => return,
             held if held < worker.slots => Room::Idle,
-            held if held < 2 * worker.slots => Room::Ahead,
+            held if held < 2 * worker.slots && worker.majordomo.is_none() => Room::Ahead,
             _ => return,
         };
         let place = (room, turn, peer);

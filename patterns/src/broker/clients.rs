@@ -25,6 +25,9 @@ pub(super) type Description = (JobSettings, Option<u64>);
 impl BrokerMachine {
     pub(super) fn hear_client(&mut self, now: Time, peer: PeerId, says: ClientSays) {
         self.greet_client(now, peer);
+        if let Some(client) = self.clients.get_mut(&peer) {
+            client.beats = true;
+        }
         match says {
             ClientSays::Beat {
                 submitting,
@@ -51,10 +54,18 @@ impl BrokerMachine {
         }
     }
 
-    fn greet_client(&mut self, now: Time, peer: PeerId) {
-        if self.clients.insert(peer, Client { heard: now }).is_none() {
-            self.silence.insert((now + self.limits.patience(), peer));
+    pub(super) fn greet_client(&mut self, now: Time, peer: PeerId) {
+        if let Some(client) = self.clients.get_mut(&peer) {
+            client.heard = now;
+            return;
         }
+        let client = Client {
+            heard: now,
+            beats: false,
+            asking: 0,
+        };
+        self.clients.insert(peer, client);
+        self.silence.insert((now + self.limits.patience(), peer));
     }
 
     pub(super) fn lose_client(&mut self, peer: PeerId) {
@@ -145,7 +156,7 @@ impl BrokerMachine {
     }
 
     /// Writes down what a job is about.
-    fn describe(&mut self, id: JobId) {
+    pub(super) fn describe(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
@@ -200,16 +211,7 @@ impl BrokerMachine {
             return;
         };
         job.accepted.insert(piece.span.range());
-        let (span, body) = (piece.span, piece.records.clone());
-        if self.durable {
-            job.note_stored(span, u64::from(span.count));
-            let body = body.to_arc();
-            self.write(Write::Tasks {
-                job: id,
-                span,
-                body,
-            });
-        }
+        self.keep_tasks(id, piece.span, &piece.records);
         self.enqueue(now, id, vec![piece], super::assign::Line::Fresh);
     }
 
@@ -226,7 +228,7 @@ impl BrokerMachine {
         });
     }
 
-    fn no_room(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {
+    pub(super) fn no_room(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {
         if let Some(trouble) = &self.trouble {
             return Some(trouble.clone());
         }
@@ -399,7 +401,7 @@ impl BrokerMachine {
     }
 
     /// Forgets a job with all that belongs to it.
-    fn drop_job(&mut self, now: Time, id: JobId) {
+    pub(super) fn drop_job(&mut self, now: Time, id: JobId) {
         self.empty_queue(id);
         self.drop_leases(now, id);
         let Some(job) = self.jobs.remove(&id) else {
@@ -430,7 +432,8 @@ impl BrokerMachine {
     }
 
     fn views(&self, now: Time) -> Vec<JobView> {
-        let living = self.jobs.iter().map(|(&id, job)| view(now, id, job));
+        let living = self.jobs.iter().filter(|(_, job)| job.asker.is_none());
+        let living = living.map(|(&id, job)| view(now, id, job));
         let mut views: Vec<_> = living.collect();
         views.sort_by_key(|view| view.age_seconds);
         views.truncate(1_000);
@@ -451,7 +454,10 @@ impl BrokerMachine {
     pub fn status(&self, now: Time) -> StatusView {
         let workers = self.workers.values().map(|worker| WorkerView {
             worker: worker.id.to_string(),
-            protocol: "mutirao".into(),
+            protocol: match worker.majordomo {
+                Some(version) => version.to_string(),
+                None => "mutirao".into(),
+            },
             operations: worker.operations.iter().map(ToString::to_string).collect(),
             slots: u32::try_from(worker.slots).unwrap_or(u32::MAX),
             leased: self.tasks_at(worker),

@@ -9,6 +9,7 @@ use crate::pipeline::{PeerId, RangeSet, Span, TaskId};
 
 use super::piece::{Piece, Slice};
 use super::protocol::{JobCounts, JobSettings};
+use super::requests::Asker;
 
 /// What keeping a piece or a result costs beside its bytes.
 pub(super) const OVERHEAD_BYTES: usize = 160;
@@ -175,6 +176,8 @@ pub(super) struct Job {
     pub(super) turn: u64,
     /// When everything was done.
     pub(super) finished: Option<Time>,
+    /// A Majordomo client that waits for the only result, which is then not kept.
+    pub(super) asker: Option<Asker>,
 }
 
 impl Job {
@@ -201,6 +204,7 @@ impl Job {
             hold_until: None,
             turn: 0,
             finished: None,
+            asker: None,
         }
     }
 
@@ -309,6 +313,11 @@ impl Job {
         if let Some(fetcher) = self.fetcher.as_mut().filter(|_| kept.sent) {
             fetcher.on_way_bytes = fetcher.on_way_bytes.saturating_sub(kept.cost() as u64);
         }
+    }
+
+    /// The outcome of a task that was done alone.
+    pub(super) fn result_of(&self, task: TaskId) -> Option<&[u8]> {
+        Some(self.kept.get(&task)?.records.bytes())
     }
 
     pub(super) fn kept_bytes(&self) -> usize {

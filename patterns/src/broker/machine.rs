@@ -4,12 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use crate::machine::{Machine, Time};
 use crate::pipeline::{Incarnation, JobId, PeerId, Span, TaskId, WorkerId};
 
+use super::hands::{self, Deed};
 use super::job::Job;
+use super::majordomo::Version;
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobView, LeaseId, WorkerTells};
+use super::requests::{Asker, Promise};
 use super::service::{Place, Service};
 use super::store::Write;
 
@@ -112,6 +118,19 @@ pub enum BrokerInput {
         /// For each `true` and the result, or `false` and the failure.
         records: Slice,
     },
+    /// A Majordomo client asks a service.
+    Request {
+        /// Who.
+        peer: PeerId,
+        /// In which version.
+        version: Version,
+        /// Which.
+        service: String,
+        /// The body as a record.
+        record: Slice,
+    },
+    /// A Majordomo worker speaks.
+    Hand(PeerId, Version, Deed),
     /// The peer is not connected any more.
     Unreachable(PeerId),
     /// The writes up to this number are safe.
@@ -141,6 +160,8 @@ pub struct Grant {
     pub operation: Arc<str>,
     /// The tasks, encoded.
     pub records: Slice,
+    /// The worker speaks Majordomo.
+    pub majordomo: Option<Version>,
 }
 
 /// What a broker wants done.
@@ -163,6 +184,30 @@ pub enum BrokerOutput {
         /// The results.
         records: Slice,
     },
+    /// Send a Majordomo client the reply to its request.
+    Reply {
+        /// To whom.
+        peer: PeerId,
+        /// In which version.
+        version: Version,
+        /// Of which service.
+        service: Arc<str>,
+        /// The body as a record.
+        body: Slice,
+    },
+    /// Send a Majordomo client a part of the reply; only version 0.2 knows parts.
+    Part {
+        /// To whom.
+        peer: PeerId,
+        /// Of which service.
+        service: Arc<str>,
+        /// The body as a record.
+        body: Slice,
+    },
+    /// Tell a Majordomo worker that the broker lives.
+    HandBeat(PeerId, Version),
+    /// Tell a Majordomo worker to begin anew.
+    Dismiss(PeerId, Version),
     /// Make this safe, in the order in which they come, and say so with [`BrokerInput::Stored`]; the
     /// first one is number 1.
     Keep(Write),
@@ -201,11 +246,17 @@ pub(super) struct Worker {
     /// Where it stands among the workers with room.
     pub(super) place: Option<Place>,
     pub(super) done: u64,
+    /// It speaks Majordomo: one task at a time.
+    pub(super) majordomo: Option<Version>,
 }
 
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) heard: Time,
+    /// It speaks our protocol, and wants to hear that we live.
+    pub(super) beats: bool,
+    /// Majordomo requests that it waits for, without a sign of life.
+    pub(super) asking: u64,
 }
 
 /// Tasks that are accepted as soon as a write is safe.
@@ -230,6 +281,8 @@ pub struct BrokerCounts {
     pub stale: u64,
     /// Messages that made no sense.
     pub malformed: u64,
+    /// Requests that were dropped because their queue was full.
+    pub refused: u64,
 }
 
 /// The broker as a machine.
@@ -255,6 +308,8 @@ pub struct BrokerMachine {
     pub(super) writes: u64,
     pub(super) stored: u64,
     pub(super) acceptances: VecDeque<Acceptance>,
+    pub(super) promises: VecDeque<Promise>,
+    pub(super) rng: StdRng,
     pub(super) trouble: Option<String>,
     /// When somebody may have been silent for too long.
     pub(super) silence: BTreeSet<(Time, PeerId)>,
@@ -294,6 +349,9 @@ impl BrokerMachine {
             writes: 0,
             stored: 0,
             acceptances: VecDeque::new(),
+            promises: VecDeque::new(),
+            // Differs at every start, as the incarnation does.
+            rng: StdRng::seed_from_u64(incarnation.0),
             trouble: None,
             silence: BTreeSet::new(),
             releases: BTreeSet::new(),
@@ -347,11 +405,15 @@ impl BrokerMachine {
         }
         self.next_beat = now + self.limits.heartbeat;
         let incarnation = self.incarnation;
-        for &peer in self.workers.keys() {
-            let beat = BrokerTells::Beat { incarnation };
-            self.outbox.push_back(BrokerOutput::ToWorker(peer, beat));
+        for (&peer, worker) in &self.workers {
+            let tells = BrokerTells::Beat { incarnation };
+            self.outbox.push_back(match worker.majordomo {
+                Some(version) => BrokerOutput::HandBeat(peer, version),
+                None => BrokerOutput::ToWorker(peer, tells),
+            });
         }
-        for &peer in self.clients.keys() {
+        let ours = self.clients.iter().filter(|(_, client)| client.beats);
+        for (&peer, _) in ours {
             let beat = BrokerSays::Beat { incarnation };
             self.outbox.push_back(BrokerOutput::ToClient(peer, beat));
         }
@@ -364,12 +426,13 @@ impl BrokerMachine {
             && due <= now
         {
             self.silence.pop_first();
-            let heard = match (self.workers.get(&peer), self.clients.get(&peer)) {
-                (Some(worker), _) => worker.heard,
-                (None, Some(client)) => client.heard,
+            let end = match (self.workers.get(&peer), self.clients.get(&peer)) {
+                (Some(hand), _) if hand.majordomo.is_some() => hand.heard + hands::PATIENCE,
+                (Some(worker), _) => worker.heard + patience,
+                (None, Some(client)) if client.asking > 0 => now + patience,
+                (None, Some(client)) => client.heard + patience,
                 (None, None) => continue,
             };
-            let end = heard + patience;
             if end > now {
                 self.silence.insert((end, peer));
             } else {
@@ -393,6 +456,7 @@ impl BrokerMachine {
             }
             self.acceptances.pop_front();
         }
+        self.keep_promises();
         for ((peer, job), tasks) in accepted {
             self.say(peer, BrokerSays::Accepted { job, tasks });
         }
@@ -453,6 +517,13 @@ impl Machine for BrokerMachine {
                 busy,
                 records,
             } => self.worked(now, peer, lease, span, busy, records),
+            BrokerInput::Request {
+                peer,
+                version,
+                service,
+                record,
+            } => self.request(now, Asker { peer, version }, &service, record),
+            BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
             BrokerInput::Unreachable(peer) => {
                 self.lose_worker(now, peer, true);
                 self.lose_client(peer);

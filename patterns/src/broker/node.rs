@@ -6,16 +6,19 @@ use std::sync::Arc;
 use crate::complaints::Complaints;
 use crate::driver::{Delivery, Node, Port};
 use crate::machine::{Machine, Time};
-use crate::pipeline::PeerId;
+use crate::pipeline::{JobId, PeerId};
 use crate::transport::{Frame, Message, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::{Kind, WireError};
 
-use super::frames;
+use super::hands::{self, Deed};
 use super::keeper::Keeper;
-use super::machine::{BrokerInput, BrokerMachine, BrokerOutput};
+use super::machine::{BrokerInput, BrokerMachine, BrokerOutput, Grant};
+use super::majordomo::{self, Malformed, Said, Version};
 use super::object::Shared;
+use super::protocol::BrokerSays;
 use super::store::Write;
+use super::{bodies, frames};
 
 /// Bytes of writes that may wait for the disk before no more is read.
 const MAX_UNWRITTEN_BYTES: usize = 64 << 20;
@@ -87,48 +90,55 @@ impl BrokerNode {
             mistakes,
             ..
         } = self;
-        port.receive(|message| match read(peers, message) {
-            Ok(input) => machine.handle(now, input),
-            Err(error) => {
-                machine.note_malformed();
-                mistakes.add(&"the broker", &error);
+        let mut answers = Vec::new();
+        let more = port.receive(|mut message| {
+            let rest = message.split_off(message.len().min(1));
+            let Some(route) = message.pop() else { return };
+            let is_new = !peers.numbers.contains_key(&route[..]);
+            let peer = peers.number(route.clone());
+            match read(peer, &rest) {
+                Ok(input) => machine.handle(now, input),
+                Err(mistake) => {
+                    if is_new {
+                        peers.forget(peer);
+                    }
+                    machine.note_malformed();
+                    mistakes.add(&"the broker", &mistake);
+                    answers.extend(mistake.answer().map(|answer| (route, answer)));
+                }
             }
-        })
+        })?;
+        for (route, mut answer) in answers {
+            answer.insert(0, route);
+            port.send_now(&answer)?;
+        }
+        Ok(more)
     }
 
     fn act(&mut self, now: Time) -> Result<(), TransportError> {
         while let Some(output) = self.machine.poll() {
-            let (peer, frame) = match output {
-                BrokerOutput::ToClient(peer, says) => (peer, frames::control(Kind::Client, &says)),
-                BrokerOutput::ToWorker(peer, tells) => {
-                    (peer, frames::control(Kind::Worker, &tells))
+            match output {
+                BrokerOutput::Keep(write) => self.writes.push(write),
+                BrokerOutput::Gone(peer) => self.peers.forget(peer),
+                output => {
+                    let (peer, message) = message(output);
+                    self.send(now, peer, message)?;
                 }
-                BrokerOutput::Grant(grant) => (grant.peer, frames::leased(&grant)),
-                BrokerOutput::Results {
-                    peer,
-                    job,
-                    span,
-                    records,
-                } => (peer, frames::outcomes(job, span, &records)),
-                BrokerOutput::Keep(write) => {
-                    self.writes.push(write);
-                    continue;
-                }
-                BrokerOutput::Gone(peer) => {
-                    self.peers.forget(peer);
-                    continue;
-                }
-            };
-            self.send(now, peer, frame)?;
+            }
         }
         Ok(())
     }
 
-    fn send(&mut self, now: Time, peer: PeerId, frame: Frame) -> Result<(), TransportError> {
+    fn send(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        mut message: Message,
+    ) -> Result<(), TransportError> {
         let Some(route) = self.peers.routes.get(&peer) else {
             return Ok(());
         };
-        let message = vec![route.clone(), frame];
+        message.insert(0, route.clone());
         if self.port.send_now(&message)? == Delivery::Unroutable {
             self.machine.handle(now, BrokerInput::Unreachable(peer));
         }
@@ -152,14 +162,106 @@ impl BrokerNode {
     }
 }
 
-fn read(peers: &mut Peers, mut message: Message) -> Result<BrokerInput, WireError> {
-    if message.len() != 2 {
-        return Err(WireError::Foreign);
+/// Why a message was dropped.
+#[derive(Debug, thiserror::Error)]
+enum Mistake {
+    #[error(transparent)]
+    Ours(#[from] WireError),
+    #[error(transparent)]
+    Majordomo(#[from] Malformed),
+}
+
+impl Mistake {
+    /// What the sender is told, if anything.
+    fn answer(&self) -> Option<Message> {
+        match self {
+            Mistake::Ours(error @ WireError::Version(_)) => {
+                let (job, reason) = (JobId(0), error.to_string());
+                let refused = BrokerSays::Refused { job, reason };
+                Some(vec![frames::control(Kind::Client, &refused)])
+            }
+            Mistake::Ours(_) => None,
+            Mistake::Majordomo(malformed) => malformed.answer(),
+        }
     }
-    let frame = message.swap_remove(1);
-    let route = message.swap_remove(0);
-    let peer = peers.number(route);
-    frames::read_at_broker(peer, &frame)
+}
+
+/// Reads a message without its routing id.
+fn read(peer: PeerId, message: &[Frame]) -> Result<BrokerInput, Mistake> {
+    let hand = |version, deed| Ok(BrokerInput::Hand(peer, version, deed));
+    match majordomo::read(message)? {
+        Said::Ours => match message {
+            [frame] => Ok(frames::read_at_broker(peer, frame)?),
+            _ => Err(WireError::Malformed.into()),
+        },
+        Said::Request {
+            version,
+            service,
+            body,
+        } => Ok(BrokerInput::Request {
+            peer,
+            version,
+            service: service.to_string(),
+            record: bodies::record(body),
+        }),
+        Said::Ready { version, service } => hand(version, Deed::Ready(service.to_string())),
+        Said::Reply {
+            version,
+            client,
+            body,
+        } => hand(version, Deed::Reply(client.to_vec(), bodies::record(body))),
+        Said::Partial { client, body } => {
+            let part = Deed::Partial(client.to_vec(), bodies::record(body));
+            hand(Version::V2, part)
+        }
+        Said::Heartbeat { version } => hand(version, Deed::Heartbeat),
+        Said::Disconnect { version } => hand(version, Deed::Disconnect),
+    }
+}
+
+/// What the machine wants sent, without the routing id, and to whom.
+fn message(output: BrokerOutput) -> (PeerId, Message) {
+    match output {
+        BrokerOutput::ToClient(peer, says) => (peer, vec![frames::control(Kind::Client, &says)]),
+        BrokerOutput::ToWorker(peer, tells) => (peer, vec![frames::control(Kind::Worker, &tells)]),
+        BrokerOutput::Grant(grant) => (grant.peer, grant_message(&grant)),
+        BrokerOutput::Results {
+            peer,
+            job,
+            span,
+            records,
+        } => (peer, vec![frames::outcomes(job, span, &records)]),
+        BrokerOutput::Reply {
+            peer,
+            version,
+            service,
+            body,
+        } => {
+            let body = bodies::frames(body.bytes());
+            (peer, majordomo::to_client::reply(version, &service, body))
+        }
+        BrokerOutput::Part {
+            peer,
+            service,
+            body,
+        } => {
+            let body = bodies::frames(body.bytes());
+            (peer, majordomo::to_client::partial(&service, body))
+        }
+        BrokerOutput::HandBeat(peer, version) => (peer, majordomo::heartbeat(version)),
+        BrokerOutput::Dismiss(peer, version) => (peer, majordomo::disconnect(version)),
+        BrokerOutput::Keep(_) | BrokerOutput::Gone(_) => unreachable!("these are not sent"),
+    }
+}
+
+fn grant_message(grant: &Grant) -> Message {
+    match grant.majordomo {
+        None => vec![frames::leased(grant)],
+        Some(version) => {
+            let client = hands::address(grant.lease);
+            majordomo::to_worker::request(version, client, hands::body(&grant.records))
+        }
+    }
 }
 
 impl Node for BrokerNode {

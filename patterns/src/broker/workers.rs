@@ -99,7 +99,7 @@ impl BrokerMachine {
         self.give(now, peer);
     }
 
-    fn register(
+    pub(super) fn register(
         &mut self,
         now: Time,
         peer: PeerId,
@@ -133,6 +133,7 @@ impl BrokerMachine {
                 leaving: false,
                 place: None,
                 done: 0,
+                majordomo: None,
             },
         );
     }
@@ -161,6 +162,7 @@ impl BrokerMachine {
                 leaving: false,
                 place: None,
                 done: 0,
+                majordomo: None,
             },
         );
     }
@@ -377,6 +379,18 @@ impl BrokerMachine {
         let tasks = u64::from(span.count);
         self.counts.done += tasks;
         self.counts.failed += failures;
+        let operation = self.jobs.get(&id).map(|job| job.operation.clone());
+        if let Some(service) = operation.and_then(|name| self.services.get_mut(&name)) {
+            service.done += tasks;
+        }
+        if !self.reply(id, &records) {
+            self.keep_results(id, span, records, failures);
+            self.send_results(id);
+            self.finish_if_done(now, id);
+        }
+    }
+
+    fn keep_results(&mut self, id: JobId, span: Span, records: Slice, failures: u64) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -385,21 +399,17 @@ impl BrokerMachine {
         let before = job.kept_bytes();
         job.keep(span, records.clone());
         self.kept_bytes += job.kept_bytes() - before;
-        if let Some(service) = self.services.get_mut(&job.operation) {
-            service.done += tasks;
+        if !self.durable {
+            return;
         }
-        if self.durable {
-            self.write(Write::Results {
-                job: id,
-                span,
-                body: records.to_arc(),
-            });
-            for first in over {
-                self.write(Write::TasksDone { job: id, first });
-            }
+        self.write(Write::Results {
+            job: id,
+            span,
+            body: records.to_arc(),
+        });
+        for first in over {
+            self.write(Write::TasksDone { job: id, first });
         }
-        self.send_results(id);
-        self.finish_if_done(now, id);
     }
 
     /// A task that its worker could not do: tried again after a pause, or given up.

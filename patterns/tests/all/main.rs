@@ -4,6 +4,7 @@ mod bad_input;
 mod bare;
 mod broker;
 mod examples;
+mod majordomo;
 mod pubsub;
 mod pushpull;
 mod reqrep;

@@ -1,0 +1,122 @@
+//! Workers that speak Majordomo: one task at a time, each under a lease that they know as the address
+//! of a client.
+
+use std::time::Duration;
+
+use crate::machine::Time;
+use crate::pipeline::{PeerId, WorkerId};
+use crate::transport::Frame;
+
+use super::bodies;
+use super::machine::{BrokerMachine, BrokerOutput};
+use super::majordomo::titanic;
+use super::majordomo::{Version, mmi};
+use super::piece::Slice;
+use super::protocol::LeaseId;
+
+/// How long a Majordomo worker may be silent: three of its heartbeats, as the Guide has it.
+pub(super) const PATIENCE: Duration = Duration::from_millis(7_500);
+
+/// MessagePack's `true`, before a result.
+const TRUE: u8 = 0xc3;
+
+/// What a worker tells a broker by Majordomo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It registers for a service.
+    Ready(String),
+    /// It has done the request that came with this address.
+    Reply(Vec<u8>, Slice),
+    /// It has done a part of it.
+    Partial(Vec<u8>, Slice),
+    /// It lives.
+    Heartbeat,
+    /// It leaves.
+    Disconnect,
+}
+
+/// The address under which a worker answers.
+pub(super) fn address(lease: LeaseId) -> Frame {
+    Frame::from(&lease.to_be_bytes()[..])
+}
+
+fn lease_of(address: &[u8]) -> Option<LeaseId> {
+    address.try_into().ok().map(LeaseId::from_be_bytes)
+}
+
+impl BrokerMachine {
+    pub(super) fn hear_hand(&mut self, now: Time, peer: PeerId, version: Version, deed: Deed) {
+        if let Deed::Ready(service) = &deed {
+            return self.hire(now, peer, version, service);
+        }
+        let Some(worker) = self.workers.get_mut(&peer) else {
+            // Whoever says anything but READY first is told to begin anew.
+            return match deed {
+                Deed::Disconnect => {}
+                _ => self.dismiss(peer, version),
+            };
+        };
+        worker.heard = now;
+        match deed {
+            Deed::Reply(address, record) => self.hand_done(now, peer, &address, &record),
+            Deed::Partial(address, record) => self.hand_part(peer, &address, record),
+            Deed::Disconnect => self.lose_worker(now, peer, false),
+            Deed::Heartbeat | Deed::Ready(_) => {}
+        }
+    }
+
+    fn hire(&mut self, now: Time, peer: PeerId, version: Version, service: &str) {
+        let reserved = mmi::is_reserved(service) || titanic::Service::named(service).is_some();
+        if reserved || self.workers.contains_key(&peer) {
+            self.lose_worker(now, peer, false);
+            return self.dismiss(peer, version);
+        }
+        let id = WorkerId(peer);
+        self.register(now, peer, id, 1, vec![service.to_string()]);
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.majordomo = Some(version);
+        }
+        self.replace(peer);
+        self.give(now, peer);
+    }
+
+    fn dismiss(&mut self, peer: PeerId, version: Version) {
+        self.outbox.push_back(BrokerOutput::Dismiss(peer, version));
+    }
+
+    fn hand_done(&mut self, now: Time, peer: PeerId, address: &[u8], record: &Slice) {
+        let lease = lease_of(address).and_then(|id| Some((id, self.leases.get(&id)?)));
+        let Some((id, lease)) = lease else {
+            self.counts.stale += 1;
+            return;
+        };
+        let (span, busy) = (lease.piece.span, now.since(lease.sent));
+        let mut outcome = Vec::with_capacity(record.len() + 1);
+        outcome.push(TRUE);
+        outcome.extend_from_slice(record.bytes());
+        self.worked(now, peer, id, span, busy, Slice::from(outcome.into(), 0));
+    }
+
+    /// Passes a part on to the client, where its protocol knows parts.
+    fn hand_part(&mut self, peer: PeerId, address: &[u8], record: Slice) {
+        let lease = lease_of(address).and_then(|id| self.leases.get(&id));
+        let lease = lease.filter(|lease| lease.peer == peer);
+        let Some(job) = lease.and_then(|lease| self.jobs.get(&lease.job)) else {
+            self.counts.stale += 1;
+            return;
+        };
+        let asker = job.asker.as_ref();
+        if let Some(asker) = asker.filter(|asker| asker.version == Version::V2) {
+            self.outbox.push_back(BrokerOutput::Part {
+                peer: asker.peer,
+                service: job.operation.clone(),
+                body: record,
+            });
+        }
+    }
+}
+
+/// The body of a request, as a worker gets it.
+pub(super) fn body(records: &Slice) -> Vec<Frame> {
+    bodies::frames(records.bytes())
+}

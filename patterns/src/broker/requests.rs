@@ -1,0 +1,251 @@
+//! Requests of Majordomo clients: each is a job of one task, whose result goes straight back. What
+//! Titanic keeps is a job like any other, and what MMI is asked is answered on the spot.
+
+use std::sync::Arc;
+
+use crate::machine::Time;
+use crate::pipeline::{JobId, PeerId, Span};
+use crate::transport::Frame;
+
+use super::assign::Line;
+use super::bodies;
+use super::machine::{BrokerMachine, BrokerOutput};
+use super::majordomo::titanic::{self, Asked, Ticket};
+use super::majordomo::{Version, mmi};
+use super::piece::{Piece, Slice};
+use super::protocol::JobSettings;
+use super::store::Write;
+
+/// MessagePack's `true`, before a result.
+const TRUE: u8 = 0xc3;
+
+/// The only task of a request.
+const ONLY: Span = Span { first: 0, count: 1 };
+
+/// Who waits for the result of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) peer: PeerId,
+    pub(super) version: Version,
+}
+
+/// What Titanic promised to keep, and says so when it is safe.
+#[derive(Debug)]
+pub(super) struct Promise {
+    pub(super) write: u64,
+    pub(super) asker: Asker,
+    pub(super) ticket: Ticket,
+}
+
+impl BrokerMachine {
+    /// A Majordomo client asks a service.
+    pub(super) fn request(&mut self, now: Time, asker: Asker, service: &str, record: Slice) {
+        self.greet_client(now, asker.peer);
+        if mmi::is_reserved(service) {
+            let body = bodies::frames(record.bytes());
+            let answer = mmi::answer(service, &body, |name| self.is_served(name));
+            return self.answer(&asker, service, &[answer.frame()]);
+        }
+        if let Some(part) = titanic::Service::named(service) {
+            let body = bodies::frames(record.bytes());
+            return self.ask_titanic(now, asker, part, &body);
+        }
+        let settings = JobSettings::new(service);
+        let id = self.free_id();
+        if self
+            .start_request(now, id, settings, record, Some(asker))
+            .is_none()
+        {
+            // Majordomo has no word for it; the client asks again.
+            self.counts.refused += 1;
+        }
+    }
+
+    fn is_served(&self, name: &str) -> bool {
+        titanic::Service::named(name).is_some()
+            || self
+                .services
+                .get(name)
+                .is_some_and(|service| service.workers > 0)
+    }
+
+    /// An id that no job has; those of clients are drawn at random, so that they do not meet.
+    fn free_id(&mut self) -> JobId {
+        loop {
+            self.turns += 1;
+            let id = JobId(self.turns | 1 << 63);
+            if !self.jobs.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Makes a job of one task; `None` when its queue is full.
+    fn start_request(
+        &mut self,
+        now: Time,
+        id: JobId,
+        settings: JobSettings,
+        record: Slice,
+        asker: Option<Asker>,
+    ) -> Option<()> {
+        self.add_job(now, id, settings);
+        if self.no_room(id, ONLY, record.len()).is_some() {
+            self.jobs.remove(&id);
+            return None;
+        }
+        let is_kept = asker.is_none();
+        if let Some(client) = asker
+            .as_ref()
+            .and_then(|asker| self.clients.get_mut(&asker.peer))
+        {
+            client.asking += 1;
+        }
+        let job = self.jobs.get_mut(&id)?;
+        job.asker = asker;
+        job.total = Some(1);
+        job.accepted.insert(ONLY.range());
+        if is_kept {
+            self.describe(id);
+            self.keep_tasks(id, ONLY, &record);
+        }
+        self.enqueue(now, id, vec![Piece::new(ONLY, record)], Line::Fresh);
+        Some(())
+    }
+
+    /// Sends the result of a request to whoever waits for it, and forgets the request; `false` when
+    /// the job is none.
+    pub(super) fn reply(&mut self, id: JobId, outcome: &Slice) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        let Some(asker) = job.asker.take() else {
+            return false;
+        };
+        let service = job.operation.clone();
+        if let Some(client) = self.clients.get_mut(&asker.peer) {
+            client.asking -= 1;
+        }
+        self.outbox.push_back(BrokerOutput::Reply {
+            peer: asker.peer,
+            version: asker.version,
+            service,
+            body: reply_body(outcome.bytes()),
+        });
+        self.jobs.remove(&id);
+        true
+    }
+
+    fn answer(&mut self, asker: &Asker, service: &str, body: &[Frame]) {
+        self.outbox.push_back(BrokerOutput::Reply {
+            peer: asker.peer,
+            version: asker.version,
+            service: service.into(),
+            body: bodies::record(body),
+        });
+    }
+
+    fn ask_titanic(&mut self, now: Time, asker: Asker, part: titanic::Service, body: &[Frame]) {
+        let answer = match titanic::read(part, body) {
+            Ok(Asked::Request { service, body }) => {
+                return self.promise(now, asker, service, bodies::record(body));
+            }
+            Ok(Asked::Reply(ticket)) => self.kept_reply(ticket),
+            Ok(Asked::Close(ticket)) => {
+                if self.is_titanic(ticket) {
+                    self.drop_job(now, job_of(ticket));
+                }
+                titanic::Answer::Closed
+            }
+            Err(_) => titanic::Answer::Unknown,
+        };
+        self.answer(&asker, part.name(), &answer.body());
+    }
+
+    /// Keeps a request, and says so when it is safe.
+    fn promise(&mut self, now: Time, asker: Asker, service: &str, record: Slice) {
+        let ticket = Ticket::from_random(self.random_bits());
+        let settings = JobSettings {
+            label: ticket.to_string(),
+            ..JobSettings::new(service)
+        };
+        let id = job_of(ticket);
+        let failed = self.trouble.is_some()
+            || self.jobs.contains_key(&id)
+            || self
+                .start_request(now, id, settings, record, None)
+                .is_none();
+        if failed {
+            let body = titanic::Answer::Failed.body();
+            return self.answer(&asker, titanic::Service::Request.name(), &body);
+        }
+        self.promises.push_back(Promise {
+            write: self.writes,
+            asker,
+            ticket,
+        });
+        self.keep_promises();
+    }
+
+    /// Answers those whose requests are safe by now.
+    pub(super) fn keep_promises(&mut self) {
+        while let Some(promise) = self.promises.front()
+            && (promise.write <= self.stored || !self.durable)
+            && let Some(promise) = self.promises.pop_front()
+        {
+            let body = titanic::Answer::Kept(promise.ticket).body();
+            self.answer(&promise.asker, titanic::Service::Request.name(), &body);
+        }
+    }
+
+    fn kept_reply(&self, ticket: Ticket) -> titanic::Answer {
+        if !self.is_titanic(ticket) {
+            return titanic::Answer::Unknown;
+        }
+        let job = self.jobs.get(&job_of(ticket));
+        match job.and_then(|job| job.result_of(0)) {
+            Some(outcome) => titanic::Answer::Done(bodies::frames(reply_body(outcome).bytes())),
+            None => titanic::Answer::Pending,
+        }
+    }
+
+    fn is_titanic(&self, ticket: Ticket) -> bool {
+        let job = self.jobs.get(&job_of(ticket));
+        job.is_some_and(|job| job.settings.label == ticket.to_string())
+    }
+
+    fn random_bits(&mut self) -> u128 {
+        use rand::RngExt;
+        self.rng.random()
+    }
+
+    /// Writes down tasks, and notes that they lie there.
+    pub(super) fn keep_tasks(&mut self, id: JobId, span: Span, records: &Slice) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|_| self.durable) else {
+            return;
+        };
+        job.note_stored(span, u64::from(span.count));
+        let body = records.to_arc();
+        self.write(Write::Tasks {
+            job: id,
+            span,
+            body,
+        });
+    }
+}
+
+/// The id of the job that stands for a ticket.
+fn job_of(ticket: Ticket) -> JobId {
+    JobId(ticket.bits() as u64)
+}
+
+/// What a client is told: the result, or an empty frame and the reason why there is none.
+fn reply_body(outcome: &[u8]) -> Slice {
+    let value = outcome.get(1..).unwrap_or_default();
+    if outcome.first() == Some(&TRUE) {
+        return Slice::from(Arc::from(value), 0);
+    }
+    let failure = rmp_serde::from_slice::<crate::pipeline::TaskFailure>(value);
+    let reason = failure.map_or_else(|_| "it failed".to_string(), |failure| failure.reason);
+    bodies::record(&[Frame::from(&[][..]), Frame::from(reason.as_bytes())])
+}
