@@ -1,6 +1,6 @@
 //! The command line: help for a person, one sentence for a mistake.
 
-use crate::harness::{Place, mutirao};
+use crate::harness::{Launch, Place, mutirao};
 
 const COMMANDS: [&str; 6] = ["run", "ventilator", "worker", "sink", "keygen", "ops"];
 
@@ -190,6 +190,47 @@ fn a_wrong_variable_is_named_like_a_wrong_flag() {
         .run()
         .expect_code(2)
         .expect_sentence(&["--pattern", "choose push-pull, req-rep or pub-sub"]);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_given() {
+    let place = Place::new();
+    place.write("in/a", "x");
+    let all = |launch: Launch| {
+        let help = mutirao(["help", launch.name()]).run();
+        let help = help.stdout_text();
+        let names = help.split("[env: ").skip(1);
+        let names = names.filter_map(|rest| rest.split(['=', ']']).next());
+        names.fold(launch, |launch, name| launch.env(name.trim(), ""))
+    };
+    let out = place.arg("out");
+    all(mutirao([
+        "run",
+        &place.arg("in"),
+        "--op",
+        "noop",
+        "--out",
+        &out,
+    ]))
+    .run()
+    .expect_code(0);
+    assert_eq!(place.files("out"), ["a.out"]);
+    all(mutirao(["run", "--op", "noop"]))
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["INPUT"]);
+    all(mutirao(["sink"]))
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["--out"]);
+    all(mutirao(["keygen"]))
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["DIR"]);
+    let nobody = place.ipc("nobody");
+    let worker = all(mutirao(["worker"]).args(["--ventilator", &nobody])).start();
+    worker.wait_for("to tcp://127.0.0.1:5559");
+    crate::trio::dismiss(worker);
 }
 
 #[test]
