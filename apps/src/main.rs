@@ -2,6 +2,7 @@
 //!
 //! One binary, one subcommand per app; this file is the table of contents.
 
+mod count;
 mod dispatch;
 mod exit;
 mod flags;

@@ -5,6 +5,7 @@ use clap::builder::FalseyValueParser;
 use mutirao::{Endpoint, Worker, WorkerConfig, WorkerExit};
 
 use super::work::{Commands, Workshop};
+use crate::count::counted;
 use crate::exit::Exit;
 use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags};
 use crate::signals::{Caught, Signal};
@@ -72,8 +73,11 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
     };
     let caught = Caught::begin()?;
     let hello = format!(
-        "{} slots, by {}, from {} to {}",
-        config.slots, config.pattern, config.ventilator, config.sink
+        "{}, by {}, from {} to {}",
+        counted(config.slots as u64, "slot"),
+        config.pattern,
+        config.ventilator,
+        config.sink
     );
     let worker = Worker::start(config, move |task, info| workshop.work(task, info))?;
     log::info!("{hello}");

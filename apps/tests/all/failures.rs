@@ -21,6 +21,17 @@ fn count(place: &Place, word: &str) -> usize {
 }
 
 #[test]
+fn one_task_is_not_called_many() {
+    let place = Place::new();
+    place.write("in/a", [0xff]);
+    mutirao(["run", &place.arg("in"), "--op", "lowercase"])
+        .args(["--out", &place.arg("out")])
+        .run()
+        .expect_code(1)
+        .expect_said(&["1 task: 0 ok, 1 failed;", "mutirao: 1 of 1 task failed;"]);
+}
+
+#[test]
 fn a_task_that_always_fails_is_tried_as_often_as_said() {
     for pattern in PATTERNS {
         let mut trio = Trio::patient(pattern, Wire::Ipc);

@@ -607,7 +607,7 @@ impl VentilatorDriver {
                 }
                 VentilatorOutput::SinkOpened(safe) => {
                     log::info!(
-                        "the sink is ready; {safe} results that we did not know of are safe there"
+                        "the sink is ready; results safe there, unknown to us so far: {safe}"
                     );
                 }
                 VentilatorOutput::SinkRefused(reason) => {
@@ -729,7 +729,7 @@ impl Node for VentilatorDriver {
     fn close(&mut self, error: Option<TransportError>) {
         if self.mistakes.count() > 0 {
             log::warn!(
-                "the ventilator dropped {} malformed messages",
+                "malformed messages that the ventilator dropped: {}",
                 self.mistakes.count()
             );
         }

@@ -291,7 +291,7 @@ impl Node for SinkDriver {
     fn close(&mut self, error: Option<TransportError>) {
         if self.mistakes.count() > 0 {
             log::warn!(
-                "the sink dropped {} malformed messages",
+                "malformed messages that the sink dropped: {}",
                 self.mistakes.count()
             );
         }

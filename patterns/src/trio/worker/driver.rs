@@ -264,7 +264,7 @@ impl Node for WorkerDriver {
         self.slots.close();
         if self.mistakes.count() > 0 {
             log::warn!(
-                "the worker dropped {} malformed messages",
+                "malformed messages that the worker dropped: {}",
                 self.mistakes.count()
             );
         }
