@@ -9,7 +9,7 @@ use mutirao::{Endpoint, Sink, SinkConfig};
 use super::collect::{Collector, Target, Until};
 use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags};
+use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, PatternFlag};
 use crate::signals::{Caught, Signal};
 
 /// Collect results into a folder until stopped.
@@ -38,14 +38,14 @@ pub(crate) struct SinkArgs {
     limits: LimitFlags,
 
     #[command(flatten)]
-    security: SecurityFlags,
+    key: KeyFlag,
+
+    #[command(flatten)]
+    guard: GuardFlags,
 }
 
 pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
-    let security = args.security.security(Needs {
-        server: false,
-        allow: true,
-    })?;
+    let security = flags::security(&args.key, None, Some(&args.guard))?;
     check_folder(&args.out)?;
     let caught = Caught::begin()?;
     let sink = Sink::start(SinkConfig {
