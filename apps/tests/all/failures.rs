@@ -21,6 +21,19 @@ fn count(place: &Place, word: &str) -> usize {
 }
 
 #[test]
+fn a_worker_says_that_its_sink_is_missing_and_that_it_has_come() {
+    for pattern in PATTERNS {
+        let mut trio = Trio::new(pattern, Wire::Ipc);
+        let worker = trio.worker();
+        worker.wait_for("the sink does not answer at ipc://");
+        let sink = trio.sink();
+        worker.wait_for("the sink is there");
+        dismiss(worker);
+        dismiss(sink);
+    }
+}
+
+#[test]
 fn one_task_is_not_called_many() {
     let place = Place::new();
     place.write("in/a", [0xff]);

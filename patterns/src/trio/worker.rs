@@ -1,5 +1,6 @@
 //! The worker: runs tasks in its slots and hands the results to the sink.
 
+mod absence;
 mod driver;
 mod slots;
 
