@@ -191,13 +191,18 @@ impl Port {
     /// The reason why the peer does not let us in, once it has refused several times in a row: a
     /// peer that dies in the middle of a handshake looks the same, and is let off.
     pub(crate) fn refusal(&mut self) -> Option<String> {
+        self.refusal_after(REFUSALS_BELIEVED)
+    }
+
+    /// The same with `believed` refusals in a row, the last one included.
+    pub(crate) fn refusal_after(&mut self, believed: u32) -> Option<String> {
         while let Some(event) = self.socket.link_event() {
             match event {
                 LinkEvent::Connected => (self.refusals, self.connected) = (0, true),
                 LinkEvent::Disconnected => self.connected = false,
                 LinkEvent::Refused { reason } => {
                     self.refusals += 1;
-                    if self.refusals >= REFUSALS_BELIEVED {
+                    if self.refusals >= believed {
                         return Some(reason);
                     }
                 }

@@ -22,6 +22,7 @@ use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, Transport
 use crate::wait::{Interest, Sleeper, Waker};
 use crate::wire::{RecordError, Records};
 
+use super::doors::Doors;
 use super::{Pattern, check, listen, partition};
 
 /// Bytes and tasks that wait between the program and the driver.
@@ -454,6 +455,7 @@ struct VentilatorDriver {
     /// Routing ids of the workers on the control socket and, where they ask, on the data socket.
     control_routes: HashMap<WorkerId, Vec<u8>>,
     data_routes: HashMap<WorkerId, Vec<u8>>,
+    doors: Doors,
     mistakes: Complaints,
     over: bool,
 }
@@ -464,7 +466,7 @@ impl VentilatorDriver {
             Pattern::ReqRep => Role::Router,
             pattern => pattern.roles().0,
         };
-        let (data, control) = listen(role, &config.bind, &config.socket, &config.socket)?;
+        let (data, control) = listen(role, &config.bind, &config.socket)?;
         let watched = SocketOptions {
             watch_links: true,
             ..config.socket.clone()
@@ -491,6 +493,7 @@ impl VentilatorDriver {
             sink: Port::new(sink),
             control_routes: HashMap::new(),
             data_routes: HashMap::new(),
+            doors: Doors::default(),
             mistakes: Complaints::default(),
             over: false,
         })
@@ -702,6 +705,7 @@ impl Node for VentilatorDriver {
             self.end(Err(FinishError::Refused(format!("the sink: {reason}"))));
             return Ok(false);
         }
+        self.doors.look([&mut self.data, &mut self.control]);
         self.machine.wake(now);
         let mut more = self.receive(now)?;
         more |= self.take_tasks(now);

@@ -15,6 +15,7 @@ use crate::transport::{Message, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
 
+use super::super::doors::Doors;
 use super::super::{Pattern, RESULTS_TOPIC, listen};
 use super::{Delivery, Notice, Order, Shared, SinkConfig, SinkError};
 
@@ -32,6 +33,7 @@ pub(super) struct SinkDriver {
     peers: Peers,
     /// Where the workers are reached that want an answer to their results.
     workers: HashMap<WorkerId, Vec<u8>>,
+    doors: Doors,
     mistakes: Complaints,
     over: bool,
 }
@@ -74,7 +76,7 @@ impl SinkDriver {
             Pattern::ReqRep => crate::transport::Role::Router,
             pattern => pattern.roles().1,
         };
-        let (mut data, control) = listen(role, &config.bind, &config.socket, &config.socket)?;
+        let (mut data, control) = listen(role, &config.bind, &config.socket)?;
         if config.pattern == Pattern::PubSub {
             data.subscribe(RESULTS_TOPIC)?;
         }
@@ -88,6 +90,7 @@ impl SinkDriver {
             control: Port::new(control),
             peers: Peers::default(),
             workers: HashMap::new(),
+            doors: Doors::default(),
             mistakes: Complaints::default(),
             over: false,
         })
@@ -264,6 +267,7 @@ impl Node for SinkDriver {
         if self.shared.stop.is_stopped() {
             self.over = true;
         }
+        self.doors.look([&mut self.data, &mut self.control]);
         let busy = self.shared.queues().choked;
         self.machine.handle(now, SinkInput::Busy(busy));
         self.machine.wake(now);
