@@ -9,6 +9,7 @@
 mod doors;
 mod sink;
 mod ventilator;
+mod watched;
 mod worker;
 
 use std::fmt;

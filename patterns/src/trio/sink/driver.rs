@@ -150,7 +150,7 @@ impl SinkDriver {
 
     /// Carries out what the program has said.
     fn take_orders(&mut self, now: Time) {
-        let orders = std::mem::take(&mut self.shared.queues().orders);
+        let orders = std::mem::take(&mut self.shared.queues.lock().orders);
         for order in orders {
             let order = match order {
                 Order::Resume(job, safe, failed) => SinkInput::Resume(job, safe, failed),
@@ -225,7 +225,7 @@ impl SinkDriver {
 
     /// Hands notices to the program, and stops reading results while it does not keep up.
     fn hand_over(&mut self, notices: Vec<Notice>) {
-        let mut queues = self.shared.queues();
+        let mut queues = self.shared.queues.lock();
         for notice in notices {
             if let Notice::Delivery(delivery) = &notice {
                 queues.bytes += delivery.frame.len();
@@ -237,7 +237,7 @@ impl SinkDriver {
         }
         self.data.set_open(!queues.choked);
         if !queues.notices.is_empty() {
-            self.shared.changed.notify_one();
+            self.shared.queues.notify();
         }
     }
 }
@@ -268,7 +268,7 @@ impl Node for SinkDriver {
             self.over = true;
         }
         self.doors.look([&mut self.data, &mut self.control]);
-        let busy = self.shared.queues().choked;
+        let busy = self.shared.queues.lock().choked;
         self.machine.handle(now, SinkInput::Busy(busy));
         self.machine.wake(now);
         let more = self.receive(now)?;
@@ -305,10 +305,10 @@ impl Node for SinkDriver {
                 self.machine.strays()
             );
         }
-        let mut queues = self.shared.queues();
+        let mut queues = self.shared.queues.lock();
         queues.end = Some(error.map_or(SinkError::Stopped, |error| {
             SinkError::Failed(error.to_string())
         }));
-        self.shared.changed.notify_all();
+        self.shared.queues.notify();
     }
 }
