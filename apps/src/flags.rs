@@ -32,8 +32,8 @@ pub(crate) struct PatternFlag {
 /// Bounds and times that all roles know.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitFlags {
-    /// Interval of heartbeats; a peer that misses four is taken for dead. The same for all roles of
-    /// a job
+    /// Interval of heartbeats; a peer that misses four is taken for dead. Where two roles were given
+    /// different ones, the longer counts between them, up to a minute
     #[arg(long, env = "MUTIRAO_HEARTBEAT", default_value = "500ms", value_name = "TIME", value_parser = duration)]
     pub(crate) heartbeat: Duration,
 
