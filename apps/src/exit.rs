@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use mutirao::OpenError;
+use mutirao::transport::TransportError;
 
 /// Why the program ends without having done everything.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +43,10 @@ impl From<OpenError> for Exit {
     fn from(error: OpenError) -> Exit {
         match error {
             OpenError::Config(_) => Exit::Usage(error.to_string()),
-            OpenError::Transport(mutirao::transport::TransportError::Exposed { .. }) => {
-                Exit::Usage(format!(
-                    "{error}: add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure"
-                ))
-            }
+            // The library knows no flags, so its own advice is left out.
+            OpenError::Transport(TransportError::Exposed { endpoint }) => Exit::Usage(format!(
+                "{endpoint} would listen beyond this machine without encryption: add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure"
+            )),
             OpenError::Transport(_) | OpenError::System(_) => Exit::Environment(error.to_string()),
         }
     }
@@ -106,6 +106,15 @@ fn one_sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exposed_endpoint_gets_one_piece_of_advice() {
+        let endpoint = "tcp://0.0.0.0:1".parse().unwrap();
+        let exit = Exit::from(OpenError::from(TransportError::Exposed { endpoint }));
+        let sentence = exit.to_string();
+        assert_eq!(sentence.matches(": ").count(), 1, "{sentence}");
+        assert!(sentence.contains("--curve-key") && !sentence.contains("CURVE"));
+    }
 
     #[test]
     fn paragraphs_become_a_sentence() {

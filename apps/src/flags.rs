@@ -1,17 +1,16 @@
 //! Flags that several roles share, and what they become before any work starts.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod security;
+
 use std::time::Duration;
 
-use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use mutirao::pipeline::Limits;
-use mutirao::security::{Allow, CurveConfig, KeyPair, PublicKey, Security};
+use mutirao::security::Security;
 use mutirao::transport::SocketOptions;
 use mutirao::{Endpoint, Pattern};
 
-use crate::exit::Exit;
+pub(crate) use security::{GuardFlags, KeyFlag, ServerFlag, security};
 
 /// Room for what travels with a payload: its place, its operation, the frame's header.
 const ENVELOPE_BYTES: usize = 1 << 20;
@@ -33,8 +32,8 @@ pub(crate) struct PatternFlag {
 /// Bounds and times that all roles know.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitFlags {
-    /// Interval of heartbeats; a peer that misses four is taken for dead. The same for all roles of
-    /// a job
+    /// Interval of heartbeats; a peer that misses four is taken for dead. Where two roles were given
+    /// different ones, the longer counts between them, up to a minute
     #[arg(long, env = "MUTIRAO_HEARTBEAT", default_value = "500ms", value_name = "TIME", value_parser = duration)]
     pub(crate) heartbeat: Duration,
 
@@ -58,84 +57,6 @@ impl LimitFlags {
             security,
             ..SocketOptions::default()
         }
-    }
-}
-
-/// Encryption and authentication.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Encryption")]
-pub(crate) struct SecurityFlags {
-    /// Our secret key, a file made by `mutirao keygen`; turns encryption on
-    #[arg(long, env = "MUTIRAO_CURVE_KEY", value_name = "FILE")]
-    pub(crate) curve_key: Option<PathBuf>,
-
-    /// The public key of the ventilator and the sink, to which we connect
-    #[arg(long, env = "MUTIRAO_CURVE_SERVER", value_name = "FILE")]
-    pub(crate) curve_server: Option<PathBuf>,
-
-    /// A folder with the public keys of those who may connect to us
-    #[arg(long, env = "MUTIRAO_CURVE_ALLOW", value_name = "DIR")]
-    pub(crate) curve_allow: Option<PathBuf>,
-
-    /// Listen beyond this machine without encryption
-    #[arg(long, env = "MUTIRAO_INSECURE", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
-    pub(crate) insecure: bool,
-}
-
-/// Which of the keys a role needs beside its own.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Needs {
-    pub(crate) server: bool,
-    pub(crate) allow: bool,
-}
-
-impl SecurityFlags {
-    pub(crate) fn security(&self, needs: Needs) -> Result<Security, Exit> {
-        let Some(key) = &self.curve_key else {
-            return self.without_key();
-        };
-        if self.insecure {
-            return Err(Exit::Usage(
-                "--insecure contradicts --curve-key: give one of the two".into(),
-            ));
-        }
-        let server = self.curve_server.as_deref();
-        let allow = self.curve_allow.as_deref();
-        for (needed, given, flag) in [
-            (needs.server, server, "--curve-server FILE"),
-            (needs.allow, allow, "--curve-allow DIR"),
-        ] {
-            if needed && given.is_none() {
-                return Err(Exit::Usage(format!(
-                    "--curve-key needs {flag} as well; `mutirao keygen DIR` makes both"
-                )));
-            }
-        }
-        let unusable = |error: mutirao::security::KeyError| Exit::Environment(error.to_string());
-        if let Some(folder) = allow.filter(|folder| !folder.is_dir()) {
-            return Err(Exit::Environment(format!(
-                "{} is not a folder: give the one that holds the public keys of those who may connect",
-                folder.display()
-            )));
-        }
-        Ok(Security::Curve(Arc::new(CurveConfig {
-            keys: KeyPair::load(key).map_err(unusable)?,
-            server: server.map(PublicKey::load).transpose().map_err(unusable)?,
-            allow: allow.map(|folder| Allow::Folder(folder.to_path_buf())),
-        })))
-    }
-
-    fn without_key(&self) -> Result<Security, Exit> {
-        if self.curve_server.is_some() || self.curve_allow.is_some() {
-            return Err(Exit::Usage(
-                "--curve-server and --curve-allow need --curve-key: give our secret key too".into(),
-            ));
-        }
-        Ok(if self.insecure {
-            Security::Insecure
-        } else {
-            Security::None
-        })
     }
 }
 

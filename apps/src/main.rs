@@ -2,6 +2,7 @@
 //!
 //! One binary, one subcommand per app; this file is the table of contents.
 
+mod count;
 mod dispatch;
 mod exit;
 mod flags;
@@ -10,7 +11,7 @@ mod ops;
 mod ops_table;
 mod signals;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Spread work over threads, processes or machines without losing any of it.
 #[derive(Debug, Parser)]
@@ -44,7 +45,7 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command_line() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
@@ -58,6 +59,21 @@ fn main() -> std::process::ExitCode {
         Command::Ops => ops_table::print(),
     };
     exit::report(ended)
+}
+
+/// What was asked for, on the command line or in the environment.
+fn command_line() -> Result<Cli, clap::Error> {
+    let known = Cli::command().mut_subcommands(|command| command.mut_args(unless_empty));
+    Cli::from_arg_matches_mut(&mut known.try_get_matches()?)
+}
+
+/// An empty variable counts as not given: compose and Kubernetes pass on what nobody has set.
+fn unless_empty(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(std::env::var_os);
+    match value.is_some_and(|value| value.is_empty()) {
+        true => arg.env(None),
+        false => arg,
+    }
 }
 
 /// Logs go to standard error; long-running roles say a little more by default.

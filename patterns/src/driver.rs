@@ -89,6 +89,8 @@ pub(crate) struct Port {
     dropped: u64,
     /// Handshakes refused since the last one that went well.
     refusals: u32,
+    /// Whether a connection stands; where nothing is reported, one is taken to.
+    connected: bool,
     /// Whether it is read from; a port that is not pushes back on its peers.
     open: bool,
 }
@@ -96,6 +98,7 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn new(socket: Box<dyn Socket>) -> Port {
         Port {
+            connected: socket.link_source().is_none(),
             socket,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -201,19 +204,29 @@ impl Port {
     /// The reason why the peer does not let us in, once it has refused several times in a row: a
     /// peer that dies in the middle of a handshake looks the same, and is let off.
     pub(crate) fn refusal(&mut self) -> Option<String> {
+        self.refusal_after(REFUSALS_BELIEVED)
+    }
+
+    /// The same with `believed` refusals in a row, the last one included.
+    pub(crate) fn refusal_after(&mut self, believed: u32) -> Option<String> {
         while let Some(event) = self.socket.link_event() {
             match event {
-                LinkEvent::Connected => self.refusals = 0,
-                LinkEvent::Disconnected => {}
+                LinkEvent::Connected => (self.refusals, self.connected) = (0, true),
+                LinkEvent::Disconnected => self.connected = false,
                 LinkEvent::Refused { reason } => {
                     self.refusals += 1;
-                    if self.refusals >= REFUSALS_BELIEVED {
+                    if self.refusals >= believed {
                         return Some(reason);
                     }
                 }
             }
         }
         None
+    }
+
+    /// Whether the connection that it makes stood when [`refusal`](Port::refusal) last looked.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
     }
 
     pub(crate) fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {

@@ -58,6 +58,7 @@ pub mod stop;
 pub mod transport;
 pub mod trio;
 pub mod wait;
+mod watched;
 pub mod wire;
 
 pub use endpoint::Endpoint;

@@ -96,11 +96,15 @@ impl Span {
     }
 }
 
+/// The longest interval of heartbeats that is granted to a peer which merely claims it; with a longer
+/// one of our own, we are as patient as that.
+const LONGEST_CLAIM: Duration = Duration::from_secs(60);
+
 /// Bounds and times of a pipeline.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Interval of heartbeats between ventilator, workers and sink. Shorter finds the dead sooner
-    /// and costs more small messages.
+    /// and costs more small messages. Of two that differ, the longer counts, up to a minute.
     pub heartbeat: Duration,
     /// Heartbeats that a peer may miss before its tasks go to others; at least 2.
     pub liveness: u32,
@@ -141,6 +145,12 @@ impl Limits {
     /// How long a silent peer is believed alive.
     pub fn patience(&self) -> Duration {
         self.heartbeat.saturating_mul(self.liveness)
+    }
+
+    /// The same for a peer that says that it beats at this interval.
+    pub fn patience_with(&self, heartbeat: Duration) -> Duration {
+        let slower = self.heartbeat.max(heartbeat.min(LONGEST_CLAIM));
+        slower.saturating_mul(self.liveness)
     }
 
     /// Checks that the values fit together.

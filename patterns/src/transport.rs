@@ -365,6 +365,10 @@ pub struct SocketOptions {
     pub handshake: Duration,
     /// What happens when a queue is full.
     pub when_full: WhenFull,
+    /// Take messages only for peers that are connected: without one, a socket that connects refuses
+    /// with [`SendError::Full`] instead of queueing for a peer that may come much later. `inproc`
+    /// queues all the same, as libzmq cannot tell there.
+    pub only_connected: bool,
     /// Report [`LinkEvent`]s.
     pub watch_links: bool,
     /// Encryption and authentication.
@@ -382,6 +386,7 @@ impl Default for SocketOptions {
             heartbeat: Heartbeat::Ping(Duration::from_secs(2)),
             handshake: Duration::from_secs(10),
             when_full: WhenFull::Refuse,
+            only_connected: false,
             watch_links: false,
             security: Security::default(),
         }

@@ -6,6 +6,7 @@
 //! Ventilator and sink listen at two endpoints each: tasks and results at the one they are given,
 //! control messages at the [next](crate::endpoint::Endpoint::control).
 
+mod doors;
 mod sink;
 mod ventilator;
 mod worker;
@@ -103,20 +104,19 @@ const PORT_TRIES: usize = 32;
 /// A data socket and the control socket next to it.
 type Pair = (Box<dyn Socket>, Box<dyn Socket>);
 
-/// Opens the data and the control socket of a ventilator or a sink.
-fn listen(
-    role: Role,
-    endpoint: &Endpoint,
-    data: &SocketOptions,
-    control: &SocketOptions,
-) -> Result<Pair, OpenError> {
+/// Opens the data and the control socket of a ventilator or a sink; both tell who does not get in.
+fn listen(role: Role, endpoint: &Endpoint, options: &SocketOptions) -> Result<Pair, OpenError> {
+    let watched = SocketOptions {
+        watch_links: true,
+        ..options.clone()
+    };
     let system_picks = endpoint.host().is_some() && matches!(endpoint.port(), None | Some(0));
     let mut tries = if system_picks { PORT_TRIES } else { 1 };
     loop {
-        let socket = transport::open(role, Side::Bind, endpoint, data)?;
+        let socket = transport::open(role, Side::Bind, endpoint, &watched)?;
         let neighbour = socket.endpoint().control();
         tries -= 1;
-        match neighbour.map(|at| transport::open(Role::Router, Side::Bind, &at, control)) {
+        match neighbour.map(|at| transport::open(Role::Router, Side::Bind, &at, &watched)) {
             Ok(Ok(control)) => return Ok((socket, control)),
             Ok(Err(TransportError::InUse { .. })) | Err(_) if tries > 0 => {}
             Ok(Err(error)) => return Err(error.into()),

@@ -11,6 +11,7 @@ use mutirao::{Sink, SinkEvent};
 
 use super::output::{Accepted, Counts, Output, OutputError, StdoutWriter, Writer};
 use super::task::{Piece, Place};
+use crate::count::counted;
 use crate::exit::Exit;
 
 /// A group is made safe at the latest when it has so many results or bytes.
@@ -213,9 +214,9 @@ impl Collector {
         self.totals.bytes_out += counts.bytes_out;
         self.finished_jobs += 1;
         log::info!(
-            "job {job}: {} results written, {} without a result",
-            counts.written,
-            counts.failed
+            "job {job}: {} written, {} without one",
+            counted(counts.written, "result"),
+            counted(counts.failed, "input")
         );
         self.sink.close(job, counts.bytes_out);
         Ok(())

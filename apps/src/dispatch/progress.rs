@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use mutirao::trio::VentilatorHandle;
 
+use crate::count::counted;
+
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long nothing may be heard of sink or workers before a word is said about it.
@@ -144,8 +146,10 @@ fn show(bar: &ProgressBar, job: &VentilatorHandle, meter: &Meter, bytes_known: b
         String::new()
     };
     bar.set_message(format!(
-        "{} of {} tasks{failed}, {} workers",
-        progress.safe, progress.submitted, progress.workers
+        "{} of {}{failed}, {}",
+        progress.safe,
+        counted(progress.submitted, "task"),
+        counted(progress.workers as u64, "worker")
     ));
 }
 

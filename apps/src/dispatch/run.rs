@@ -20,6 +20,7 @@ use super::progress::{Meter, Watch};
 use super::summary::Summary;
 use super::task::Task;
 use super::work::{Commands, Workshop};
+use crate::count::counted;
 use crate::exit::{self, Exit};
 use crate::flags::{LimitFlags, PatternFlag, SummaryFlag, SummaryFormat};
 use crate::signals::Caught;
@@ -291,8 +292,8 @@ impl Job {
         match summary.progress.failed {
             0 => Ok(()),
             failed => Err(Exit::SomeFailed(format!(
-                "{failed} of {} tasks failed; the other results stand",
-                summary.progress.submitted
+                "{failed} of {} failed; the other results stand",
+                counted(summary.progress.submitted, "task")
             ))),
         }
     }
@@ -340,14 +341,12 @@ impl Report {
         });
         show_failures(&summary);
         self.print(&summary);
-        let safe = summary.progress.safe;
+        let safe = counted(summary.progress.safe, "safe result");
         let next = if is_stdin {
             ""
         } else {
             "; the same command goes on from there"
         };
-        exit::leave(&Exit::Interrupted(format!(
-            "interrupted: {safe} results are safe{next}"
-        )))
+        exit::leave(&Exit::Interrupted(format!("interrupted: {safe}{next}")))
     }
 }

@@ -7,8 +7,9 @@ use clap::builder::FalseyValueParser;
 use mutirao::{Endpoint, Sink, SinkConfig};
 
 use super::collect::{Collector, Target, Until};
+use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags};
+use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, PatternFlag};
 use crate::signals::{Caught, Signal};
 
 /// Collect results into a folder until stopped.
@@ -37,14 +38,14 @@ pub(crate) struct SinkArgs {
     limits: LimitFlags,
 
     #[command(flatten)]
-    security: SecurityFlags,
+    key: KeyFlag,
+
+    #[command(flatten)]
+    guard: GuardFlags,
 }
 
 pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
-    let security = args.security.security(Needs {
-        server: false,
-        allow: true,
-    })?;
+    let security = flags::security(&args.key, None, Some(&args.guard))?;
     check_folder(&args.out)?;
     let caught = Caught::begin()?;
     let sink = Sink::start(SinkConfig {
@@ -73,13 +74,15 @@ pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
     })?;
     let (jobs, totals) = (collector.finished_jobs, collector.totals);
     log::info!(
-        "{jobs} jobs complete, {} results written, {} inputs without one",
-        totals.written,
-        totals.failed
+        "{} complete, {} written, {} without one",
+        counted(jobs, "job"),
+        counted(totals.written, "result"),
+        counted(totals.failed, "input")
     );
     match told.try_recv() {
         Ok(Signal::Interrupt) => Err(Exit::Interrupted(format!(
-            "stopped; {jobs} jobs were complete, what is confirmed of others is safe"
+            "stopped after {}; what is confirmed of others is safe",
+            counted(jobs, "complete job")
         ))),
         _ => Ok(()),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mutirao::pipeline::Progress;
 use serde::Serialize;
 
+use crate::count::counted;
 use crate::flags::SummaryFormat;
 
 /// The counters of a job.
@@ -65,14 +66,16 @@ impl Summary {
             ..
         } = self;
         let mut text = format!(
-            "{tasks} tasks: {ok} ok, {failed} failed; {} in, {} out, {:.2} s, {} tasks/s",
+            "{}: {ok} ok, {failed} failed; {} in, {} out, {:.2} s, {} tasks/s",
+            counted(*tasks, "task"),
             human(self.bytes_in),
             human(self.bytes_out),
             self.seconds,
             self.tasks_per_second
         );
         if retried + duplicates > 0 {
-            text += &format!("; {retried} sent again, {duplicates} results dropped as duplicates");
+            let duplicates = counted(*duplicates, "duplicate result");
+            text += &format!("; {retried} sent again, {duplicates} dropped");
         }
         text
     }

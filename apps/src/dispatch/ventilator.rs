@@ -8,7 +8,7 @@ use super::feed::{Feed, JobFlags};
 use super::run::{Job, ended, environment};
 use super::task::Task;
 use crate::exit::Exit;
-use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags, SummaryFlag};
+use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, PatternFlag, ServerFlag, SummaryFlag};
 use crate::signals::Caught;
 
 /// Hand out the tasks of a job to workers.
@@ -38,17 +38,20 @@ pub(crate) struct VentilatorArgs {
     limits: LimitFlags,
 
     #[command(flatten)]
-    security: SecurityFlags,
+    key: KeyFlag,
+
+    #[command(flatten)]
+    server: ServerFlag,
+
+    #[command(flatten)]
+    guard: GuardFlags,
 
     #[command(flatten)]
     summary: SummaryFlag,
 }
 
 pub(crate) fn run(args: VentilatorArgs) -> Result<(), Exit> {
-    let security = args.security.security(Needs {
-        server: true,
-        allow: true,
-    })?;
+    let security = flags::security(&args.key, Some(&args.server), Some(&args.guard))?;
     let feed = Feed::plan(&args.job, args.limits.max_payload_bytes)?;
     let caught = Caught::begin()?;
     let mut ventilator = Ventilator::<Task>::start(VentilatorConfig {

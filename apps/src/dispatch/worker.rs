@@ -5,8 +5,9 @@ use clap::builder::FalseyValueParser;
 use mutirao::{Endpoint, Worker, WorkerConfig, WorkerExit};
 
 use super::work::{Commands, Workshop};
+use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, LimitFlags, Needs, PatternFlag, SecurityFlags};
+use crate::flags::{self, KeyFlag, LimitFlags, PatternFlag, ServerFlag};
 use crate::signals::{Caught, Signal};
 
 /// Work on tasks until stopped.
@@ -44,14 +45,14 @@ pub(crate) struct WorkerArgs {
     limits: LimitFlags,
 
     #[command(flatten)]
-    security: SecurityFlags,
+    key: KeyFlag,
+
+    #[command(flatten)]
+    server: ServerFlag,
 }
 
 pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
-    let security = args.security.security(Needs {
-        server: true,
-        allow: false,
-    })?;
+    let security = flags::security(&args.key, Some(&args.server), None)?;
     let defaults = WorkerConfig::new(args.ventilator, args.sink);
     let config = WorkerConfig {
         pattern: args.pattern.pattern,
@@ -72,8 +73,11 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
     };
     let caught = Caught::begin()?;
     let hello = format!(
-        "{} slots, by {}, from {} to {}",
-        config.slots, config.pattern, config.ventilator, config.sink
+        "{}, by {}, from {} to {}",
+        counted(config.slots as u64, "slot"),
+        config.pattern,
+        config.ventilator,
+        config.sink
     );
     let worker = Worker::start(config, move |task, info| workshop.work(task, info))?;
     log::info!("{hello}");

@@ -21,6 +21,53 @@ fn count(place: &Place, word: &str) -> usize {
 }
 
 #[test]
+fn a_worker_says_that_its_sink_is_missing_and_that_it_has_come() {
+    for pattern in PATTERNS {
+        let mut trio = Trio::new(pattern, Wire::Ipc);
+        let worker = trio.worker();
+        worker.wait_for("the sink does not answer at ipc://");
+        let sink = trio.sink();
+        worker.wait_for("the sink is there");
+        dismiss(worker);
+        dismiss(sink);
+    }
+}
+
+#[test]
+fn a_ventilator_says_that_a_worker_follows_another_pattern() {
+    for (pattern, other) in PATTERNS.iter().zip(PATTERNS.iter().cycle().skip(1)) {
+        let mut trio = Trio::new(pattern, Wire::Ipc);
+        trio.place.write("in/a", "A");
+        let sink = trio.sink();
+        let input = trio.place.arg("in");
+        let ventilator = trio.ventilator(&[&input, "--op", "lowercase"]);
+        let (tasks, results) = trio.endpoints();
+        mutirao(["worker", "--ventilator", tasks, "--sink", results])
+            .args(["--pattern", other])
+            .run()
+            .expect_code(3)
+            .expect_said(&["pattern"]);
+        let told = ventilator.wait_for("somebody does not get in");
+        assert!(told.contains("another pattern"), "{told}");
+        let worker = trio.worker();
+        ventilator.wait().expect_code(0);
+        dismiss(worker);
+        dismiss(sink);
+    }
+}
+
+#[test]
+fn one_task_is_not_called_many() {
+    let place = Place::new();
+    place.write("in/a", [0xff]);
+    mutirao(["run", &place.arg("in"), "--op", "lowercase"])
+        .args(["--out", &place.arg("out")])
+        .run()
+        .expect_code(1)
+        .expect_said(&["1 task: 0 ok, 1 failed;", "mutirao: 1 of 1 task failed;"]);
+}
+
+#[test]
 fn a_task_that_always_fails_is_tried_as_often_as_said() {
     for pattern in PATTERNS {
         let mut trio = Trio::patient(pattern, Wire::Ipc);

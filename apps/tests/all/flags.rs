@@ -1,6 +1,6 @@
 //! The command line: help for a person, one sentence for a mistake.
 
-use crate::harness::{Place, mutirao};
+use crate::harness::{Launch, Place, mutirao};
 
 const COMMANDS: [&str; 6] = ["run", "ventilator", "worker", "sink", "keygen", "ops"];
 
@@ -154,10 +154,20 @@ fn a_command_line_that_makes_no_sense_gets_one_sentence() {
         (mutirao(["ops", "--all"]), "--all"),
         (worker(&["--slots", "0"]), "1..=1024"),
         (
-            worker(&["--insecure", "--curve-key", &key]),
+            mutirao(["sink", "--out", "x", "--insecure", "--curve-key", &key]),
             "--insecure contradicts --curve-key",
         ),
-        (worker(&["--curve-server", &public]), "need --curve-key"),
+        (
+            worker(&["--curve-server", &public]),
+            "--curve-server FILE needs --curve-key",
+        ),
+        // What means nothing to a role, it does not take.
+        (worker(&["--insecure"]), "unexpected argument '--insecure'"),
+        (worker(&["--curve-allow", &keys]), "'--curve-allow'"),
+        (
+            mutirao(["sink", "--out", "x", "--curve-server", &public]),
+            "'--curve-server'",
+        ),
         (
             worker(&["--curve-key", &key]),
             "--curve-key needs --curve-server FILE as well",
@@ -190,6 +200,66 @@ fn a_wrong_variable_is_named_like_a_wrong_flag() {
         .run()
         .expect_code(2)
         .expect_sentence(&["--pattern", "choose push-pull, req-rep or pub-sub"]);
+}
+
+#[test]
+fn variables_that_mean_nothing_to_a_role_are_passed_over() {
+    let place = Place::new();
+    let all = |launch: Launch| {
+        launch
+            .env("MUTIRAO_INSECURE", "true")
+            .env("MUTIRAO_CURVE_ALLOW", place.arg("nowhere"))
+    };
+    let nobody = place.ipc("nobody");
+    let worker = mutirao(["worker", "--ventilator", &nobody, "--sink", &nobody]);
+    let worker = all(worker).start();
+    worker.wait_for("slot");
+    crate::trio::dismiss(worker);
+    let sink = mutirao(["sink", "--out", &place.arg("out"), "--bind", &nobody]);
+    let sink = sink.env("MUTIRAO_CURVE_SERVER", "nowhere").start();
+    sink.wait_for("results at ");
+    crate::trio::dismiss(sink);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_given() {
+    let place = Place::new();
+    place.write("in/a", "x");
+    let all = |launch: Launch| {
+        let help = mutirao(["help", launch.name()]).run();
+        let help = help.stdout_text();
+        let names = help.split("[env: ").skip(1);
+        let names = names.filter_map(|rest| rest.split(['=', ']']).next());
+        names.fold(launch, |launch, name| launch.env(name.trim(), ""))
+    };
+    let out = place.arg("out");
+    all(mutirao([
+        "run",
+        &place.arg("in"),
+        "--op",
+        "noop",
+        "--out",
+        &out,
+    ]))
+    .run()
+    .expect_code(0);
+    assert_eq!(place.files("out"), ["a.out"]);
+    all(mutirao(["run", "--op", "noop"]))
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["INPUT"]);
+    all(mutirao(["sink"]))
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["--out"]);
+    all(mutirao(["keygen"]))
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["DIR"]);
+    let nobody = place.ipc("nobody");
+    let worker = all(mutirao(["worker"]).args(["--ventilator", &nobody])).start();
+    worker.wait_for("to tcp://127.0.0.1:5559");
+    crate::trio::dismiss(worker);
 }
 
 #[test]

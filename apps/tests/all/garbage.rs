@@ -109,6 +109,7 @@ fn bad_frame(chance: &mut StdRng) -> Vec<u8> {
         9 => control(&WorkerSays::Hello {
             worker,
             slots: u32::MAX,
+            heartbeat: Duration::from_millis(100),
         }),
         10 => control(&WorkerSays::Bye {
             worker,

@@ -56,6 +56,11 @@ pub(crate) fn mutirao<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Lau
 }
 
 impl Launch {
+    /// Its first argument.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// More arguments.
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Launch {
         self.command.args(args);

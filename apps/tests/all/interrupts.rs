@@ -38,14 +38,14 @@ fn check_copies(place: &Place) {
     }
 }
 
-/// The number before ` results are safe`.
+/// The number before ` safe results`.
 fn safe_in(said: &str) -> usize {
-    let sentence = said.lines().find(|line| line.contains("results are safe"));
+    let sentence = said.lines().find(|line| line.contains(" safe result"));
     let words: Vec<_> = sentence
         .unwrap_or_else(|| panic!("{said}"))
         .split(' ')
         .collect();
-    let at = words.iter().position(|word| *word == "results").unwrap();
+    let at = words.iter().position(|word| *word == "safe").unwrap();
     words[at - 1].parse().unwrap()
 }
 
@@ -67,7 +67,7 @@ fn a_run_that_is_interrupted_ends_soon_and_goes_on_later() {
         let ended = process.wait().expect_code(130).expect_said(&[
             " tasks: ",
             "mutirao: interrupted: ",
-            "results are safe; the same command goes on from there",
+            " safe results; the same command goes on from there",
         ]);
         let took = asked.elapsed();
         assert!(
@@ -214,7 +214,7 @@ fn a_sink_that_is_interrupted_says_so_and_another_goes_on() {
     idle.signal(Signal::INT);
     idle.wait_within(Duration::from_secs(5))
         .expect_code(130)
-        .expect_said(&["mutirao: stopped; "]);
+        .expect_said(&["mutirao: stopped after "]);
 
     write_inputs(&trio.place);
     let (input, op) = (trio.place.arg("in"), counting_copy(&trio.place));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::stop::StopHandle;
 use crate::transport::{Source, TransportError};
 use crate::trio::read_outcomes;
 use crate::wait::{Interest, Sleeper, Waker};
+use crate::watched::Watched;
 
 use super::client::{ClientInput, ClientOutput};
 use super::link::{ClientConfig, ClientError, Link};
@@ -68,8 +69,7 @@ pub struct Fetcher<R> {
 
 #[derive(Debug)]
 struct Shared {
-    queues: Mutex<Queues>,
-    changed: Condvar,
+    queues: Arc<Watched<Queues>>,
     stop: StopHandle,
 }
 
@@ -89,15 +89,7 @@ enum Notice {
 
 impl Shared {
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
-fn notify(shared: &Weak<Shared>) {
-    if let Some(shared) = shared.upgrade() {
-        let _queues = shared.queues();
-        shared.changed.notify_all();
+        self.queues.lock()
     }
 }
 
@@ -110,12 +102,10 @@ impl<R: DeserializeOwned> Fetcher<R> {
     pub fn connect(config: ClientConfig) -> Result<Fetcher<R>, OpenError> {
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
-            queues: Mutex::default(),
-            changed: Condvar::new(),
+            queues: Arc::default(),
             stop: StopHandle::new(waker.clone()),
         });
-        let weak = Arc::downgrade(&shared);
-        shared.stop.on_stop(move || notify(&weak));
+        shared.queues.notify_when_stopped(&shared.stop);
         let node = Fetching {
             link: Link::open(&config)?,
             shared: shared.clone(),
@@ -196,17 +186,9 @@ impl<R: DeserializeOwned> Fetcher<R> {
             if let Some(end) = &queues.end {
                 return Err(end.clone());
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            queues = match left {
-                Some(Duration::ZERO) => return Ok(None),
-                Some(left) => {
-                    let waited = self.shared.changed.wait_timeout(queues, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => {
-                    let waited = self.shared.changed.wait(queues);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
+            queues = match self.shared.queues.wait(queues, deadline) {
+                Some(queues) => queues,
+                None => return Ok(None),
             };
         }
     }
@@ -329,7 +311,7 @@ impl Fetching {
                 _ => continue,
             };
             self.shared.queues().notices.push_back(notice);
-            self.shared.changed.notify_all();
+            self.shared.queues.notify();
         }
         Ok(())
     }
@@ -367,6 +349,6 @@ impl Node for Fetching {
                 .end
                 .get_or_insert(ClientError::Failed(error.to_string()));
         }
-        self.shared.changed.notify_all();
+        self.shared.queues.notify();
     }
 }

@@ -1,6 +1,6 @@
 //! The broker as an object: a thread with a socket, and a store.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,7 @@ use crate::station::OpenError;
 use crate::stop::StopHandle;
 use crate::transport::{self, Role, Side, SocketOptions};
 use crate::wait::Sleeper;
+use crate::watched::Watched;
 
 use super::keeper::Keeper;
 use super::machine::{BrokerLimits, BrokerMachine};
@@ -70,18 +71,14 @@ pub struct Broker {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) stop: StopHandle,
-    end: Mutex<Option<Result<(), String>>>,
-    ended: Condvar,
+    end: Watched<Option<Result<(), String>>>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn end(&self, error: Option<String>) {
-        self.lock().get_or_insert(error.map_or(Ok(()), Err));
-        self.ended.notify_all();
+        let end = error.map_or(Ok(()), Err);
+        self.end.lock().get_or_insert(end);
+        self.end.notify();
     }
 }
 
@@ -122,8 +119,7 @@ impl Broker {
         let endpoint = socket.endpoint().clone();
         let shared = Arc::new(Shared {
             stop: StopHandle::new(waker),
-            end: Mutex::new(None),
-            ended: Condvar::new(),
+            end: Watched::default(),
         });
         let node = BrokerNode::new(machine, Port::new(socket), keeper, shared.clone());
         let thread = spawn("broker", node, sleeper).map_err(OpenError::System)?;
@@ -151,17 +147,11 @@ impl Broker {
     ///
     /// A sentence, when its socket failed.
     pub fn wait(&self) -> Result<(), String> {
-        let mut end = self.shared.lock();
-        loop {
-            if let Some(end) = &*end {
-                return end.clone();
-            }
-            end = self
-                .shared
-                .ended
-                .wait(end)
-                .unwrap_or_else(PoisonError::into_inner);
+        let mut end = self.shared.end.lock();
+        while end.is_none() {
+            end = self.shared.end.wait(end, None).ok_or("no end")?;
         }
+        end.clone().unwrap_or(Ok(()))
     }
 }
 

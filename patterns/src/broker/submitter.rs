@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::station::OpenError;
 use crate::stop::StopHandle;
 use crate::transport::{Source, TransportError};
 use crate::wait::{Interest, Sleeper, Waker};
+use crate::watched::Watched;
 use crate::wire::{Kind, Writer};
 
 use super::client::{ClientInput, ClientOutput};
@@ -46,8 +47,7 @@ pub struct Submitter<T: ?Sized> {
 
 #[derive(Debug)]
 struct Shared {
-    stage: Mutex<Stage>,
-    changed: Condvar,
+    stage: Arc<Watched<Stage>>,
     stop: StopHandle,
 }
 
@@ -95,7 +95,7 @@ impl Stage {
 
 impl Shared {
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stage.lock()
     }
 
     fn check(&self, stage: &Stage) -> Result<(), ClientError> {
@@ -104,14 +104,6 @@ impl Shared {
             None if self.stop.is_stopped() => Err(ClientError::Stopped),
             None => Ok(()),
         }
-    }
-}
-
-/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
-fn notify(shared: &Weak<Shared>) {
-    if let Some(shared) = shared.upgrade() {
-        let _stage = shared.stage();
-        shared.changed.notify_all();
     }
 }
 
@@ -128,12 +120,10 @@ impl<T: Serialize + ?Sized> Submitter<T> {
     ) -> Result<Submitter<T>, OpenError> {
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
-            stage: Mutex::default(),
-            changed: Condvar::new(),
+            stage: Arc::default(),
             stop: StopHandle::new(waker.clone()),
         });
-        let weak = Arc::downgrade(&shared);
-        shared.stop.on_stop(move || notify(&weak));
+        shared.stage.notify_when_stopped(&shared.stop);
         let mut link = Link::open(&config)?;
         let open = ClientInput::Open {
             job,
@@ -169,8 +159,7 @@ impl<T: Serialize + ?Sized> Submitter<T> {
         let mut stage = self.shared.stage();
         while stage.bytes() >= self.window_bytes && stage.end.is_none() {
             self.shared.check(&stage)?;
-            let waited = self.shared.changed.wait(stage);
-            stage = waited.unwrap_or_else(PoisonError::into_inner);
+            stage = self.wait(stage, None)?;
         }
         self.shared.check(&stage)?;
         let before = stage.records.len();
@@ -247,19 +236,17 @@ impl<T: ?Sized> Submitter<T> {
                 return Ok(stage);
             }
             self.shared.check(&stage)?;
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            stage = match left {
-                Some(Duration::ZERO) => return Err(ClientError::TimedOut(self.broker.clone())),
-                Some(left) => {
-                    let waited = self.shared.changed.wait_timeout(stage, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => {
-                    let waited = self.shared.changed.wait(stage);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
-            };
+            stage = self.wait(stage, deadline)?;
         }
+    }
+
+    fn wait<'a>(
+        &'a self,
+        stage: MutexGuard<'a, Stage>,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'a, Stage>, ClientError> {
+        let waited = self.shared.stage.wait(stage, deadline);
+        waited.ok_or_else(|| ClientError::TimedOut(self.broker.clone()))
     }
 
     /// A handle that ends blocked calls from any thread.
@@ -335,7 +322,7 @@ impl Submitting {
                 ClientOutput::Accepted(_) => stage.trouble = None,
                 ClientOutput::Opened(_) => {
                     stage.opened = true;
-                    self.shared.changed.notify_all();
+                    self.shared.stage.notify();
                 }
                 _ => {}
             }
@@ -351,7 +338,7 @@ impl Submitting {
         if stage.unaccepted_bytes != bytes || stage.done != done || stage.end.is_some() {
             stage.unaccepted_bytes = bytes;
             stage.done = done && self.link.is_flushed();
-            self.shared.changed.notify_all();
+            self.shared.stage.notify();
         }
     }
 }
@@ -388,6 +375,6 @@ impl Node for Submitting {
                 .end
                 .get_or_insert(ClientError::Failed(error.to_string()));
         }
-        self.shared.changed.notify_all();
+        self.shared.stage.notify();
     }
 }

@@ -1,6 +1,7 @@
 //! What ventilator, workers and sink say to each other beside tasks and results.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub enum WorkerSays {
         worker: WorkerId,
         /// Tasks it runs at once.
         slots: u32,
+        /// How often it gives a sign of life.
+        heartbeat: Duration,
     },
     /// "Send me `batches` more"; only where work is asked for.
     Ask {
@@ -110,6 +113,8 @@ pub enum VentilatorSays {
         job: JobId,
         /// Which start of the ventilator speaks.
         incarnation: Incarnation,
+        /// How often it gives a sign of life.
+        heartbeat: Duration,
     },
     /// "I do not know you: say hello."
     WhoAreYou,
@@ -132,6 +137,8 @@ pub enum VentilatorTells {
         incarnation: Incarnation,
         /// What the sink, or one before it, has confirmed to this ventilator.
         safe: Vec<Range<TaskId>>,
+        /// How often it gives a sign of life.
+        heartbeat: Duration,
     },
     /// "I am alive."
     Beat {
@@ -160,6 +167,8 @@ pub enum SinkSays {
         job: JobId,
         /// Which start of the sink speaks.
         incarnation: Incarnation,
+        /// How often it gives a sign of life.
+        heartbeat: Duration,
         /// Tasks whose results are safe.
         safe: Vec<Range<TaskId>>,
         /// Tasks whose results are here, though not safe yet.

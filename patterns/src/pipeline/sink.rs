@@ -100,6 +100,8 @@ struct Job {
     peer: PeerId,
     /// When its ventilator was last heard of.
     seen: Time,
+    /// How often it says that it beats.
+    heartbeat: Duration,
     /// Whether the application has said what it holds.
     open: bool,
     /// What the ventilator says was confirmed to it.
@@ -250,7 +252,12 @@ impl<B> SinkMachine<B> {
 
     fn hear(&mut self, now: Time, peer: PeerId, message: VentilatorTells) {
         match message {
-            VentilatorTells::Open { job, safe, .. } => self.open(now, peer, job, safe),
+            VentilatorTells::Open {
+                job,
+                safe,
+                heartbeat,
+                ..
+            } => self.open(now, peer, job, safe, heartbeat),
             VentilatorTells::Beat { job, .. } => match self.jobs.get_mut(&job) {
                 Some(known) => (known.peer, known.seen) = (peer, now),
                 None => self.tell_stranger(peer, job),
@@ -259,16 +266,24 @@ impl<B> SinkMachine<B> {
         }
     }
 
-    fn open(&mut self, now: Time, peer: PeerId, id: JobId, confirmed: Vec<Range<TaskId>>) {
+    fn open(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: JobId,
+        confirmed: Vec<Range<TaskId>>,
+        heartbeat: Duration,
+    ) {
         if let Some(job) = self.jobs.get_mut(&id) {
             (job.peer, job.seen, job.confirmed) = (peer, now, confirmed);
+            job.heartbeat = heartbeat;
             if job.open {
                 self.opened(id);
             }
             return;
         }
         if self.jobs.len() == MAX_JOBS {
-            self.abandon(now, self.limits.patience());
+            self.abandon(now, Duration::ZERO);
         }
         if self.jobs.len() == MAX_JOBS {
             let reason = format!(
@@ -281,6 +296,7 @@ impl<B> SinkMachine<B> {
         let job = Job {
             peer,
             seen: now,
+            heartbeat,
             open: false,
             confirmed,
             received: RangeSet::default(),
@@ -319,6 +335,7 @@ impl<B> SinkMachine<B> {
         let opened = SinkSays::Opened {
             job: id,
             incarnation: self.incarnation,
+            heartbeat: self.limits.heartbeat,
             safe: job.safe.iter().collect(),
             received: job.received.iter().collect(),
             failed: job.failures(known.missing(0..TaskId::MAX)),
@@ -431,11 +448,11 @@ impl<B> SinkMachine<B> {
         }
     }
 
-    /// Lets go of jobs whose ventilators have not been heard of for `silence`.
+    /// Lets go of jobs whose ventilators count as dead and have not been heard of for `silence`.
     fn abandon(&mut self, now: Time, silence: Duration) {
-        let outbox = &mut self.outbox;
+        let (outbox, limits) = (&mut self.outbox, &self.limits);
         self.jobs.retain(|&id, job| {
-            let abandoned = now.since(job.seen) >= silence;
+            let abandoned = now.since(job.seen) >= silence.max(limits.patience_with(job.heartbeat));
             if abandoned {
                 outbox.push_back(SinkOutput::Abandon(id));
             }
@@ -525,6 +542,7 @@ mod tests {
             job,
             incarnation,
             safe: Vec::new(),
+            heartbeat: Duration::ZERO,
         };
         sink.handle(Time::START, SinkInput::Ventilator(1, open));
         sink.handle(Time::START, SinkInput::Resume(JOB, Vec::new(), Vec::new()));
@@ -555,6 +573,7 @@ mod tests {
             job,
             incarnation,
             safe,
+            heartbeat: Duration::ZERO,
         };
         let mut sink = SinkMachine::new(Incarnation(4), Limits::default());
         for input in [

@@ -200,6 +200,8 @@ struct Sink {
     seen: Time,
     /// When it opened the job.
     opened: Time,
+    /// How often it says that it beats.
+    heartbeat: Duration,
     /// When it last said that it does not keep up; results wait on their way to it then.
     busy: Option<Time>,
     /// When it was last asked what it has.
@@ -262,7 +264,12 @@ impl VentilatorMachine {
 
     /// Whether the sink has opened the job and been heard of lately.
     pub fn sink_is_alive(&self, now: Time) -> bool {
-        self.sink.open.is_some() && now.since(self.sink.seen) < self.limits.patience()
+        self.sink.open.is_some() && now.since(self.sink.seen) < self.sink_patience()
+    }
+
+    /// How long the sink may be silent.
+    fn sink_patience(&self) -> Duration {
+        self.limits.patience_with(self.sink.heartbeat)
     }
 
     /// For tests: checks every count, and returns how many entries of any kind are kept.
@@ -296,8 +303,10 @@ impl VentilatorMachine {
         let known = self.workers.seen(worker, now);
         let greets = matches!(message, WorkerSays::Hello { .. });
         match message {
-            WorkerSays::Hello { slots, .. } => {
-                if self.workers.join(worker, slots, now) {
+            WorkerSays::Hello {
+                slots, heartbeat, ..
+            } => {
+                if self.workers.join(worker, slots, heartbeat, now) {
                     self.outbox
                         .push_back(VentilatorOutput::WorkerJoined(worker));
                 }
@@ -452,11 +461,12 @@ impl VentilatorMachine {
             SinkSays::Opened {
                 job,
                 incarnation,
+                heartbeat,
                 safe,
                 received,
                 failed,
             } if job == self.job => {
-                self.sink.seen = now;
+                (self.sink.seen, self.sink.heartbeat) = (now, heartbeat);
                 let before = self.safe.len();
                 self.confirm(now, safe, failed);
                 if self.sink_opened(now, incarnation, received) {
@@ -747,7 +757,7 @@ impl VentilatorMachine {
     }
 
     fn expire_workers(&mut self, now: Time) {
-        for worker in self.workers.silent_since(now, self.limits.patience()) {
+        for worker in self.workers.silent(now, &self.limits) {
             for first in self.flights.held_by(worker) {
                 self.send_again(now, first);
             }
@@ -764,7 +774,7 @@ impl VentilatorMachine {
         let busy = self
             .sink
             .busy
-            .is_some_and(|busy| now.since(busy) < patience);
+            .is_some_and(|busy| now.since(busy) < self.sink_patience());
         let to_sink = (self.sink_is_alive(now) && !busy).then(|| self.sink.lag.wait());
         for first in self.flights.expired(now, patience, to_sink) {
             self.send_again(now, first);
@@ -775,6 +785,7 @@ impl VentilatorMachine {
         let beat = VentilatorSays::Beat {
             job: self.job,
             incarnation: self.incarnation,
+            heartbeat: self.limits.heartbeat,
         };
         self.outbox
             .push_back(VentilatorOutput::ToWorker(worker, beat));
@@ -794,6 +805,7 @@ impl VentilatorMachine {
             job: self.job,
             incarnation: self.incarnation,
             safe,
+            heartbeat: self.limits.heartbeat,
         };
         self.outbox.push_back(VentilatorOutput::ToSink(open));
     }
@@ -887,13 +899,18 @@ mod tests {
         let opened = SinkSays::Opened {
             job: JOB,
             incarnation: Incarnation(2),
+            heartbeat: Duration::ZERO,
             safe: Vec::new(),
             received: Vec::new(),
             failed: Vec::new(),
         };
         ventilator.handle(Time::START, VentilatorInput::Sink(opened));
         for worker in [WorkerId(1), WorkerId(2)] {
-            let hello = WorkerSays::Hello { worker, slots: 1 };
+            let hello = WorkerSays::Hello {
+                worker,
+                slots: 1,
+                heartbeat: Duration::ZERO,
+            };
             ventilator.handle(Time::START, VentilatorInput::Worker(hello));
             let ask = WorkerSays::Ask { worker, batches: 1 };
             ventilator.handle(Time::START, VentilatorInput::Worker(ask));

@@ -145,6 +145,8 @@ pub struct WorkerMachine<B> {
     lag: Lag,
     ventilator: Option<(JobId, Incarnation)>,
     seen: Time,
+    /// How often the ventilator says that it beats.
+    ventilator_beat: Duration,
     sink_ready: bool,
     sink_blocked: bool,
     leaving: bool,
@@ -170,6 +172,7 @@ impl<B> WorkerMachine<B> {
             lag: Lag::default(),
             ventilator: None,
             seen: Time::START,
+            ventilator_beat: Duration::ZERO,
             sink_ready: false,
             sink_blocked: false,
             leaving: false,
@@ -315,7 +318,14 @@ impl<B> WorkerMachine<B> {
         self.seen = now;
         match message {
             VentilatorSays::WhoAreYou => self.hello(),
-            VentilatorSays::Beat { job, incarnation } => self.meet(job, incarnation),
+            VentilatorSays::Beat {
+                job,
+                incarnation,
+                heartbeat,
+            } => {
+                self.ventilator_beat = heartbeat;
+                self.meet(job, incarnation);
+            }
             VentilatorSays::Finished { job } => {
                 self.ventilator = None;
                 self.forget_other_jobs(None);
@@ -353,8 +363,11 @@ impl<B> WorkerMachine<B> {
         if !self.sink_ready || self.leaving {
             return;
         }
-        let (worker, slots) = (self.id, self.slots);
-        self.say(WorkerSays::Hello { worker, slots });
+        self.say(WorkerSays::Hello {
+            worker: self.id,
+            slots: self.slots,
+            heartbeat: self.limits.heartbeat,
+        });
         self.ask_for_all();
     }
 
@@ -373,7 +386,8 @@ impl<B> WorkerMachine<B> {
     }
 
     fn beat(&mut self, now: Time) {
-        if self.ventilator.is_some() && now.since(self.seen) >= self.limits.patience() {
+        let patience = self.limits.patience_with(self.ventilator_beat);
+        if self.ventilator.is_some() && now.since(self.seen) >= patience {
             self.ventilator = None;
             self.outbox.push_back(WorkerOutput::VentilatorLost);
         }

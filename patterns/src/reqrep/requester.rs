@@ -30,7 +30,7 @@ pub struct RequesterConfig {
     /// Requests of [`call_all`](Requester::call_all) that may be under way at once. Enough to keep
     /// the replier busy during a round trip; 64 is plenty on a local network.
     pub window: usize,
-    /// The socket.
+    /// The socket; `only_connected` is set in any case.
     pub socket: SocketOptions,
 }
 
@@ -125,6 +125,9 @@ pub struct RequesterStats {
 /// more than once (at-least-once); ours answers repetitions from memory as long as it
 /// remembers, others should be asked only what may be done twice.
 ///
+/// A request is sent only while a replier is connected, so that one whose call has ended is not done
+/// when a replier comes later (over `inproc` it is, as long as none has ever been there).
+///
 /// It works in the caller's thread: a round trip costs no switch to another one.
 pub struct Requester<Req: ?Sized, Rep> {
     station: Station,
@@ -175,8 +178,14 @@ impl<Req: Serialize + ?Sized, Rep: DeserializeOwned> Requester<Req, Rep> {
 
     fn open(side: Side, endpoint: &Endpoint, config: RequesterConfig) -> Result<Self, OpenError> {
         config.validate().map_err(OpenError::Config)?;
+        // A request that waited in a queue would be done when a replier comes, although its call has
+        // ended long before.
+        let socket = SocketOptions {
+            only_connected: true,
+            ..config.socket.clone()
+        };
         Ok(Requester {
-            station: Station::open(Role::Dealer, side, endpoint, &config.socket)?,
+            station: Station::open(Role::Dealer, side, endpoint, &socket)?,
             machine: RequestMachine::new(config.retry.clone(), rand::random()),
             config,
             next_call: 0,

@@ -363,12 +363,16 @@ impl MemorySocket {
             self.welcome(pipe);
         }
         if self.side == Side::Connect && !self.announced {
-            self.announced = self.exchange.pipes().any(MemoryPipe::is_joined);
+            self.announced = self.is_connected();
             if self.announced {
                 self.report(LinkEvent::Connected);
             }
         }
         self.part();
+    }
+
+    fn is_connected(&self) -> bool {
+        self.exchange.pipes().any(MemoryPipe::is_joined)
     }
 
     fn welcome(&mut self, pipe: MemoryPipe) {
@@ -431,7 +435,10 @@ impl Socket for MemorySocket {
         self.limits.check(message)?;
         self.look_around();
         self.desk.room.store(false, Ordering::SeqCst);
-        let sent = self.exchange.send(message);
+        let sent = match self.options.only_connected && !self.is_connected() {
+            true => Err(SendError::Full),
+            false => self.exchange.send(message),
+        };
         self.full = matches!(sent, Err(SendError::Full));
         sent
     }

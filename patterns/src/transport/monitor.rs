@@ -383,7 +383,7 @@ impl Words {
         let endpoint = &self.endpoint;
         match (self.side, &self.security) {
             (Side::Bind, _) => format!(
-                "a peer of {endpoint} did not finish the handshake: it speaks no ZeroMQ, or it went away"
+                "a peer of {endpoint} did not finish the handshake: it follows another pattern, speaks no ZeroMQ, or went away"
             ),
             (Side::Connect, Security::Curve(_)) => format!(
                 "{endpoint} does not finish the handshake: it does not use CURVE, or the server key that we expect{} is not its own, or another kind of program may listen there",
@@ -399,7 +399,7 @@ impl Words {
         let endpoint = &self.endpoint;
         match self.side {
             Side::Bind => format!(
-                "a peer of {endpoint} was cut off: it is a socket of another kind or speaks no ZeroMQ"
+                "a peer of {endpoint} was cut off: it is a socket of another kind, as of another pattern, or speaks no ZeroMQ"
             ),
             Side::Connect => format!(
                 "{endpoint} is a socket of another kind or speaks no ZeroMQ: check the address, and the pattern at both ends"

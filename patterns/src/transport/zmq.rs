@@ -228,6 +228,7 @@ fn configure(
     zmq.set_reconnect_ivl(milliseconds(options.reconnect_min).max(1))?;
     zmq.set_reconnect_ivl_max(milliseconds(options.reconnect_max).max(1))?;
     zmq.set_handshake_ivl(milliseconds(options.handshake).max(1))?;
+    zmq.set_immediate(options.only_connected)?;
     match role {
         Role::Router => zmq.set_router_mandatory(true)?,
         Role::Publish if options.when_full == WhenFull::Refuse => socket.set_xpub_nodrop()?,

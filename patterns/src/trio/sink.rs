@@ -4,7 +4,7 @@ mod driver;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::station::OpenError;
 use crate::stop::StopHandle;
 use crate::transport::{Frame, SocketOptions};
 use crate::wait::{Sleeper, Waker};
+use crate::watched::Watched;
 use crate::wire::{Decoder, RecordError};
 
 use super::{Pattern, check};
@@ -145,8 +146,7 @@ enum Notice {
 
 #[derive(Debug)]
 struct Shared {
-    queues: Mutex<Queues>,
-    changed: Condvar,
+    queues: Arc<Watched<Queues>>,
     stop: StopHandle,
 }
 
@@ -160,20 +160,6 @@ struct Queues {
     choked: bool,
 }
 
-impl Shared {
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
-fn notify(shared: &Weak<Shared>) {
-    if let Some(shared) = shared.upgrade() {
-        let _queues = shared.queues();
-        shared.changed.notify_all();
-    }
-}
-
 impl<R: DeserializeOwned> Sink<R> {
     /// Opens the sockets and starts the driver.
     ///
@@ -184,12 +170,10 @@ impl<R: DeserializeOwned> Sink<R> {
         check(&config.limits)?;
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
-            queues: Mutex::default(),
-            changed: Condvar::new(),
+            queues: Arc::default(),
             stop: StopHandle::new(waker.clone()),
         });
-        let weak = Arc::downgrade(&shared);
-        shared.stop.on_stop(move || notify(&weak));
+        shared.queues.notify_when_stopped(&shared.stop);
         let driver = SinkDriver::open(&config, shared.clone())?;
         let endpoint = driver.endpoint().clone();
         let thread = Some(spawn("sink", driver, sleeper)?);
@@ -229,7 +213,7 @@ impl<R: DeserializeOwned> Sink<R> {
     pub fn recv_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<R>>, SinkError> {
         if patience.is_zero()
             && self.current.results.len() == 0
-            && self.shared.queues().notices.is_empty()
+            && self.shared.queues.lock().notices.is_empty()
         {
             self.pass_on();
             return Ok(None);
@@ -287,10 +271,10 @@ impl<R: DeserializeOwned> Sink<R> {
     }
 
     fn next_notice(&mut self, deadline: Option<Instant>) -> Result<Option<Notice>, SinkError> {
-        if self.shared.queues().notices.is_empty() {
+        if self.shared.queues.lock().notices.is_empty() {
             self.pass_on();
         }
-        let mut queues = self.shared.queues();
+        let mut queues = self.shared.queues.lock();
         loop {
             if let Some(notice) = queues.notices.pop_front() {
                 if let Notice::Delivery(delivery) = &notice {
@@ -308,18 +292,9 @@ impl<R: DeserializeOwned> Sink<R> {
             if let Some(end) = &queues.end {
                 return Err(end.clone());
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            queues = match left {
-                Some(Duration::ZERO) => return Ok(None),
-                None => self
-                    .shared
-                    .changed
-                    .wait(queues)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    let waited = self.shared.changed.wait_timeout(queues, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
+            queues = match self.shared.queues.wait(queues, deadline) {
+                Some(queues) => queues,
+                None => return Ok(None),
             };
         }
     }
@@ -387,7 +362,7 @@ impl<R> Sink<R> {
         if self.gathered.is_empty() {
             return;
         }
-        let mut queues = self.shared.queues();
+        let mut queues = self.shared.queues.lock();
         for (job, gathered) in std::mem::take(&mut self.gathered) {
             queues
                 .orders
@@ -398,7 +373,7 @@ impl<R> Sink<R> {
     }
 
     fn order(&mut self, order: Order) {
-        self.shared.queues().orders.push(order);
+        self.shared.queues.lock().orders.push(order);
         self.waker.wake();
     }
 

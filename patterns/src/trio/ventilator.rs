@@ -1,35 +1,31 @@
 //! The ventilator: hands out tasks and keeps each until its result is safe.
 
-use std::collections::HashMap;
+mod driver;
+mod stage;
+
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::complaints::Complaints;
-use crate::driver::{self, Delivery, Node, Port};
+use crate::driver::spawn;
 use crate::endpoint::Endpoint;
-use crate::machine::{Machine, Time};
-use crate::pipeline::{
-    Incarnation, JobId, Limits, Progress, TaskId, VentilatorInput, VentilatorMachine,
-    VentilatorOutput, VentilatorSays, WorkerId, WorkerSays,
-};
+use crate::pipeline::{JobId, Limits, Progress, TaskId};
 use crate::station::OpenError;
 use crate::stop::StopHandle;
-use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, TransportError};
-use crate::wait::{Interest, Sleeper, Waker};
+use crate::transport::SocketOptions;
+use crate::wait::{Sleeper, Waker};
 use crate::wire::{RecordError, Records};
 
-use super::{Pattern, check, listen, partition};
+use super::{Pattern, check};
+use driver::VentilatorDriver;
+use stage::Shared;
 
 /// Bytes and tasks that wait between the program and the driver.
 const STAGE_BYTES: usize = 1 << 20;
 const STAGE_TASKS: usize = 16 << 10;
-
-/// Failures that are kept with their reasons; more are only counted.
-const MAX_FAILURES: usize = 1000;
 
 /// Settings of a [`Ventilator`].
 #[derive(Clone, Debug)]
@@ -165,12 +161,12 @@ impl VentilatorHandle {
 
     /// How far the job is.
     pub fn progress(&self) -> Progress {
-        self.0.stage().progress
+        self.0.stage.lock().progress
     }
 
     /// Whether the sink has opened the job and been heard of lately.
     pub fn sink_is_open(&self) -> bool {
-        self.0.stage().sink_is_open
+        self.0.stage.lock().sink_is_open
     }
 
     /// Takes back the tasks that have not been sent yet and waits, for at most `patience`, until
@@ -197,12 +193,12 @@ impl VentilatorHandle {
     }
 
     fn cut(&self, after: AfterCut) {
-        let mut stage = self.0.stage();
+        let mut stage = self.0.stage.lock();
         (stage.closed, stage.cut, stage.no_more) = (true, true, false);
         stage.stays_open = after == AfterCut::StayOpen;
         stage.records.clear();
         drop(stage);
-        self.0.changed.notify_all();
+        self.0.stage.notify();
         self.0.waker.wake();
     }
 
@@ -213,104 +209,13 @@ impl VentilatorHandle {
     /// See [`FinishError`]. After [`FinishError::Unfinished`] it may be called again.
     pub fn finish(&self, patience: Option<Duration>) -> Result<Summary, FinishError> {
         {
-            let mut stage = self.0.stage();
+            let mut stage = self.0.stage.lock();
             stage.closed = true;
             stage.no_more = !stage.stays_open;
         }
-        self.0.changed.notify_all();
+        self.0.stage.notify();
         self.0.waker.wake();
         self.0.wait_until(patience, |_| false)
-    }
-}
-
-#[derive(Debug)]
-struct Shared {
-    stage: Mutex<Stage>,
-    /// Room in the stage, or the end.
-    changed: Condvar,
-    waker: Waker,
-    stop: StopHandle,
-}
-
-#[derive(Debug, Default)]
-struct Stage {
-    records: Records,
-    /// The program may hand in no more tasks.
-    closed: bool,
-    /// The driver has yet to take back what was not sent.
-    cut: bool,
-    /// Whatever the program says, the job is not at its end: some of its tasks were taken back.
-    stays_open: bool,
-    /// The driver has yet to learn that there are no more tasks.
-    no_more: bool,
-    progress: Progress,
-    failures: Vec<(TaskId, String)>,
-    sink_is_open: bool,
-    end: Option<Result<(), FinishError>>,
-}
-
-impl Shared {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes whoever waits for a change; under the lock, so that nobody misses it who is about to wait.
-fn notify(shared: &Weak<Shared>) {
-    if let Some(shared) = shared.upgrade() {
-        let _stage = shared.stage();
-        shared.changed.notify_all();
-    }
-}
-
-impl Shared {
-    /// Waits until the job has ended or `done` holds.
-    fn wait_until(
-        &self,
-        patience: Option<Duration>,
-        done: impl Fn(&Stage) -> bool,
-    ) -> Result<Summary, FinishError> {
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        let mut stage = self.stage();
-        loop {
-            self.ended(&stage)?;
-            if stage.end.is_some() || done(&stage) {
-                return Ok(Summary {
-                    progress: stage.progress,
-                    failures: stage.failures.clone(),
-                });
-            }
-            let (safe, submitted) = (stage.progress.safe, stage.progress.submitted);
-            stage = self
-                .wait(stage, deadline)
-                .ok_or(FinishError::Unfinished { safe, submitted })?;
-        }
-    }
-
-    /// Waits for a change; `None` when the deadline has passed.
-    fn wait<'a>(
-        &self,
-        stage: MutexGuard<'a, Stage>,
-        deadline: Option<Instant>,
-    ) -> Option<MutexGuard<'a, Stage>> {
-        let Some(deadline) = deadline else {
-            return Some(
-                self.changed
-                    .wait(stage)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout(stage, left);
-        (!left.is_zero()).then(|| waited.unwrap_or_else(PoisonError::into_inner).0)
-    }
-
-    fn ended(&self, stage: &Stage) -> Result<(), FinishError> {
-        match &stage.end {
-            Some(Err(error)) => Err(error.clone()),
-            None if self.stop.is_stopped() => Err(FinishError::Stopped),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -323,17 +228,10 @@ impl<T: Serialize> Ventilator<T> {
     pub fn start(config: VentilatorConfig) -> Result<Ventilator<T>, OpenError> {
         check(&config.limits)?;
         let (sleeper, waker) = Sleeper::new()?;
-        let shared = Arc::new(Shared {
-            stage: Mutex::default(),
-            changed: Condvar::new(),
-            waker: waker.clone(),
-            stop: StopHandle::new(waker.clone()),
-        });
-        let weak = Arc::downgrade(&shared);
-        shared.stop.on_stop(move || notify(&weak));
+        let shared = Arc::new(Shared::new(&waker));
         let driver = VentilatorDriver::open(&config, shared.clone())?;
-        let endpoint = driver.endpoint.clone();
-        let thread = driver::spawn("ventilator", driver, sleeper)?;
+        let endpoint = driver.endpoint().clone();
+        let thread = spawn("ventilator", driver, sleeper)?;
         let max_task_bytes = config
             .socket
             .max_message_bytes
@@ -374,7 +272,7 @@ impl<T: Serialize> Ventilator<T> {
     }
 
     fn submit_until(&mut self, task: &T, deadline: Option<Instant>) -> Result<TaskId, SubmitError> {
-        let mut stage = self.shared.stage();
+        let mut stage = self.shared.stage.lock();
         loop {
             self.shared.ended(&stage)?;
             if stage.closed || stage.end.is_some() {
@@ -383,7 +281,11 @@ impl<T: Serialize> Ventilator<T> {
             if stage.records.len() < STAGE_TASKS && stage.records.bytes().len() < STAGE_BYTES {
                 break;
             }
-            stage = self.shared.wait(stage, deadline).ok_or(SubmitError::Full)?;
+            stage = self
+                .shared
+                .stage
+                .wait(stage, deadline)
+                .ok_or(SubmitError::Full)?;
         }
         let before = stage.records.bytes().len();
         stage.records.push(task)?;
@@ -418,7 +320,7 @@ impl<T: Serialize> Ventilator<T> {
 impl<T> Ventilator<T> {
     /// How far the job is.
     pub fn progress(&self) -> Progress {
-        self.shared.stage().progress
+        self.shared.stage.lock().progress
     }
 
     /// A handle that ends the ventilator at once, from any thread: what is not safe yet is not
@@ -439,303 +341,5 @@ impl<T> Drop for Ventilator<T> {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// The ventilator's machine with its sockets.
-struct VentilatorDriver {
-    machine: VentilatorMachine,
-    pattern: Pattern,
-    shared: Arc<Shared>,
-    endpoint: Endpoint,
-    data: Port,
-    control: Port,
-    sink: Port,
-    /// Routing ids of the workers on the control socket and, where they ask, on the data socket.
-    control_routes: HashMap<WorkerId, Vec<u8>>,
-    data_routes: HashMap<WorkerId, Vec<u8>>,
-    mistakes: Complaints,
-    over: bool,
-}
-
-impl VentilatorDriver {
-    fn open(config: &VentilatorConfig, shared: Arc<Shared>) -> Result<VentilatorDriver, OpenError> {
-        let role = match config.pattern {
-            Pattern::ReqRep => Role::Router,
-            pattern => pattern.roles().0,
-        };
-        let (data, control) = listen(role, &config.bind, &config.socket, &config.socket)?;
-        let watched = SocketOptions {
-            watch_links: true,
-            ..config.socket.clone()
-        };
-        let sink = transport::open(
-            Role::Dealer,
-            Side::Connect,
-            &config.sink.control()?,
-            &watched,
-        )?;
-        let machine = VentilatorMachine::new(
-            config.job,
-            Incarnation(rand::random()),
-            config.pattern.dispatch(),
-            config.limits.clone(),
-        );
-        Ok(VentilatorDriver {
-            machine,
-            pattern: config.pattern,
-            shared,
-            endpoint: data.endpoint().clone(),
-            data: Port::new(data),
-            control: Port::new(control),
-            sink: Port::new(sink),
-            control_routes: HashMap::new(),
-            data_routes: HashMap::new(),
-            mistakes: Complaints::default(),
-            over: false,
-        })
-    }
-
-    /// Takes tasks from the program while the window has room.
-    fn take_tasks(&mut self, now: Time) -> bool {
-        let mut stage = self.shared.stage();
-        let safe_before = stage.progress.safe;
-        stage.progress = self.machine.progress();
-        stage.sink_is_open = self.machine.sink_is_alive(now);
-        if stage.closed && stage.progress.safe != safe_before {
-            self.shared.changed.notify_all();
-        }
-        if stage.cut {
-            self.machine.handle(now, VentilatorInput::Cut);
-            stage.progress = self.machine.progress();
-            stage.cut = false;
-            self.shared.changed.notify_all();
-        }
-        let mut taken = false;
-        if self.machine.has_room() && !stage.records.is_empty() {
-            let records = std::mem::take(&mut stage.records);
-            stage.progress.submitted += records.len() as u64;
-            self.shared.changed.notify_all();
-            drop(stage);
-            self.machine.handle(now, VentilatorInput::Submit(records));
-            stage = self.shared.stage();
-            taken = true;
-        }
-        if stage.no_more && stage.records.is_empty() {
-            stage.no_more = false;
-            drop(stage);
-            self.machine.handle(now, VentilatorInput::Finish);
-        }
-        taken
-    }
-
-    fn receive(&mut self, now: Time) -> Result<bool, TransportError> {
-        let VentilatorDriver {
-            machine,
-            data,
-            control,
-            sink,
-            mistakes,
-            control_routes,
-            data_routes,
-            ..
-        } = self;
-        let mut more = control.receive(|message| {
-            if let [route, body] = message.as_slice() {
-                match driver::read_control::<WorkerSays>(body) {
-                    Ok(says) => {
-                        learn(control_routes, says.worker(), route);
-                        machine.handle(now, VentilatorInput::Worker(says));
-                    }
-                    Err(error) => mistakes.add(&"ventilator, control", &error),
-                }
-            }
-        })?;
-        more |= sink.receive(|message| match driver::read_control(&message[0]) {
-            Ok(says) => machine.handle(now, VentilatorInput::Sink(says)),
-            Err(error) => mistakes.add(&"ventilator, from the sink", &error),
-        })?;
-        more |= match self.pattern {
-            Pattern::PushPull => false,
-            Pattern::ReqRep => data.receive(|message| {
-                if let [route, body] = message.as_slice() {
-                    match driver::read_control::<WorkerSays>(body) {
-                        Ok(says) => {
-                            learn(data_routes, says.worker(), route);
-                            machine.handle(now, VentilatorInput::Worker(says));
-                        }
-                        Err(error) => mistakes.add(&"ventilator, requests", &error),
-                    }
-                }
-            })?,
-            Pattern::PubSub => data.receive(|message| {
-                if let Some(input) = subscription(&message[0]) {
-                    machine.handle(now, input);
-                }
-            })?,
-        };
-        Ok(more)
-    }
-
-    fn act(&mut self, now: Time) -> Result<(), TransportError> {
-        let job = self.machine.job();
-        while let Some(output) = self.machine.poll() {
-            match output {
-                VentilatorOutput::Tasks(to, tasks) => {
-                    let sent = self.send_tasks(to, tasks.frame(job))?;
-                    if let (Delivery::Unroutable, Some(worker)) = (sent, to) {
-                        let undelivered = VentilatorInput::Undelivered(worker, tasks.span);
-                        self.machine.handle(now, undelivered);
-                    }
-                }
-                VentilatorOutput::ToWorker(worker, says) => self.tell_worker(worker, &says)?,
-                VentilatorOutput::ToSink(tells) => {
-                    self.sink.post(vec![driver::control(&tells).into()])?
-                }
-                VentilatorOutput::WorkerJoined(worker) => log::info!("worker {worker} has joined"),
-                VentilatorOutput::Stubborn(span) => log::warn!(
-                    "tasks {} to {} were sent several times and nothing came of it: is the largest payload the same for all roles, or do these tasks kill their workers?",
-                    span.first,
-                    span.end() - 1
-                ),
-                VentilatorOutput::WorkerLost(worker) => {
-                    log::warn!(
-                        "worker {worker} has been silent for too long; its tasks go to others"
-                    );
-                    self.control_routes.remove(&worker);
-                    self.data_routes.remove(&worker);
-                }
-                VentilatorOutput::SinkOpened(safe) => {
-                    log::info!(
-                        "the sink is ready; {safe} results that we did not know of are safe there"
-                    );
-                }
-                VentilatorOutput::SinkRefused(reason) => {
-                    self.end(Err(FinishError::Refused(reason)))
-                }
-                VentilatorOutput::TaskFailed(task, reason) => self.note_failure(task, reason),
-                VentilatorOutput::Finished => self.end(Ok(())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a batch; whether there is somebody to send it to.
-    fn send_tasks(
-        &mut self,
-        to: Option<WorkerId>,
-        frame: Vec<u8>,
-    ) -> Result<Delivery, TransportError> {
-        let address: Option<Frame> = match (self.pattern, to) {
-            (Pattern::ReqRep, Some(worker)) => match self.data_routes.get(&worker) {
-                Some(route) => Some(route.clone().into()),
-                None => return Ok(Delivery::Unroutable),
-            },
-            (Pattern::PubSub, Some(worker)) => Some(partition(worker).into_bytes().into()),
-            _ => None,
-        };
-        self.data
-            .send(address.into_iter().chain([frame.into()]).collect())
-    }
-
-    fn tell_worker(
-        &mut self,
-        worker: WorkerId,
-        says: &VentilatorSays,
-    ) -> Result<(), TransportError> {
-        match self.control_routes.get(&worker) {
-            Some(route) => self
-                .control
-                .post_to(vec![route.clone().into(), driver::control(says).into()]),
-            None => Ok(()),
-        }
-    }
-
-    fn note_failure(&self, task: TaskId, reason: String) {
-        let mut stage = self.shared.stage();
-        if stage.failures.len() < MAX_FAILURES {
-            stage.failures.push((task, reason));
-        }
-    }
-
-    fn end(&mut self, result: Result<(), FinishError>) {
-        self.over = true;
-        let mut stage = self.shared.stage();
-        stage.progress = self.machine.progress();
-        stage.end.get_or_insert(result);
-        self.shared.changed.notify_all();
-    }
-}
-
-/// Remembers where a worker is reached; it may have reconnected.
-fn learn(routes: &mut HashMap<WorkerId, Vec<u8>>, worker: WorkerId, route: &[u8]) {
-    const MAX_ROUTES: usize = 1 << 17;
-    let full = routes.len() >= MAX_ROUTES;
-    match routes.get_mut(&worker) {
-        Some(known) if known == route => {}
-        Some(known) => *known = route.to_vec(),
-        None if full => {}
-        None => {
-            routes.insert(worker, route.to_vec());
-        }
-    }
-}
-
-/// Reads a worker's subscription to its partition.
-fn subscription(message: &[u8]) -> Option<VentilatorInput> {
-    let (&subscribes, topic) = message.split_first()?;
-    let worker = std::str::from_utf8(topic).ok()?.strip_prefix("tasks/")?;
-    let worker = WorkerId(u64::from_str_radix(worker, 16).ok()?);
-    Some(match subscribes {
-        0 => VentilatorInput::Unsubscribed(worker),
-        _ => VentilatorInput::Subscribed(worker),
-    })
-}
-
-impl Node for VentilatorDriver {
-    fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
-        if self.shared.stop.is_stopped() {
-            self.end(Err(FinishError::Stopped));
-            return Ok(false);
-        }
-        if let Some(reason) = self.sink.refusal() {
-            self.end(Err(FinishError::Refused(format!("the sink: {reason}"))));
-            return Ok(false);
-        }
-        self.machine.wake(now);
-        let mut more = self.receive(now)?;
-        more |= self.take_tasks(now);
-        self.act(now)?;
-        for port in [&mut self.data, &mut self.control, &mut self.sink] {
-            port.flush()?;
-        }
-        Ok(more)
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        self.machine.deadline()
-    }
-
-    fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
-        for port in [&self.data, &self.control, &self.sink] {
-            port.interests(sources);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.over
-    }
-
-    fn close(&mut self, error: Option<TransportError>) {
-        if self.mistakes.count() > 0 {
-            log::warn!(
-                "the ventilator dropped {} malformed messages",
-                self.mistakes.count()
-            );
-        }
-        let error = error.map_or(FinishError::Stopped, |error| {
-            FinishError::Failed(error.to_string())
-        });
-        self.end(Err(error));
     }
 }

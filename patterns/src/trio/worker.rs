@@ -1,10 +1,11 @@
 //! The worker: runs tasks in its slots and hands the results to the sink.
 
+mod absence;
 mod driver;
 mod leaseholder;
 mod slots;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::station::OpenError;
 use crate::stop::StopHandle;
 use crate::transport::SocketOptions;
 use crate::wait::Sleeper;
+use crate::watched::Watched;
 
 use super::{Pattern, check};
 use driver::WorkerDriver;
@@ -194,19 +196,14 @@ pub struct Worker {
 
 #[derive(Debug)]
 struct Shared {
-    exit: Mutex<Option<WorkerExit>>,
-    ended: Condvar,
+    exit: Watched<Option<WorkerExit>>,
     stop: StopHandle,
 }
 
 impl Shared {
-    fn exit(&self) -> MutexGuard<'_, Option<WorkerExit>> {
-        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn end(&self, exit: WorkerExit) {
-        self.exit().get_or_insert(exit);
-        self.ended.notify_all();
+        self.exit.lock().get_or_insert(exit);
+        self.exit.notify();
     }
 }
 
@@ -225,8 +222,7 @@ impl Worker {
         check(&config.limits)?;
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
-            exit: Mutex::new(None),
-            ended: Condvar::new(),
+            exit: Watched::default(),
             stop: StopHandle::new(waker.clone()),
         });
         let slots = Slots::new(waker);
@@ -255,8 +251,7 @@ impl Worker {
         config.validate().map_err(OpenError::Config)?;
         let (sleeper, waker) = Sleeper::new()?;
         let shared = Arc::new(Shared {
-            exit: Mutex::new(None),
-            ended: Condvar::new(),
+            exit: Watched::default(),
             stop: StopHandle::new(waker.clone()),
         });
         let slots = Slots::new(waker);
@@ -293,21 +288,9 @@ impl Worker {
     /// Waits until the worker has ended, or for at most `patience`; `None` when it runs on.
     pub fn wait(&self, patience: Option<Duration>) -> Option<WorkerExit> {
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        let mut exit = self.shared.exit();
+        let mut exit = self.shared.exit.lock();
         while exit.is_none() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            exit = match left {
-                None => self
-                    .shared
-                    .ended
-                    .wait(exit)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return None,
-                Some(left) => {
-                    let waited = self.shared.ended.wait_timeout(exit, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            exit = self.shared.exit.wait(exit, deadline)?;
         }
         exit.clone()
     }

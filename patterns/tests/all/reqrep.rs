@@ -131,6 +131,35 @@ fn without_a_replier_a_call_ends_after_its_attempts_or_its_deadline() {
 }
 
 #[test]
+fn what_was_given_up_without_a_replier_is_not_done_when_one_comes() {
+    for scheme in ["tcp", "ipc", "memory"] {
+        let nobody = Endpoint::clone(replier(&fresh_endpoint(scheme)).endpoint());
+        let mut requester = requester(&nobody, quick());
+        for number in [1, 2] {
+            let given_up = requester.call_within(&number, Duration::from_millis(150));
+            assert!(matches!(given_up, Err(CallError::TimedOut { .. })));
+        }
+        let mut replier = until("free endpoint", || {
+            thread::yield_now();
+            Replier::<u32, u32>::bind(&nobody, ReplierConfig::default()).ok()
+        });
+        let stop = replier.stop_handle();
+        let serving = thread::spawn(move || {
+            let mut seen = Vec::new();
+            let serve = |number| {
+                seen.push(number);
+                double(number)
+            };
+            replier.serve(serve).expect("a socket that works");
+            seen
+        });
+        assert_eq!(requester.call(&3).unwrap(), 6, "{scheme}");
+        stop.stop();
+        assert_eq!(serving.join().unwrap(), [3], "{scheme}");
+    }
+}
+
+#[test]
 fn a_requester_survives_restarts_of_its_replier() {
     let mut replier = replier(&fresh_endpoint("tcp"));
     let endpoint = replier.endpoint().clone();

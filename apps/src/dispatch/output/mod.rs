@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::task::{Piece, Place};
+use crate::count::counted;
 
 pub(crate) use stdout::StdoutWriter;
 pub(crate) use writer::Writer;
@@ -167,7 +168,7 @@ pub(crate) enum OutputError {
     #[error("results cannot be written since an earlier error; open the results folder again")]
     Broken,
     /// `finish` came too early; commit and accept what is missing, and open it again.
-    #[error("the job is not complete: {inputs} inputs lack results")]
+    #[error("the job is not complete: {} without a result", counted(*inputs as u64, "input"))]
     Unfinished {
         /// Inputs with some results but not all.
         inputs: usize,

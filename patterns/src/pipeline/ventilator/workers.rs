@@ -1,10 +1,11 @@
 //! The workers that a ventilator knows, and how much each has room for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::machine::Time;
 
-use super::super::WorkerId;
+use super::super::{Limits, WorkerId};
 use super::Dispatch;
 
 /// Batches that a worker may hold for each task that it runs at once: one that runs, one that waits.
@@ -24,6 +25,8 @@ struct Worker {
     /// Batches it has asked for and not been sent.
     asked: u64,
     seen: Time,
+    /// How often it says that it beats.
+    heartbeat: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -66,12 +69,18 @@ impl Workers {
         true
     }
 
-    /// Adds a worker or takes note of its new number of slots; whether it is new.
-    pub(super) fn join(&mut self, worker: WorkerId, slots: u32, now: Time) -> bool {
+    /// Adds a worker or takes note of its new number of slots and heartbeat; whether it is new.
+    pub(super) fn join(
+        &mut self,
+        worker: WorkerId,
+        slots: u32,
+        heartbeat: Duration,
+        now: Time,
+    ) -> bool {
         let slots = slots.clamp(1, MAX_SLOTS);
         if let Some(known) = self.known.get_mut(&worker) {
             self.slots = self.slots - u64::from(known.slots) + u64::from(slots);
-            known.slots = slots;
+            (known.slots, known.heartbeat) = (slots, heartbeat);
             return false;
         }
         if self.known.len() == MAX_WORKERS {
@@ -85,6 +94,7 @@ impl Workers {
                 batches: 0,
                 asked: 0,
                 seen: now,
+                heartbeat,
             },
         );
         true
@@ -134,11 +144,12 @@ impl Workers {
         }
     }
 
-    pub(super) fn silent_since(&self, now: Time, patience: std::time::Duration) -> Vec<WorkerId> {
+    /// Those that have been silent for longer than befits their heartbeat and ours.
+    pub(super) fn silent(&self, now: Time, limits: &Limits) -> Vec<WorkerId> {
         let silent = self
             .known
             .iter()
-            .filter(|(_, worker)| now.since(worker.seen) >= patience);
+            .filter(|(_, worker)| now.since(worker.seen) >= limits.patience_with(worker.heartbeat));
         silent.map(|(&id, _)| id).collect()
     }
 

@@ -15,6 +15,7 @@ use crate::transport::{Message, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
 
+use super::super::doors::Doors;
 use super::super::{Pattern, RESULTS_TOPIC, listen};
 use super::{Delivery, Notice, Order, Shared, SinkConfig, SinkError};
 
@@ -32,6 +33,7 @@ pub(super) struct SinkDriver {
     peers: Peers,
     /// Where the workers are reached that want an answer to their results.
     workers: HashMap<WorkerId, Vec<u8>>,
+    doors: Doors,
     mistakes: Complaints,
     over: bool,
 }
@@ -74,7 +76,7 @@ impl SinkDriver {
             Pattern::ReqRep => crate::transport::Role::Router,
             pattern => pattern.roles().1,
         };
-        let (mut data, control) = listen(role, &config.bind, &config.socket, &config.socket)?;
+        let (mut data, control) = listen(role, &config.bind, &config.socket)?;
         if config.pattern == Pattern::PubSub {
             data.subscribe(RESULTS_TOPIC)?;
         }
@@ -88,6 +90,7 @@ impl SinkDriver {
             control: Port::new(control),
             peers: Peers::default(),
             workers: HashMap::new(),
+            doors: Doors::default(),
             mistakes: Complaints::default(),
             over: false,
         })
@@ -147,7 +150,7 @@ impl SinkDriver {
 
     /// Carries out what the program has said.
     fn take_orders(&mut self, now: Time) {
-        let orders = std::mem::take(&mut self.shared.queues().orders);
+        let orders = std::mem::take(&mut self.shared.queues.lock().orders);
         for order in orders {
             let order = match order {
                 Order::Resume(job, safe, failed) => SinkInput::Resume(job, safe, failed),
@@ -222,7 +225,7 @@ impl SinkDriver {
 
     /// Hands notices to the program, and stops reading results while it does not keep up.
     fn hand_over(&mut self, notices: Vec<Notice>) {
-        let mut queues = self.shared.queues();
+        let mut queues = self.shared.queues.lock();
         for notice in notices {
             if let Notice::Delivery(delivery) = &notice {
                 queues.bytes += delivery.frame.len();
@@ -234,7 +237,7 @@ impl SinkDriver {
         }
         self.data.set_open(!queues.choked);
         if !queues.notices.is_empty() {
-            self.shared.changed.notify_one();
+            self.shared.queues.notify();
         }
     }
 }
@@ -264,7 +267,8 @@ impl Node for SinkDriver {
         if self.shared.stop.is_stopped() {
             self.over = true;
         }
-        let busy = self.shared.queues().choked;
+        self.doors.look([&mut self.data, &mut self.control]);
+        let busy = self.shared.queues.lock().choked;
         self.machine.handle(now, SinkInput::Busy(busy));
         self.machine.wake(now);
         let more = self.receive(now)?;
@@ -291,7 +295,7 @@ impl Node for SinkDriver {
     fn close(&mut self, error: Option<TransportError>) {
         if self.mistakes.count() > 0 {
             log::warn!(
-                "the sink dropped {} malformed messages",
+                "malformed messages that the sink dropped: {}",
                 self.mistakes.count()
             );
         }
@@ -301,10 +305,10 @@ impl Node for SinkDriver {
                 self.machine.strays()
             );
         }
-        let mut queues = self.shared.queues();
+        let mut queues = self.shared.queues.lock();
         queues.end = Some(error.map_or(SinkError::Stopped, |error| {
             SinkError::Failed(error.to_string())
         }));
-        self.shared.changed.notify_all();
+        self.shared.queues.notify();
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::complaints::Complaints;
 use crate::driver::{self, Node, Port};
+use crate::endpoint::Endpoint;
 use crate::machine::{Machine, Time};
 use crate::pipeline::{
     Batch, JobId, Span, VentilatorSays, WorkerId, WorkerInput, WorkerMachine, WorkerOutput,
@@ -16,6 +17,7 @@ use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
 
 use super::super::{Pattern, RESULTS_TOPIC, partition};
+use super::absence::{Absence, Word};
 use super::slots::{Author, Body, Slots, Work, Worked};
 use super::{Shared, WorkerConfig, WorkerExit};
 
@@ -34,6 +36,9 @@ pub(super) struct WorkerDriver {
     tasks: Port,
     control: Port,
     results: Port,
+    /// Where the sink shall be, and whether it is missing.
+    sink: Endpoint,
+    sink_absence: Absence,
     mistakes: Complaints,
     /// When a leaving worker gives up.
     leave_by: Option<Time>,
@@ -81,6 +86,8 @@ impl WorkerDriver {
             tasks: Port::new(tasks),
             control: Port::new(control),
             results: Port::new(results),
+            sink: config.sink.clone(),
+            sink_absence: Absence::default(),
             mistakes: Complaints::default(),
             leave_by: None,
             exit: None,
@@ -183,6 +190,19 @@ impl WorkerDriver {
         }
     }
 
+    fn watch_sink(&mut self, now: Time) {
+        match self.sink_absence.note(now, self.results.is_connected()) {
+            Some(Word::Away) => {
+                log::warn!(
+                    "the sink does not answer at {}; results wait here until it does",
+                    self.sink
+                );
+            }
+            Some(Word::Back) => log::info!("the sink is there"),
+            None => {}
+        }
+    }
+
     fn refusal(&mut self) -> Option<String> {
         let ventilator = self.control.refusal().or_else(|| self.tasks.refusal());
         let ventilator = ventilator.map(|reason| format!("the ventilator: {reason}"));
@@ -240,6 +260,7 @@ impl Node for WorkerDriver {
             self.exit = Some(WorkerExit::Refused(reason));
             return Ok(false);
         }
+        self.watch_sink(now);
         self.leave_if_asked(now);
         self.machine.wake(now);
         let more = self.receive(now)?;
@@ -262,6 +283,7 @@ impl Node for WorkerDriver {
             .deadline()
             .into_iter()
             .chain(self.leave_by)
+            .chain(self.sink_absence.deadline())
             .min()
     }
 
@@ -284,7 +306,7 @@ impl Node for WorkerDriver {
         self.slots.close();
         if self.mistakes.count() > 0 {
             log::warn!(
-                "the worker dropped {} malformed messages",
+                "malformed messages that the worker dropped: {}",
                 self.mistakes.count()
             );
         }

@@ -25,6 +25,10 @@ fn number32() -> impl Strategy<Value = u32> {
     prop_oneof![6 => 0..6u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
 }
 
+fn heartbeat() -> impl Strategy<Value = Duration> {
+    prop_oneof![3 => (0..2000u64).prop_map(Duration::from_millis), 1 => Just(Duration::MAX)]
+}
+
 fn span() -> impl Strategy<Value = Span> {
     (number(), number32()).prop_map(|(first, count)| Span { first, count })
 }
@@ -59,7 +63,13 @@ fn dispatch() -> impl Strategy<Value = Dispatch> {
 fn from_worker() -> impl Strategy<Value = WorkerSays> {
     let spans = || vec(span(), 0..4);
     prop_oneof![
-        (worker_id(), number32()).prop_map(|(worker, slots)| WorkerSays::Hello { worker, slots }),
+        (worker_id(), number32(), heartbeat()).prop_map(|(worker, slots, heartbeat)| {
+            WorkerSays::Hello {
+                worker,
+                slots,
+                heartbeat,
+            }
+        }),
         (worker_id(), number32()).prop_map(|(worker, batches)| WorkerSays::Ask { worker, batches }),
         (worker_id(), job(), span()).prop_map(|(worker, job, span)| WorkerSays::Held {
             worker,
@@ -99,9 +109,9 @@ fn from_worker() -> impl Strategy<Value = WorkerSays> {
 
 fn from_sink() -> impl Strategy<Value = SinkSays> {
     prop_oneof![
-        3 => (job(), incarnation(), ranges(), ranges(), failures()).prop_map(
-            |(job, incarnation, safe, received, failed)| {
-                SinkSays::Opened { job, incarnation, safe, received, failed }
+        3 => (job(), incarnation(), heartbeat(), ranges(), ranges(), failures()).prop_map(
+            |(job, incarnation, heartbeat, safe, received, failed)| {
+                SinkSays::Opened { job, incarnation, heartbeat, safe, received, failed }
             }
         ),
         2 => (job(), ranges()).prop_map(|(job, tasks)| SinkSays::Received { job, tasks }),
@@ -121,13 +131,16 @@ fn from_sink() -> impl Strategy<Value = SinkSays> {
 
 fn from_ventilator() -> impl Strategy<Value = VentilatorTells> {
     prop_oneof![
-        (job(), incarnation(), ranges()).prop_map(|(job, incarnation, safe)| {
-            VentilatorTells::Open {
-                job,
-                incarnation,
-                safe,
+        (job(), incarnation(), ranges(), heartbeat()).prop_map(
+            |(job, incarnation, safe, heartbeat)| {
+                VentilatorTells::Open {
+                    job,
+                    incarnation,
+                    safe,
+                    heartbeat,
+                }
             }
-        }),
+        ),
         (job(), incarnation())
             .prop_map(|(job, incarnation)| VentilatorTells::Beat { job, incarnation }),
         (job(), incarnation(), number()).prop_map(|(job, incarnation, tasks)| {
@@ -175,8 +188,8 @@ fn to_worker() -> impl Strategy<Value = WorkerInput<()>> {
             WorkerInput::Worked { job, span, attempt, busy: Duration::MAX, results, failed }
         }),
         1 => Just(()).prop_map(|()| WorkerInput::Ventilator(VentilatorSays::WhoAreYou)),
-        1 => (job(), incarnation()).prop_map(|(job, incarnation)| {
-            WorkerInput::Ventilator(VentilatorSays::Beat { job, incarnation })
+        1 => (job(), incarnation(), heartbeat()).prop_map(|(job, incarnation, heartbeat)| {
+            WorkerInput::Ventilator(VentilatorSays::Beat { job, incarnation, heartbeat })
         }),
         1 => job().prop_map(|job| WorkerInput::Ventilator(VentilatorSays::Finished { job })),
         1 => Just(()).prop_map(|()| WorkerInput::SinkReady),
@@ -275,6 +288,7 @@ fn a_sink_keeps_a_bounded_number_of_gaps() {
         job,
         incarnation: Incarnation(1),
         safe: Vec::new(),
+        heartbeat: Duration::ZERO,
     };
     let mut feed = |input| {
         sink.handle(now, input);

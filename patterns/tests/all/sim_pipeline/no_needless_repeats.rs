@@ -112,3 +112,24 @@ fn long_tasks_do_not_sit_behind_others() {
         });
     }
 }
+
+/// Whoever has a longer heartbeat than the others is not taken for dead by them. Tasks are long, so
+/// that heartbeats are all there is to hear.
+#[test]
+fn heartbeats_that_differ() {
+    run_seeds("heartbeats_that_differ", 0..90, |seed| {
+        let mut setup = Setup::calm(seed);
+        setup.heartbeats[seed as usize / 3 % 3] = 5;
+        setup.work.tasks = 20;
+        setup.work.pace = Pace::Exactly(Duration::from_secs(10));
+        let mut world = World::new(setup);
+        world.run_for(Duration::from_secs(3));
+        for _ in 0..20 {
+            world.run_for(Duration::from_secs(1));
+            let now = world.sim.now();
+            assert!(world.ventilator().machine.sink_is_alive(now));
+        }
+        check_world(&mut world);
+        assert!(world.workers().all(|worker| worker.lost == 0));
+    });
+}

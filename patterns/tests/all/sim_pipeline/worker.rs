@@ -31,6 +31,8 @@ pub(super) struct WorkerNode {
     runs: Runs,
     pub(super) leaving: bool,
     pub(super) most_running: usize,
+    /// How often the ventilator was taken for dead.
+    pub(super) lost: u64,
     slots: u32,
 }
 
@@ -53,6 +55,7 @@ impl WorkerNode {
             runs,
             leaving: false,
             most_running: 0,
+            lost: 0,
             slots,
         }
     }
@@ -81,9 +84,9 @@ impl WorkerNode {
                     };
                     self.outbox.push_back((SINK, message));
                 }
+                WorkerOutput::VentilatorLost => self.lost += 1,
                 WorkerOutput::Left
                 | WorkerOutput::VentilatorFound(_)
-                | WorkerOutput::VentilatorLost
                 | WorkerOutput::Finished(_) => {}
             }
         }

@@ -23,6 +23,8 @@ pub(super) struct Setup {
     pub(super) workers: usize,
     pub(super) slots: u32,
     pub(super) limits: Limits,
+    /// How many times the common heartbeat ventilator, sink and workers have.
+    pub(super) heartbeats: [u32; 3],
     pub(super) storage: Storage,
     pub(super) link: Link,
     /// Tasks handed in at once.
@@ -49,6 +51,7 @@ impl Setup {
                 batch_tasks: 8,
                 ..Limits::default()
             },
+            heartbeats: [1; 3],
             storage: Storage {
                 delay: Duration::from_millis(20),
                 read: Duration::ZERO,
@@ -133,12 +136,14 @@ impl World {
         let Setup {
             work,
             dispatch,
-            limits,
+            mut limits,
+            heartbeats,
             storage,
             chunk,
             slots,
             ..
         } = self.setup.clone();
+        limits.heartbeat *= heartbeats[id.0.min(2)];
         let incarnation = Incarnation(self.starts);
         match id {
             VENTILATOR => Program::Ventilator(Box::new(VentilatorNode::new(
