@@ -27,7 +27,7 @@ const QUEUES: [(&str, &str); 8] = [
     ("65536", "64"),
 ];
 const BATCHES: [&str; 2] = ["1", "500"];
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const KILLS: u64 = 8;
 
 type Table = Vec<(String, BTreeMap<&'static str, String>)>;
