@@ -6,6 +6,7 @@
 
 mod medium;
 mod record;
+mod reserve;
 
 #[cfg(test)]
 mod model;
@@ -15,7 +16,7 @@ mod power;
 mod tests;
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use redb::{StorageBackend, TableDefinition, TableError};
 
 use self::medium::Medium;
 use self::record::{Change, Key};
+use self::reserve::Reserve;
 use super::{Store, StoreError, Write};
 
 /// Changes with the meaning of what is stored.
@@ -37,12 +39,9 @@ const FILE: &str = "store.redb";
 /// A database that is being made; one found at a start was left by a crash.
 const NEW_FILE: &str = "store.new";
 const LOCK: &str = "lock";
-const PROBE: &str = "room";
 
 /// Memory for pages of the file, read and not yet written.
 const CACHE: usize = 32 << 20;
-/// What must be free before a database that found its disk full is opened again.
-const ROOM: usize = 4 << 20;
 
 /// How to get at the file; tests put a disk of their own in its place.
 type Opening = Box<dyn Fn() -> io::Result<Medium> + Send>;
@@ -70,6 +69,7 @@ type Opening = Box<dyn Fn() -> io::Result<Medium> + Send>;
 pub struct DiskStore {
     folder: PathBuf,
     opening: Opening,
+    reserve: Reserve,
     /// None after an error, when what is in memory may not be what is on disk.
     open: Option<Open>,
     /// Held as long as the store lives, also while the database is closed after an error.
@@ -106,6 +106,7 @@ impl DiskStore {
         let mut store = DiskStore {
             folder: folder.into(),
             opening,
+            reserve: Reserve::of(folder),
             open: None,
             _lock: None,
         };
@@ -137,39 +138,49 @@ impl DiskStore {
         Ok(self.open.insert(open))
     }
 
-    /// Opens the database after an error; that reads all of it, so not as long as it is of no use.
-    fn recover(&mut self) -> Result<&Open, redb::Error> {
-        if self.open.is_none() {
-            probe(&self.folder)?;
+    fn try_commit(&mut self, group: &[Write]) -> Result<(), StoreError> {
+        if group.iter().any(adds) {
+            let made = self.reserve.make();
+            // After an error the database is opened anew, and that reads all of it: on a disk
+            // that is still full only for what makes room.
+            if let (Err(error), None) = (made, &self.open) {
+                return Err(refusal(&self.folder, error.into()));
+            }
         }
-        self.database()
+        let opened = self
+            .database()
+            .map(|open| (open.medium.slot(), apply(&open.database, group)));
+        match opened {
+            Ok((_, Ok(()))) => Ok(()),
+            Ok((slot, Err(error))) => self.settle(slot, error),
+            Err(error) => Err(refusal(&self.folder, error)),
+        }
     }
 
-    /// On an error, also says which slot was in use before, if the commit began.
-    fn try_commit(&mut self, group: &[Write]) -> Result<(), (Option<bool>, redb::Error)> {
-        let open = self.recover().map_err(|error| (None, error))?;
-        let slot = open.medium.slot();
-        apply(&open.database, group).map_err(|error| (Some(slot), error))
-    }
-
-    /// After an error in a commit: whether the commit is safe all the same. If not, nothing of it is.
-    fn settle(&mut self, slot_before: Option<bool>) -> io::Result<bool> {
+    /// After an error in a commit: it counts all the same if it is safe; if not, nothing of it does.
+    fn settle(&mut self, slot_before: bool, error: redb::Error) -> Result<(), StoreError> {
         let Some(Open { database, medium }) = self.open.take() else {
-            return Ok(false);
+            return Err(refusal(&self.folder, error));
         };
         drop(database);
-        if slot_before.is_some_and(|before| medium.slot() != before) {
-            return Ok(true);
+        if medium.slot() != slot_before {
+            return Ok(());
         }
-        medium.take_back()?;
-        Ok(false)
+        match medium.take_back() {
+            Ok(()) => Err(refusal(&self.folder, error)),
+            Err(worse) => {
+                let path = self.folder.display().to_string();
+                let reason = format!("{worse}, after {error}: repair the disk, then start again");
+                Err(StoreError::Failed { path, reason })
+            }
+        }
     }
 }
 
 impl Store for DiskStore {
     fn load(&mut self, keep: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
         let loaded = self
-            .recover()
+            .database()
             .and_then(|open| read_all(&open.database, keep));
         loaded.map_err(|error| refusal(&self.folder, error))
     }
@@ -178,18 +189,11 @@ impl Store for DiskStore {
         if group.is_empty() {
             return Ok(());
         }
-        let (slot, error) = match self.try_commit(group) {
-            Ok(()) => return Ok(()),
-            Err((slot, error)) => (slot, error),
-        };
-        match self.settle(slot) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(refusal(&self.folder, error)),
-            Err(worse) => {
-                let path = self.folder.display().to_string();
-                let reason = format!("{worse}, after {error}: repair the disk, then start again");
-                Err(StoreError::Failed { path, reason })
+        match self.try_commit(group) {
+            Err(StoreError::Full { .. }) if !group.iter().any(adds) && self.reserve.give_up() => {
+                self.try_commit(group)
             }
+            done => done,
         }
     }
 
@@ -271,12 +275,8 @@ fn read_all(database: &Database, keep: &mut dyn FnMut(Write)) -> Result<(), redb
     Ok(())
 }
 
-/// Fails if the disk is still full.
-fn probe(folder: &Path) -> io::Result<()> {
-    let path = folder.join(PROBE);
-    let written = File::create(&path).and_then(|mut file| file.write_all(&vec![0; ROOM]));
-    fs::remove_file(path)?;
-    written
+fn adds(write: &Write) -> bool {
+    matches!(record::change(write), Change::Put(..))
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
