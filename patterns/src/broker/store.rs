@@ -1,9 +1,16 @@
 //! What the broker keeps on disk: jobs, the tasks that are not done, the results not fetched.
 
+#[cfg(feature = "disk")]
+mod disk;
+mod memory;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::pipeline::{JobId, Span, TaskId};
+#[cfg(feature = "disk")]
+pub use disk::DiskStore;
+pub use memory::MemoryStore;
 
 /// One thing to be kept, or no longer.
 ///

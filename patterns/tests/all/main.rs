@@ -10,5 +10,7 @@ mod pushpull;
 mod reqrep;
 mod security;
 mod sim_pipeline;
+#[cfg(feature = "disk")]
+mod store;
 mod support;
 mod transport;
