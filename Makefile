@@ -21,7 +21,7 @@ MAKEFLAGS += --no-print-directory
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/mutirao
 
-.PHONY: help run build test test-memory verify fix bench up logs down test-compose deps clean
+.PHONY: help run build deps-test test test-memory verify fix bench up logs down test-compose deps clean
 
 help: ## this list
 	@printf 'mutirao: make TARGET [SETTING=VALUE ...]\n\n'
@@ -39,7 +39,7 @@ build: deps ## the binary, optimised
 	@if [ -e $(BINARY) ]; then quiet=--quiet; else quiet=; echo 'Building; the first time takes a minute or two.'; fi; \
 	cargo build --release --locked --package mutirao-apps $$quiet
 
-test: deps ## every test
+test: deps-test ## every test
 	@scripts/test.sh
 
 test-memory: deps ## a file of 4 GiB through every role: takes 2 minutes and 13 GB of disk
@@ -71,6 +71,10 @@ test-compose: ## the containers on a made-up job, killing some on the way
 
 deps: ## installs what is missing to build (libzmq, a C linker)
 	@scripts/deps.sh
+
+# The tests also run the examples in Python.
+deps-test:
+	@scripts/deps.sh test
 
 clean: ## removes what was built
 	cargo clean

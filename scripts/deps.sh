@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Sees to it that Rust, a C linker and libzmq's headers are there. Instant when they are.
+# Sees to it that Rust, a C linker and libzmq's headers are there; with `test` also what the examples in
+# Python need, which the tests run. Instant when they are.
 set -euo pipefail
 
-readonly RUST_AT_LEAST=1.88
+readonly RUST_AT_LEAST=1.91
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -13,6 +14,16 @@ missing_packages() {
   command -v cc >/dev/null || echo gcc libc6-dev
   command -v pkg-config >/dev/null || echo pkg-config
   pkg-config --exists libzmq 2>/dev/null || echo libzmq3-dev
+  [ "${1:-}" != test ] || has_python || echo python3 python3-zmq python3-msgpack
+}
+
+# Is there a Python that has what the examples need? The tests look in the same places.
+has_python() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    ! "$python" -c 'import msgpack, zmq' 2>/dev/null || return 0
+  done
+  return 1
 }
 
 as_root() {
@@ -60,7 +71,7 @@ check_rust() {
 }
 
 check_rust
-mapfile -t packages < <(missing_packages | tr ' ' '\n')
+mapfile -t packages < <(missing_packages "$@" | tr ' ' '\n')
 if ((${#packages[@]})); then
   install "${packages[@]}"
 fi

@@ -7,6 +7,7 @@ mod examples;
 mod majordomo;
 mod pubsub;
 mod pushpull;
+mod python;
 mod reqrep;
 mod security;
 mod sim_pipeline;
