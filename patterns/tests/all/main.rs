@@ -8,6 +8,7 @@ mod pubsub;
 mod pushpull;
 mod reqrep;
 mod security;
+mod sim_broker;
 mod sim_pipeline;
 mod support;
 mod transport;
