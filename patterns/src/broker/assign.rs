@@ -258,7 +258,7 @@ impl BrokerMachine {
         };
         let held = worker.leases.len();
         let room = match held {
-            _ if worker.leaving => return,
+            _ if worker.leaving || worker.unreachable => return,
             held if held < worker.slots => Room::Idle,
             held if held < 2 * worker.slots => Room::Ahead,
             _ => return,

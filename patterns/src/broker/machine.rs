@@ -198,6 +198,8 @@ pub(super) struct Worker {
     pub(super) leases: BTreeSet<LeaseId>,
     pub(super) heard: Time,
     pub(super) leaving: bool,
+    /// Its connection broke; it may come back, as another peer, with what it holds.
+    pub(super) unreachable: bool,
     /// Where it stands among the workers with room.
     pub(super) place: Option<Place>,
     pub(super) done: u64,
@@ -380,6 +382,19 @@ impl BrokerMachine {
         }
     }
 
+    /// A broken connection is no death: a worker has the time of its heartbeats to come back, and
+    /// gets nothing until then.
+    fn lose_sight(&mut self, peer: PeerId) {
+        self.lose_client(peer);
+        match self.workers.get_mut(&peer) {
+            Some(worker) => {
+                worker.unreachable = true;
+                self.unplace(peer);
+            }
+            None => self.outbox.push_back(BrokerOutput::Gone(peer)),
+        }
+    }
+
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
         let mut accepted: BTreeMap<(PeerId, JobId), Vec<std::ops::Range<TaskId>>> = BTreeMap::new();
@@ -453,11 +468,7 @@ impl Machine for BrokerMachine {
                 busy,
                 records,
             } => self.worked(now, peer, lease, span, busy, records),
-            BrokerInput::Unreachable(peer) => {
-                self.lose_worker(now, peer, true);
-                self.lose_client(peer);
-                self.outbox.push_back(BrokerOutput::Gone(peer));
-            }
+            BrokerInput::Unreachable(peer) => self.lose_sight(peer),
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => {
                 self.trouble = trouble;

@@ -47,6 +47,10 @@ impl BrokerMachine {
             };
         };
         worker.heard = now;
+        if std::mem::take(&mut worker.unreachable) {
+            self.replace(peer);
+            self.give(now, peer);
+        }
         match tells {
             WorkerTells::Beat { seen, held } => self.compare(now, peer, seen, held),
             WorkerTells::Failed {
@@ -55,10 +59,7 @@ impl BrokerMachine {
                 reason,
             } => self.failed(now, peer, lease, task, reason),
             WorkerTells::Returned { leases } => self.returned(now, peer, leases),
-            WorkerTells::Leaving {} => {
-                worker.leaving = true;
-                self.replace(peer);
-            }
+            WorkerTells::Leaving {} => self.see_leaving(peer),
             WorkerTells::Gone {} => self.lose_worker(now, peer, false),
             WorkerTells::Ready { .. } => {}
         }
@@ -131,6 +132,7 @@ impl BrokerMachine {
                 leases,
                 heard: now,
                 leaving: false,
+                unreachable: false,
                 place: None,
                 done: 0,
             },
@@ -159,6 +161,7 @@ impl BrokerMachine {
                 leases,
                 heard: Time::START,
                 leaving: false,
+                unreachable: false,
                 place: None,
                 done: 0,
             },
@@ -228,6 +231,13 @@ impl BrokerMachine {
         }
         for lease in lost {
             self.take_back(now, lease, false);
+        }
+    }
+
+    fn see_leaving(&mut self, peer: PeerId) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.leaving = true;
+            self.unplace(peer);
         }
     }
 

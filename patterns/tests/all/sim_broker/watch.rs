@@ -39,7 +39,6 @@ impl Watch {
             } => self.end(|(_, task), holder| {
                 (holder.peer, holder.lease) == (*peer, *lease) && span.range().contains(&task)
             }),
-            BrokerInput::Unreachable(peer) => self.lose(*peer),
             _ => {}
         }
     }
