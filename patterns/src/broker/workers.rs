@@ -74,10 +74,8 @@ impl BrokerMachine {
         operations: Vec<String>,
         held: Vec<Held>,
     ) {
-        let before = self.worker_peers.insert(id, peer);
-        if let Some(before) = before.filter(|&before| before != peer) {
-            self.move_leases(before, peer);
-        }
+        let is_same = self.worker_peers.get(&id) == Some(&peer);
+        self.replace_peer(now, id, peer);
         self.register(now, peer, id, slots, operations);
         let known: BTreeSet<LeaseId> = held.iter().map(|held| held.lease).collect();
         let unwanted: Vec<LeaseId> = held
@@ -88,9 +86,9 @@ impl BrokerMachine {
         if !unwanted.is_empty() {
             self.tell(peer, BrokerTells::Drop { leases: unwanted });
         }
-        let lost: Vec<LeaseId> = self
-            .workers
-            .get(&peer)
+        // Over the same connection what it does not hold may be on its way; its heartbeats tell.
+        let worker = self.workers.get(&peer).filter(|_| !is_same);
+        let lost: Vec<LeaseId> = worker
             .map(|worker| worker.leases.difference(&known).copied().collect())
             .unwrap_or_default();
         for lease in lost {
@@ -98,6 +96,22 @@ impl BrokerMachine {
         }
         self.replace(peer);
         self.give(now, peer);
+    }
+
+    /// Puts a start of a worker in the place of another that spoke as this peer, and takes along what
+    /// it held as another peer.
+    fn replace_peer(&mut self, now: Time, id: WorkerId, peer: PeerId) {
+        if self
+            .workers
+            .get(&peer)
+            .is_some_and(|worker| worker.id != id)
+        {
+            self.lose_worker(now, peer, true);
+        }
+        let before = self.worker_peers.insert(id, peer);
+        if let Some(before) = before.filter(|&before| before != peer) {
+            self.move_leases(before, peer);
+        }
     }
 
     fn register(
