@@ -196,6 +196,8 @@ pub(super) struct Worker {
     /// Which of the operations is served next.
     pub(super) next_operation: usize,
     pub(super) leases: BTreeSet<LeaseId>,
+    /// The one of them that may have killed others.
+    pub(super) suspect: Option<LeaseId>,
     pub(super) heard: Time,
     pub(super) leaving: bool,
     /// Its connection broke; it may come back, as another peer, with what it holds.
@@ -431,7 +433,7 @@ impl BrokerMachine {
             if (queued, leased) != (service.queued, service.leased) {
                 return Err(format!("service {name} is miscounted"));
             }
-            if service.has_work() && !service.open.is_empty() && self.may_give() {
+            if service.can_serve() && self.may_give() {
                 return Err(format!("service {name} has work and idle workers"));
             }
         }

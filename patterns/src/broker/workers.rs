@@ -134,6 +134,10 @@ impl BrokerMachine {
                 service.workers += 1;
             }
         }
+        let suspect = leases.iter().copied().find(|id| {
+            let lease = self.leases.get(id);
+            lease.is_some_and(|lease| lease.piece.suspect)
+        });
         self.worker_peers.insert(id, peer);
         self.silence.insert((now + self.limits.patience(), peer));
         self.workers.insert(
@@ -144,6 +148,7 @@ impl BrokerMachine {
                 operations: names,
                 next_operation: 0,
                 leases,
+                suspect,
                 heard: now,
                 leaving: false,
                 unreachable: false,
@@ -173,6 +178,7 @@ impl BrokerMachine {
                 operations: Vec::new(),
                 next_operation: 0,
                 leases,
+                suspect: None,
                 heard: Time::START,
                 leaving: false,
                 unreachable: false,
@@ -220,8 +226,10 @@ impl BrokerMachine {
 
     /// Ends everything with a worker; what it held goes to others.
     pub(super) fn lose_worker(&mut self, now: Time, peer: PeerId, died: bool) {
-        for lease in self.forget_worker(peer) {
-            self.take_back(now, lease, died);
+        // What it had not begun cannot have killed it.
+        let begun = self.workers.get(&peer).map_or(0, |worker| worker.slots);
+        for (at, lease) in self.forget_worker(peer).into_iter().enumerate() {
+            self.take_back(now, lease, died && at < begun);
         }
     }
 
@@ -273,7 +281,9 @@ impl BrokerMachine {
         for &span in &lease.left {
             let (_, mut piece, _) = lease.piece.clone().cut_out(span);
             piece.deaths += u32::from(died);
-            match self.is_fatal(lease.job, &piece) {
+            let deaths_most = self.deaths_most(lease.job);
+            piece.suspect = piece.deaths + 1 >= deaths_most;
+            match piece.span.count == 1 && piece.deaths >= deaths_most {
                 true => self.give_up(
                     now,
                     lease.job,
@@ -298,10 +308,11 @@ impl BrokerMachine {
         }
     }
 
-    /// Whether a task has killed so many workers that nobody should try it again.
-    fn is_fatal(&self, job: JobId, piece: &Piece) -> bool {
+    /// How many workers a task may kill before it is given up; of one death anybody may be guilty who
+    /// was at that worker.
+    fn deaths_most(&self, job: JobId) -> u32 {
         let attempts = self.jobs.get(&job).map_or(1, |job| job.settings.attempts);
-        piece.span.count == 1 && piece.deaths >= attempts.max(1)
+        attempts.max(2)
     }
 
     /// Takes a lease off the books.
@@ -309,6 +320,7 @@ impl BrokerMachine {
         let lease = self.leases.remove(&id)?;
         if let Some(worker) = self.workers.get_mut(&lease.peer) {
             worker.leases.remove(&id);
+            worker.suspect.take_if(|suspect| *suspect == id);
         }
         Some(lease)
     }
