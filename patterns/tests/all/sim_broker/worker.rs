@@ -43,7 +43,7 @@ pub(super) struct WorkerNode {
     outbox: VecDeque<(NodeId, Message)>,
     log: SharedLog,
     dead: bool,
-    pub(super) left: bool,
+    pub(super) leaving: bool,
     pub(super) slots: usize,
 }
 
@@ -65,12 +65,13 @@ impl WorkerNode {
             outbox: VecDeque::new(),
             log,
             dead: false,
-            left: false,
+            leaving: false,
             slots,
         }
     }
 
     pub(super) fn leave(&mut self, now: Time) {
+        self.leaving = true;
         self.input(now, LeaseholderInput::Leave);
     }
 
@@ -89,8 +90,8 @@ impl WorkerNode {
                 LeaseholderOutput::Run(leased) => self.run(now, leased),
                 LeaseholderOutput::Tell(tells) => self.send(ToBroker::Worker(tells)),
                 LeaseholderOutput::Send(frame) => self.send(read(&frame)),
-                LeaseholderOutput::Left => self.left = true,
-                LeaseholderOutput::Unwanted(_)
+                LeaseholderOutput::Left
+                | LeaseholderOutput::Unwanted(_)
                 | LeaseholderOutput::Found(_)
                 | LeaseholderOutput::Lost => {}
             }

@@ -265,7 +265,7 @@ impl World {
         for id in self.sim.ids() {
             self.sim.heal(BROKER, id);
             self.sim.resume(id);
-            if matches!(self.sim.node(id), Some(Program::Worker(worker)) if worker.left) {
+            if matches!(self.sim.node(id), Some(Program::Worker(worker)) if worker.leaving) {
                 self.crash(id);
             }
         }
