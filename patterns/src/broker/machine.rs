@@ -377,9 +377,9 @@ impl BrokerMachine {
             if end > now {
                 self.silence.insert((end, peer));
             } else {
+                self.outbox.push_back(BrokerOutput::Gone(peer));
                 self.lose_worker(now, peer, true);
                 self.lose_client(peer);
-                self.outbox.push_back(BrokerOutput::Gone(peer));
             }
         }
     }
