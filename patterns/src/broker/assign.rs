@@ -10,7 +10,7 @@ use crate::pipeline::{JobId, PeerId};
 use super::machine::{BrokerMachine, BrokerOutput, Grant, Lease};
 use super::piece::Piece;
 use super::protocol::{BrokerTells, LeaseId};
-use super::service::Room;
+use super::service::{Room, Service};
 
 /// How often work is looked for that an idle worker could take from a busy one.
 const STEAL_INTERVAL: Duration = Duration::from_millis(20);
@@ -58,6 +58,13 @@ impl BrokerMachine {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        let service = self.services.get_mut(&job.operation);
+        if let Some(service) = service.filter(|_| job.hold_until.is_none()) {
+            match job.queue.has_suspects() {
+                true => service.suspects.insert(id),
+                false => service.suspects.remove(&id),
+            };
+        }
         if job.turn != 0 || job.hold_until.is_some() || !job.queue.is_ready() {
             return;
         }
@@ -104,22 +111,17 @@ impl BrokerMachine {
     /// Gives out the tasks of a service as long as there are some and a worker has room.
     fn serve(&mut self, now: Time, name: &Arc<str>) {
         while self.may_give() {
-            let Some(service) = self.services.get_mut(name) else {
+            let service = self.services.get_mut(name);
+            let Some((peer, job, suspect)) = service.and_then(Service::pair) else {
                 return;
             };
-            let Some(&(_, _, peer)) = service.open.first() else {
-                return;
-            };
-            let Some(job) = service.pick() else {
-                return;
-            };
-            self.grant(now, peer, job);
+            self.grant(now, peer, job, suspect);
         }
     }
 
     pub(super) fn serve_all(&mut self, now: Time) {
         let waiting = self.services.iter();
-        let waiting = waiting.filter(|(_, service)| service.has_work() && !service.open.is_empty());
+        let waiting = waiting.filter(|(_, service)| service.can_serve());
         let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
         for name in names {
             self.serve(now, &name);
@@ -129,30 +131,32 @@ impl BrokerMachine {
     /// Gives a worker as much as it has room for, of each of its operations in turn.
     pub(super) fn give(&mut self, now: Time, peer: PeerId) {
         while self.may_give() {
-            let Some(job) = self.next_job_for(peer) else {
+            let Some((job, suspect)) = self.next_job_for(peer) else {
                 break;
             };
-            self.grant(now, peer, job);
+            self.grant(now, peer, job, suspect);
         }
         self.watch_idle(now, peer);
     }
 
-    fn next_job_for(&mut self, peer: PeerId) -> Option<JobId> {
+    fn next_job_for(&mut self, peer: PeerId) -> Option<(JobId, bool)> {
         let worker = self.workers.get_mut(&peer)?;
         worker.place?;
         let count = worker.operations.len();
         for step in 0..count {
             let at = (worker.next_operation + step) % count;
             let service = self.services.get_mut(&worker.operations[at])?;
-            if let Some(job) = service.pick() {
+            let suspect = service.suspects.first().copied();
+            let suspect = suspect.filter(|_| worker.suspect.is_none());
+            if let Some(job) = suspect.or_else(|| service.pick()) {
                 worker.next_operation = (at + 1) % count;
-                return Some(job);
+                return Some((job, suspect.is_some()));
             }
         }
         None
     }
 
-    fn grant(&mut self, now: Time, peer: PeerId, id: JobId) {
+    fn grant(&mut self, now: Time, peer: PeerId, id: JobId, suspect: bool) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -166,7 +170,10 @@ impl BrokerMachine {
             _ => self.limits.batch_tasks,
         };
         let tasks = pace.tasks_in(self.limits.batch_time).min(most);
-        let piece = job.queue.take(tasks, self.limits.batch_bytes);
+        let piece = match suspect {
+            true => job.queue.take_suspect(),
+            false => job.queue.take(tasks, self.limits.batch_bytes),
+        };
         self.line_up_anew(id);
         let Some(piece) = piece else {
             return;
@@ -206,6 +213,7 @@ impl BrokerMachine {
         piece: Piece,
     ) {
         let left = vec![piece.span];
+        let suspect = piece.suspect.then_some(id);
         self.leases.insert(
             id,
             Lease {
@@ -219,6 +227,7 @@ impl BrokerMachine {
         );
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.leases.insert(id);
+            worker.suspect = worker.suspect.or(suspect);
         }
     }
 
@@ -261,7 +270,7 @@ impl BrokerMachine {
         };
         let held = worker.leases.len();
         let room = match held {
-            _ if worker.leaving => return,
+            _ if worker.leaving || worker.unreachable => return,
             held if held < worker.slots => Room::Idle,
             held if held < 2 * worker.slots && worker.majordomo.is_none() => Room::Ahead,
             _ => return,
@@ -271,6 +280,9 @@ impl BrokerMachine {
         for name in &worker.operations {
             if let Some(service) = self.services.get_mut(name) {
                 service.open.insert(place);
+                if worker.suspect.is_none() {
+                    service.clean.insert(place);
+                }
             }
         }
     }
@@ -285,6 +297,7 @@ impl BrokerMachine {
         for name in &worker.operations {
             if let Some(service) = self.services.get_mut(name) {
                 service.open.remove(&place);
+                service.clean.remove(&place);
             }
         }
     }

@@ -426,6 +426,7 @@ impl BrokerMachine {
         let queue = std::mem::take(&mut job.queue);
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.step_out(id, job.settings.priority, job.turn);
+            service.suspects.remove(&id);
             service.queued -= queue.tasks();
             service.queued_bytes -= queue.bytes();
         }

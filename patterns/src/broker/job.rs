@@ -21,6 +21,8 @@ pub(super) struct Queue {
     again: VecDeque<Piece>,
     /// What nobody has tried, in the order of the tasks.
     fresh: VecDeque<Piece>,
+    /// What may have killed its workers; no worker gets two of these at once.
+    suspects: VecDeque<Piece>,
     /// What is tried again after a pause.
     later: BTreeMap<(Time, TaskId), Piece>,
     tasks: u64,
@@ -46,7 +48,14 @@ impl Queue {
 
     pub(super) fn push_again(&mut self, piece: Piece) {
         self.count_in(&piece);
-        self.again.push_back(piece);
+        self.put_again(piece);
+    }
+
+    fn put_again(&mut self, piece: Piece) {
+        match piece.suspect {
+            true => self.suspects.push_back(piece),
+            false => self.again.push_back(piece),
+        }
     }
 
     pub(super) fn push_later(&mut self, due: Time, piece: Piece) {
@@ -72,9 +81,21 @@ impl Queue {
         Some(piece)
     }
 
+    /// The next piece that may have killed its workers.
+    pub(super) fn take_suspect(&mut self) -> Option<Piece> {
+        let piece = self.suspects.pop_front()?;
+        self.tasks -= u64::from(piece.span.count);
+        self.bytes -= piece.records.len();
+        Some(piece)
+    }
+
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
     /// Takes exactly the tasks of `span`, if they wait in one piece.
     pub(super) fn take_span(&mut self, span: Span) -> Option<Piece> {
-        for line in [&mut self.again, &mut self.fresh] {
+        for line in [&mut self.again, &mut self.fresh, &mut self.suspects] {
             let Some(at) = line.iter().position(|piece| piece.contains(span)) else {
                 continue;
             };
@@ -94,7 +115,8 @@ impl Queue {
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
         {
-            self.again.push_back(entry.remove());
+            let piece = entry.remove();
+            self.put_again(piece);
         }
     }
 

@@ -241,8 +241,12 @@ pub(super) struct Worker {
     /// Which of the operations is served next.
     pub(super) next_operation: usize,
     pub(super) leases: BTreeSet<LeaseId>,
+    /// The one of them that may have killed others.
+    pub(super) suspect: Option<LeaseId>,
     pub(super) heard: Time,
     pub(super) leaving: bool,
+    /// Its connection broke; it may come back, as another peer, with what it holds.
+    pub(super) unreachable: bool,
     /// Where it stands among the workers with room.
     pub(super) place: Option<Place>,
     pub(super) done: u64,
@@ -436,10 +440,28 @@ impl BrokerMachine {
             if end > now {
                 self.silence.insert((end, peer));
             } else {
+                self.outbox.push_back(BrokerOutput::Gone(peer));
                 self.lose_worker(now, peer, true);
                 self.lose_client(peer);
+            }
+        }
+    }
+
+    /// A broken connection is no death: a worker has the time of its heartbeats to come back, and
+    /// gets nothing until then.
+    fn lose_sight(&mut self, now: Time, peer: PeerId) {
+        self.lose_client(peer);
+        match self.workers.get_mut(&peer) {
+            // It comes back as somebody else, and knows nothing of what it held.
+            Some(worker) if worker.majordomo.is_some() => {
+                self.lose_worker(now, peer, false);
                 self.outbox.push_back(BrokerOutput::Gone(peer));
             }
+            Some(worker) => {
+                worker.unreachable = true;
+                self.unplace(peer);
+            }
+            None => self.outbox.push_back(BrokerOutput::Gone(peer)),
         }
     }
 
@@ -480,7 +502,7 @@ impl BrokerMachine {
             if (queued, leased) != (service.queued, service.leased) {
                 return Err(format!("service {name} is miscounted"));
             }
-            if service.has_work() && !service.open.is_empty() && self.may_give() {
+            if service.can_serve() && self.may_give() {
                 return Err(format!("service {name} has work and idle workers"));
             }
         }
@@ -524,11 +546,7 @@ impl Machine for BrokerMachine {
                 record,
             } => self.request(now, Asker { peer, version }, &service, record),
             BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
-            BrokerInput::Unreachable(peer) => {
-                self.lose_worker(now, peer, true);
-                self.lose_client(peer);
-                self.outbox.push_back(BrokerOutput::Gone(peer));
-            }
+            BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => {
                 self.trouble = trouble;

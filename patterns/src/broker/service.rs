@@ -30,6 +30,10 @@ pub(super) struct Service {
     picks: u64,
     /// Workers with room.
     pub(super) open: BTreeSet<Place>,
+    /// Those of them that hold nothing that may have killed others.
+    pub(super) clean: BTreeSet<Place>,
+    /// Jobs with tasks waiting that may have killed their workers.
+    pub(super) suspects: BTreeSet<JobId>,
     pub(super) pace: Pace,
     pub(super) queued: u64,
     pub(super) queued_bytes: usize,
@@ -61,8 +65,23 @@ impl Service {
         self.by_rank.first().map(|&(_, _, job)| job)
     }
 
+    /// The worker and the job that are served next, and whether with a suspect.
+    pub(super) fn pair(&mut self) -> Option<(PeerId, JobId, bool)> {
+        if let (Some(&job), Some(&(_, _, peer))) = (self.suspects.first(), self.clean.first()) {
+            return Some((peer, job, true));
+        }
+        let &(_, _, peer) = self.open.first()?;
+        Some((peer, self.pick()?, false))
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.by_turn.is_empty()
+    }
+
+    /// Whether there is a worker with room for something that waits.
+    pub(super) fn can_serve(&self) -> bool {
+        self.has_work() && !self.open.is_empty()
+            || !self.suspects.is_empty() && !self.clean.is_empty()
     }
 
     pub(super) fn view(&self) -> ServiceView {
