@@ -32,7 +32,7 @@ impl BrokerMachine {
             ClientSays::Beat {
                 submitting,
                 fetching,
-            } => self.reconnect(peer, &submitting, &fetching),
+            } => self.reconnect(peer, submitting, fetching),
             ClientSays::Open { job, settings } => self.open(now, peer, job, settings),
             ClientSays::Close { job, tasks } => self.close(now, peer, job, tasks),
             ClientSays::Fetch {
@@ -79,20 +79,19 @@ impl BrokerMachine {
     }
 
     /// Asks a client that we have lost sight of to begin anew.
-    fn reconnect(&mut self, peer: PeerId, submitting: &[JobId], fetching: &[JobId]) {
-        let mut lost = BTreeSet::new();
-        for &id in submitting.iter().chain(fetching) {
+    fn reconnect(&mut self, peer: PeerId, submitting: Vec<JobId>, fetching: Vec<JobId>) {
+        let submitting: BTreeSet<JobId> = submitting.into_iter().collect();
+        let fetching: BTreeSet<JobId> = fetching.into_iter().collect();
+        for &id in submitting.union(&fetching) {
             let Some(job) = self.jobs.get(&id) else {
                 self.say_over(peer, id);
                 continue;
             };
-            let fetches = fetching.contains(&id);
-            if job.submitter.is_none() && !fetches || job.fetcher.is_none() && fetches {
-                lost.insert(id);
+            // What another connection of the client carried last may be lost.
+            let resubmits = submitting.contains(&id) && job.submitter != Some(peer);
+            if resubmits || fetching.contains(&id) && job.fetcher.is_none() {
+                self.say(peer, BrokerSays::Resume { job: id });
             }
-        }
-        for job in lost {
-            self.say(peer, BrokerSays::Resume { job });
         }
     }
 
@@ -187,7 +186,6 @@ impl BrokerMachine {
         let Some(job) = self.jobs.get_mut(&id) else {
             return self.say(peer, BrokerSays::Unknown { job: id });
         };
-        job.submitter = Some(peer);
         let missing = job.accepted.missing(span.range());
         if !missing.is_empty()
             && let Some(reason) = self.no_room(id, span, records.len())
