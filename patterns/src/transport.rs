@@ -308,7 +308,7 @@ pub enum WhenFull {
     Refuse,
     /// Publishers drop the message for that subscriber alone.
     Drop,
-    /// Only the newest message is kept, on either side.
+    /// Only the newest message is kept, on either side. It may arrive twice.
     KeepLatest,
 }
 

@@ -33,6 +33,9 @@ const BLIND: Duration = Duration::from_millis(1);
 /// How soon to look again, at the least, at a connection that may be lost.
 const LOST: Duration = Duration::from_millis(10);
 
+/// How long after a message that replaces others it is sent once more.
+const REMIND: Duration = Duration::from_millis(20);
+
 /// Unanswered probes after which the kernel gives a TCP connection up.
 const KEEPALIVE_PROBES: i32 = 3;
 
@@ -73,6 +76,7 @@ pub fn open(
         topics: Vec::new(),
         full: false,
         quiet: false,
+        latest: None,
         overlong: 0,
     }))
 }
@@ -430,6 +434,10 @@ struct ZmqSocket {
     /// Whether nothing has been done with the socket since it had nothing to receive. libzmq has
     /// then taken note of everything up to that moment, and its descriptor tells the rest.
     quiet: bool,
+    /// The newest message, where only that is kept, and when to send it once more: libzmq 4.3.4 may
+    /// leave it in the queue until the next one comes, if it is put there just while its thread looks
+    /// whether there is one.
+    latest: Option<(Frame, Instant)>,
     /// Messages dropped because they had more than [`MAX_FRAMES`] frames.
     overlong: u64,
 }
@@ -439,6 +447,7 @@ impl ZmqSocket {
     ///
     /// Called whenever there is nothing else to do.
     fn mend(&mut self) {
+        self.remind();
         let Some(link) = &mut self.link else { return };
         let link = link.get_mut();
         link.update_now_and_then();
@@ -446,6 +455,13 @@ impl ZmqSocket {
             && let Err(error) = self.reopen()
         {
             log::warn!("{error}");
+        }
+    }
+
+    fn remind(&mut self) {
+        if let Some((frame, _)) = self.latest.take_if(|(_, due)| *due <= Instant::now()) {
+            // Where it is refused, nobody is there to be reminded.
+            let _ = self.socket.send(&frame, false);
         }
     }
 
@@ -513,6 +529,9 @@ impl Socket for ZmqSocket {
             });
         }
         self.full = false;
+        if self.limits.keeps_latest() {
+            self.latest = Some((message[0].clone(), Instant::now() + REMIND));
+        }
         Ok(())
     }
 
@@ -592,6 +611,10 @@ impl Socket for ZmqSocket {
             link.update_now_and_then();
             source.link_fd = link.fd();
             source.look_after = link.time_to_loss().map(|time| time.max(LOST));
+        }
+        if let Some((_, due)) = &self.latest {
+            let wait = due.saturating_duration_since(Instant::now());
+            source.look_after = Some(source.look_after.map_or(wait, |look| look.min(wait)));
         }
         source
     }
