@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::machine::Time;
-use crate::pipeline::{JobId, PeerId, Span, TaskId};
+use crate::pipeline::{JobId, PeerId, RangeSet, Span, TaskId};
 
 use super::job::Job;
-use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client};
+use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
 use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
 use super::store::Write;
@@ -98,11 +98,7 @@ impl BrokerMachine {
         };
         job.submitter = Some(peer);
         // What is not safe in the store yet counts as accepted only later.
-        let waiting = self.acceptances.iter().any(|next| next.job == id);
-        let accepted = match waiting {
-            true => Vec::new(),
-            false => job.accepted.iter().collect(),
-        };
+        let accepted = job.promised.iter().collect();
         self.say(
             peer,
             BrokerSays::Opened {
@@ -211,16 +207,26 @@ impl BrokerMachine {
         self.enqueue(now, id, vec![piece], super::assign::Line::Fresh);
     }
 
-    fn accept_when_stored(&mut self, peer: PeerId, job: JobId, span: Span) {
-        if !self.durable || self.stored == self.writes {
-            let tasks = vec![span.range()];
-            return self.say(peer, BrokerSays::Accepted { job, tasks });
+    fn accept_when_stored(&mut self, peer: PeerId, id: JobId, span: Span) {
+        let known = self.jobs.get(&id);
+        let known = known.is_some_and(|job| job.promised.contains_all(span.range()));
+        match known || self.is_stored() {
+            true => self.accept(peer, id, &RangeSet::from_iter([span.range()])),
+            false => self.promise_later(peer, id, Promise::Tasks(span)),
         }
+    }
+
+    /// Whether all that was written is safe.
+    fn is_stored(&self) -> bool {
+        !self.durable || self.stored == self.writes
+    }
+
+    fn promise_later(&mut self, peer: PeerId, job: JobId, promise: Promise) {
         self.acceptances.push_back(Acceptance {
             write: self.writes,
             peer,
             job,
-            span,
+            promise,
         });
     }
 
@@ -274,11 +280,15 @@ impl BrokerMachine {
 
     fn close(&mut self, now: Time, peer: PeerId, id: JobId, tasks: u64) {
         let Some(job) = self.jobs.get_mut(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+            return self.say_over(peer, id);
         };
         if job.total != Some(tasks) {
             job.total = Some(tasks);
             self.describe(id);
+        }
+        match self.is_stored() {
+            true => self.say(peer, BrokerSays::Closed { job: id, tasks }),
+            false => self.promise_later(peer, id, Promise::Total(tasks)),
         }
         self.finish_if_done(now, id);
     }

@@ -177,6 +177,8 @@ pub(super) struct Job {
     /// How many tasks it has, once the client has said so.
     pub(super) total: Option<u64>,
     pub(super) accepted: RangeSet,
+    /// Those of them that a client was told are accepted, or may be told.
+    pub(super) promised: RangeSet,
     pub(super) queue: Queue,
     pub(super) leased: u64,
     pub(super) done: RangeSet,
@@ -207,6 +209,7 @@ impl Job {
             opened,
             total: None,
             accepted: RangeSet::default(),
+            promised: RangeSet::default(),
             queue: Queue::default(),
             leased: 0,
             done: RangeSet::default(),

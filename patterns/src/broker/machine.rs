@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machine::{Machine, Time};
-use crate::pipeline::{Incarnation, JobId, PeerId, Span, TaskId, WorkerId};
+use crate::pipeline::{Incarnation, JobId, PeerId, RangeSet, Span, WorkerId};
 
 use super::job::Job;
 use super::piece::{Piece, Slice};
@@ -212,13 +212,21 @@ pub(super) struct Client {
     pub(super) heard: Time,
 }
 
-/// Tasks that are accepted as soon as a write is safe.
+/// What is promised to a client as soon as a write is safe.
 #[derive(Debug)]
 pub(super) struct Acceptance {
     pub(super) write: u64,
     pub(super) peer: PeerId,
     pub(super) job: JobId,
-    pub(super) span: Span,
+    pub(super) promise: Promise,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Promise {
+    /// To have these tasks.
+    Tasks(Span),
+    /// To know that there are so many.
+    Total(u64),
 }
 
 /// What was counted since the start.
@@ -399,20 +407,38 @@ impl BrokerMachine {
 
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
-        let mut accepted: BTreeMap<(PeerId, JobId), Vec<std::ops::Range<TaskId>>> = BTreeMap::new();
+        let mut accepted: BTreeMap<(PeerId, JobId), RangeSet> = BTreeMap::new();
+        let mut closed = Vec::new();
         while let Some(next) = self.acceptances.front()
             && next.write <= writes
         {
-            let ranges = accepted.entry((next.peer, next.job)).or_default();
-            match ranges.last_mut() {
-                Some(last) if last.end == next.span.first => last.end = next.span.end(),
-                _ => ranges.push(next.span.range()),
+            let (peer, job) = (next.peer, next.job);
+            match next.promise {
+                Promise::Tasks(span) => {
+                    let tasks = accepted.entry((peer, job)).or_default();
+                    tasks.insert(span.range());
+                }
+                Promise::Total(tasks) => closed.push((peer, BrokerSays::Closed { job, tasks })),
             }
             self.acceptances.pop_front();
         }
         for ((peer, job), tasks) in accepted {
-            self.say(peer, BrokerSays::Accepted { job, tasks });
+            self.accept(peer, job, &tasks);
         }
+        for (peer, says) in closed {
+            self.say(peer, says);
+        }
+    }
+
+    /// Promises tasks to a client.
+    pub(super) fn accept(&mut self, peer: PeerId, id: JobId, tasks: &RangeSet) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            for range in tasks.iter() {
+                job.promised.insert(range);
+            }
+        }
+        let tasks = tasks.iter().collect();
+        self.say(peer, BrokerSays::Accepted { job: id, tasks });
     }
 
     /// For tests: what must always be true.

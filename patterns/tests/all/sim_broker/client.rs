@@ -40,6 +40,8 @@ pub(super) struct Memory {
     /// What the broker promised to have.
     pub(super) accepted: RangeSet,
     pub(super) complete: Option<JobCounts>,
+    /// A client that only submits has nothing more to do.
+    pub(super) closed: bool,
     pub(super) refused: Option<String>,
 }
 
@@ -92,7 +94,7 @@ impl ClientNode {
     pub(super) fn is_done(&self) -> bool {
         match self.errand.fetches {
             true => self.memory.complete.is_some(),
-            false => self.closed && self.machine.unaccepted_bytes() == 0,
+            false => self.memory.closed,
         }
     }
 
@@ -129,6 +131,7 @@ impl ClientNode {
                 } => self.deliver(now, span, fresh, &records),
                 ClientOutput::Complete(_, counts) => self.memory.complete = Some(counts),
                 ClientOutput::Refused(_, reason) => self.refused(now, reason),
+                ClientOutput::Closed(_) => self.memory.closed = true,
                 ClientOutput::Full(..) => self.fulls += 1,
                 ClientOutput::Accepted(_) | ClientOutput::Found(_) | ClientOutput::Lost => {}
             }
@@ -138,6 +141,10 @@ impl ClientNode {
     fn refused(&mut self, now: Time, reason: String) {
         match self.errand.submits {
             true => self.memory.refused = Some(reason),
+            // A broker that died after the last word of it has forgotten the job.
+            false if self.memory.safe.len() as u64 == self.errand.tasks => {
+                self.memory.complete = Some(JobCounts::default());
+            }
             // It was not submitted yet.
             false => self.next_step = Some(now + AGAIN),
         }
