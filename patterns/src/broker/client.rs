@@ -473,7 +473,7 @@ impl ClientMachine {
                 self.complete(id, tasks);
             }
             _ if job.accepted.is_empty() => self.begin(id),
-            _ => self.end(id, LOST_TASKS.into()),
+            _ => self.end(id, NO_SUCH_JOB.into()),
         }
     }
 

@@ -169,7 +169,7 @@ impl BrokerMachine {
             return;
         }
         let Some(job) = self.jobs.get_mut(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+            return self.say_over(peer, id);
         };
         let missing = job.accepted.missing(span.range());
         if !missing.is_empty()
@@ -245,8 +245,9 @@ impl BrokerMachine {
     }
 
     fn refuse_for_now(&mut self, peer: PeerId, id: JobId, first: TaskId, reason: String) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.wants_room = true;
+        let name = self.jobs.get(&id).map(|job| job.operation.clone());
+        if let Some(service) = name.and_then(|name| self.services.get_mut(&name)) {
+            service.wanting.insert(id);
         }
         self.say(
             peer,
@@ -258,22 +259,31 @@ impl BrokerMachine {
         );
     }
 
+    /// Tells those who wait for room in any service that there is some.
+    pub(super) fn offer_all_room(&mut self) {
+        let waiting = self.services.iter();
+        let waiting = waiting.filter(|(_, service)| !service.wanting.is_empty());
+        let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.offer_room(&name);
+        }
+    }
+
     /// Tells those who wait for it that there is room.
-    pub(super) fn offer_room(&mut self) {
-        if self.trouble.is_some() {
+    pub(super) fn offer_room(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
+        let room = service.queued <= tasks / 100 * ROOM_PERCENT
+            && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
+        if !room || self.trouble.is_some() {
             return;
         }
-        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
-        for (&id, job) in &mut self.jobs {
-            let Some(service) = self.services.get(&job.operation).filter(|_| job.wants_room) else {
-                continue;
-            };
-            let room = service.queued <= tasks / 100 * ROOM_PERCENT
-                && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
-            if let Some(peer) = job.submitter.filter(|_| room) {
-                job.wants_room = false;
-                let says = BrokerSays::Room { job: id };
-                self.outbox.push_back(BrokerOutput::ToClient(peer, says));
+        for job in std::mem::take(&mut service.wanting) {
+            // A client that is not there begins anew when it comes back.
+            if let Some(peer) = self.jobs.get(&job).and_then(|job| job.submitter) {
+                self.say(peer, BrokerSays::Room { job });
             }
         }
     }
@@ -330,9 +340,10 @@ impl BrokerMachine {
         for range in tasks {
             over.extend(job.note_fetched(range));
         }
-        let fetched = job.fetched.iter().collect();
         self.kept_bytes -= before - job.kept_bytes();
-        if !over.is_empty() {
+        let freed = !over.is_empty();
+        if freed && self.durable {
+            let fetched = job.fetched.iter().collect();
             self.write(Write::Fetched {
                 job: id,
                 tasks: fetched,
@@ -343,7 +354,9 @@ impl BrokerMachine {
         }
         self.send_results(id);
         self.finish_if_done(now, id);
-        self.serve_all(now);
+        if freed {
+            self.serve_all(now);
+        }
     }
 
     /// Sends the client that fetches what its window has room for.
@@ -421,7 +434,9 @@ impl BrokerMachine {
         }
         self.write(Write::Forget { job: id });
         self.remember(view(now, id, &job));
-        self.offer_room();
+        self.offer_room(&job.operation);
+        // What it kept makes room for the results of others.
+        self.serve_all(now);
     }
 
     /// Lets go what waits for a worker.
@@ -433,6 +448,7 @@ impl BrokerMachine {
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.step_out(id, job.settings.priority, job.turn);
             service.suspects.remove(&id);
+            service.wanting.remove(&id);
             service.queued -= queue.tasks();
             service.queued_bytes -= queue.bytes();
         }

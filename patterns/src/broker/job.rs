@@ -186,8 +186,6 @@ pub(super) struct Job {
     pub(super) failed: u64,
     pub(super) retried: u64,
     pub(super) submitter: Option<PeerId>,
-    /// The client was told that there is no room, and waits to hear otherwise.
-    pub(super) wants_room: bool,
     pub(super) fetcher: Option<Fetcher>,
     kept: BTreeMap<TaskId, Kept>,
     kept_bytes: usize,
@@ -217,7 +215,6 @@ impl Job {
             failed: 0,
             retried: 0,
             submitter: None,
-            wants_room: false,
             fetcher: None,
             kept: BTreeMap::new(),
             kept_bytes: 0,

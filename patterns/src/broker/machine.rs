@@ -500,7 +500,7 @@ impl Machine for BrokerMachine {
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => {
                 self.trouble = trouble;
-                self.offer_room();
+                self.offer_all_room();
             }
         }
     }
