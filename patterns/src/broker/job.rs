@@ -301,21 +301,18 @@ impl Job {
 
     /// Notes that a client has results safe, and returns those that are not needed any more.
     pub(super) fn note_fetched(&mut self, tasks: Range<TaskId>) -> Vec<TaskId> {
+        if tasks.is_empty() {
+            return Vec::new();
+        }
         // What is not done cannot have been fetched.
-        for done in self.done.intersection(tasks.clone()).collect::<Vec<_>>() {
+        for done in self.done.intersection(tasks.clone()) {
             self.fetched.insert(done);
         }
-        let mut over = Vec::new();
-        let start = self
-            .kept
-            .range(..=tasks.start)
-            .next_back()
-            .map_or(tasks.start, |(&first, _)| first);
-        for (&first, kept) in self.kept.range(start..tasks.end) {
-            if self.fetched.contains_all(kept.span.range()) {
-                over.push(first);
-            }
-        }
+        let before = self.kept.range(..=tasks.start).next_back();
+        let start = before.map_or(tasks.start, |(&first, _)| first);
+        let within = self.kept.range(start..tasks.end);
+        let fetched = within.filter(|(_, kept)| self.fetched.contains_all(kept.span.range()));
+        let over: Vec<TaskId> = fetched.map(|(&first, _)| first).collect();
         for first in &over {
             self.let_go(*first);
         }
