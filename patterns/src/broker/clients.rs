@@ -162,7 +162,7 @@ impl BrokerMachine {
     ) {
         self.greet_client(now, peer);
         let sound = span.count > 0
-            && span.first.checked_add(u64::from(span.count)).is_some()
+            && span.end() < TaskId::MAX
             && holds(records.bytes(), u64::from(span.count));
         if !sound {
             self.counts.malformed += 1;
