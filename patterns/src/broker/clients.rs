@@ -401,6 +401,11 @@ impl BrokerMachine {
             && due <= now
         {
             self.forgets.pop_first();
+            if let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_done()) {
+                // There are more tasks than it seemed.
+                job.finished = None;
+                continue;
+            }
             log::warn!("job {id}: its results were not fetched in time and are let go");
             self.drop_job(now, id);
         }

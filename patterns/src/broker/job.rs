@@ -334,14 +334,19 @@ impl Job {
         self.kept_bytes
     }
 
+    /// How many tasks it has, once that is known; what was accepted counts, whatever was said.
+    fn tasks(&self) -> Option<u64> {
+        self.total.map(|total| total.max(self.accepted.len()))
+    }
+
     /// Whether every task is done.
     pub(super) fn is_done(&self) -> bool {
-        self.total.is_some_and(|total| self.done.len() >= total)
+        self.tasks().is_some_and(|tasks| self.done.len() >= tasks)
     }
 
     /// Whether every result is safe with a client.
     pub(super) fn is_fetched(&self) -> bool {
-        self.total.is_some_and(|total| self.fetched.len() >= total)
+        self.tasks().is_some_and(|tasks| self.fetched.len() >= tasks)
     }
 
     pub(super) fn counts(&self) -> JobCounts {
