@@ -327,6 +327,9 @@ impl BrokerMachine {
 
     /// Drops the leases of a job that nobody wants any more.
     pub(super) fn drop_leases(&mut self, now: Time, job: JobId) {
+        if self.jobs.get(&job).is_none_or(|job| job.leased == 0) {
+            return;
+        }
         let of_job = self.leases.iter().filter(|(_, lease)| lease.job == job);
         let ids: Vec<LeaseId> = of_job.map(|(&id, _)| id).collect();
         for id in ids {
