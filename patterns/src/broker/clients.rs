@@ -52,9 +52,8 @@ impl BrokerMachine {
     }
 
     fn greet_client(&mut self, now: Time, peer: PeerId) {
-        if self.clients.insert(peer, Client { heard: now }).is_none() {
-            self.silence.insert((now + self.limits.patience(), peer));
-        }
+        self.clients.insert(peer, Client { heard: now });
+        self.watch(now, peer);
     }
 
     pub(super) fn lose_client(&mut self, peer: PeerId) {

@@ -270,6 +270,8 @@ pub struct BrokerMachine {
     pub(super) trouble: Option<String>,
     /// When somebody may have been silent for too long.
     pub(super) silence: BTreeSet<(Time, PeerId)>,
+    /// Who is in it.
+    pub(super) watched: BTreeSet<PeerId>,
     /// When tasks of a job may be given out that could not before.
     pub(super) releases: BTreeSet<(Time, JobId)>,
     /// When results that nobody fetched are let go.
@@ -308,6 +310,7 @@ impl BrokerMachine {
             acceptances: VecDeque::new(),
             trouble: None,
             silence: BTreeSet::new(),
+            watched: BTreeSet::new(),
             releases: BTreeSet::new(),
             forgets: BTreeSet::new(),
             next_beat: Time::START,
@@ -376,19 +379,24 @@ impl BrokerMachine {
             && due <= now
         {
             self.silence.pop_first();
-            let heard = match (self.workers.get(&peer), self.clients.get(&peer)) {
-                (Some(worker), _) => worker.heard,
-                (None, Some(client)) => client.heard,
-                (None, None) => continue,
-            };
-            let end = heard + patience;
-            if end > now {
+            let worker = self.workers.get(&peer).map(|worker| worker.heard);
+            let client = self.clients.get(&peer).map(|client| client.heard);
+            let end = worker.max(client).map(|heard| heard + patience);
+            if let Some(end) = end.filter(|&end| end > now) {
                 self.silence.insert((end, peer));
-            } else {
-                self.outbox.push_back(BrokerOutput::Gone(peer));
-                self.lose_worker(now, peer, true);
-                self.lose_client(peer);
+                continue;
             }
+            self.watched.remove(&peer);
+            self.outbox.push_back(BrokerOutput::Gone(peer));
+            self.lose_worker(now, peer, true);
+            self.lose_client(peer);
+        }
+    }
+
+    /// Looks in time whether a peer is still there, so that none is remembered for ever.
+    pub(super) fn watch(&mut self, now: Time, peer: PeerId) {
+        if self.watched.insert(peer) {
+            self.silence.insert((now + self.limits.patience(), peer));
         }
     }
 

@@ -31,6 +31,7 @@ const TRUE: u8 = 0xc3;
 
 impl BrokerMachine {
     pub(super) fn hear_worker(&mut self, now: Time, peer: PeerId, tells: WorkerTells) {
+        self.watch(now, peer);
         if let WorkerTells::Ready {
             worker,
             slots,
@@ -139,7 +140,6 @@ impl BrokerMachine {
             lease.is_some_and(|lease| lease.piece.suspect)
         });
         self.worker_peers.insert(id, peer);
-        self.silence.insert((now + self.limits.patience(), peer));
         self.workers.insert(
             peer,
             Worker {
@@ -352,6 +352,7 @@ impl BrokerMachine {
         busy: Duration,
         records: Slice,
     ) {
+        self.watch(now, peer);
         match self.workers.get_mut(&peer) {
             Some(worker) => worker.heard = now,
             None => return self.tell(peer, BrokerTells::WhoAreYou {}),
