@@ -238,15 +238,15 @@ impl BrokerMachine {
             return;
         };
         job.leased += tasks;
-        let mut room = false;
+        let mut wanted = None;
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.leased += tasks;
             service.queued -= tasks;
             service.queued_bytes -= piece.records.len();
-            room = job.wants_room;
+            wanted = (!service.wanting.is_empty()).then(|| job.operation.clone());
         }
-        if room {
-            self.offer_room();
+        if let Some(name) = wanted {
+            self.offer_room(&name);
         }
     }
 

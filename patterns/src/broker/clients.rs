@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::machine::Time;
-use crate::pipeline::{JobId, PeerId, Span, TaskId};
+use crate::pipeline::{JobId, PeerId, RangeSet, Span, TaskId};
 
 use super::job::Job;
-use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client};
+use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
 use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
 use super::store::Write;
@@ -55,17 +55,13 @@ impl BrokerMachine {
     }
 
     pub(super) fn greet_client(&mut self, now: Time, peer: PeerId) {
-        if let Some(client) = self.clients.get_mut(&peer) {
-            client.heard = now;
-            return;
-        }
-        let client = Client {
+        let client = self.clients.entry(peer).or_insert(Client {
             heard: now,
             beats: false,
             asking: 0,
-        };
-        self.clients.insert(peer, client);
-        self.silence.insert((now + self.limits.patience(), peer));
+        });
+        client.heard = now;
+        self.watch(now, peer);
     }
 
     pub(super) fn lose_client(&mut self, peer: PeerId) {
@@ -109,11 +105,7 @@ impl BrokerMachine {
         };
         job.submitter = Some(peer);
         // What is not safe in the store yet counts as accepted only later.
-        let waiting = self.acceptances.iter().any(|next| next.job == id);
-        let accepted = match waiting {
-            true => Vec::new(),
-            false => job.accepted.iter().collect(),
-        };
+        let accepted = job.promised.iter().collect();
         self.say(
             peer,
             BrokerSays::Opened {
@@ -177,14 +169,14 @@ impl BrokerMachine {
     ) {
         self.greet_client(now, peer);
         let sound = span.count > 0
-            && span.first.checked_add(u64::from(span.count)).is_some()
+            && span.end() < TaskId::MAX
             && holds(records.bytes(), u64::from(span.count));
         if !sound {
             self.counts.malformed += 1;
             return;
         }
         let Some(job) = self.jobs.get_mut(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+            return self.say_over(peer, id);
         };
         let missing = job.accepted.missing(span.range());
         if !missing.is_empty()
@@ -213,16 +205,26 @@ impl BrokerMachine {
         self.enqueue(now, id, vec![piece], super::assign::Line::Fresh);
     }
 
-    fn accept_when_stored(&mut self, peer: PeerId, job: JobId, span: Span) {
-        if !self.durable || self.stored == self.writes {
-            let tasks = vec![span.range()];
-            return self.say(peer, BrokerSays::Accepted { job, tasks });
+    fn accept_when_stored(&mut self, peer: PeerId, id: JobId, span: Span) {
+        let known = self.jobs.get(&id);
+        let known = known.is_some_and(|job| job.promised.contains_all(span.range()));
+        match known || self.is_stored() {
+            true => self.accept(peer, id, &RangeSet::from_iter([span.range()])),
+            false => self.promise_later(peer, id, Promise::Tasks(span)),
         }
+    }
+
+    /// Whether all that was written is safe.
+    fn is_stored(&self) -> bool {
+        !self.durable || self.stored == self.writes
+    }
+
+    fn promise_later(&mut self, peer: PeerId, job: JobId, promise: Promise) {
         self.acceptances.push_back(Acceptance {
             write: self.writes,
             peer,
             job,
-            span,
+            promise,
         });
     }
 
@@ -241,8 +243,9 @@ impl BrokerMachine {
     }
 
     fn refuse_for_now(&mut self, peer: PeerId, id: JobId, first: TaskId, reason: String) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.wants_room = true;
+        let name = self.jobs.get(&id).map(|job| job.operation.clone());
+        if let Some(service) = name.and_then(|name| self.services.get_mut(&name)) {
+            service.wanting.insert(id);
         }
         self.say(
             peer,
@@ -254,33 +257,46 @@ impl BrokerMachine {
         );
     }
 
+    /// Tells those who wait for room in any service that there is some.
+    pub(super) fn offer_all_room(&mut self) {
+        let waiting = self.services.iter();
+        let waiting = waiting.filter(|(_, service)| !service.wanting.is_empty());
+        let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.offer_room(&name);
+        }
+    }
+
     /// Tells those who wait for it that there is room.
-    pub(super) fn offer_room(&mut self) {
-        if self.trouble.is_some() {
+    pub(super) fn offer_room(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
+        let room = service.queued <= tasks / 100 * ROOM_PERCENT
+            && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
+        if !room || self.trouble.is_some() {
             return;
         }
-        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
-        for (&id, job) in &mut self.jobs {
-            let Some(service) = self.services.get(&job.operation).filter(|_| job.wants_room) else {
-                continue;
-            };
-            let room = service.queued <= tasks / 100 * ROOM_PERCENT
-                && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
-            if let Some(peer) = job.submitter.filter(|_| room) {
-                job.wants_room = false;
-                let says = BrokerSays::Room { job: id };
-                self.outbox.push_back(BrokerOutput::ToClient(peer, says));
+        for job in std::mem::take(&mut service.wanting) {
+            // A client that is not there begins anew when it comes back.
+            if let Some(peer) = self.jobs.get(&job).and_then(|job| job.submitter) {
+                self.say(peer, BrokerSays::Room { job });
             }
         }
     }
 
     fn close(&mut self, now: Time, peer: PeerId, id: JobId, tasks: u64) {
         let Some(job) = self.jobs.get_mut(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+            return self.say_over(peer, id);
         };
         if job.total != Some(tasks) {
             job.total = Some(tasks);
             self.describe(id);
+        }
+        match self.is_stored() {
+            true => self.say(peer, BrokerSays::Closed { job: id, tasks }),
+            false => self.promise_later(peer, id, Promise::Total(tasks)),
         }
         self.finish_if_done(now, id);
     }
@@ -319,12 +335,14 @@ impl BrokerMachine {
         };
         let before = job.kept_bytes();
         let mut over = Vec::new();
-        for range in tasks {
+        // As a set, so that it costs no more to say the same a thousand times.
+        for range in RangeSet::from_iter(tasks).iter() {
             over.extend(job.note_fetched(range));
         }
-        let fetched = job.fetched.iter().collect();
         self.kept_bytes -= before - job.kept_bytes();
-        if !over.is_empty() {
+        let freed = !over.is_empty();
+        if freed && self.durable {
+            let fetched = job.fetched.iter().collect();
             self.write(Write::Fetched {
                 job: id,
                 tasks: fetched,
@@ -335,7 +353,9 @@ impl BrokerMachine {
         }
         self.send_results(id);
         self.finish_if_done(now, id);
-        self.serve_all(now);
+        if freed {
+            self.serve_all(now);
+        }
     }
 
     /// Sends the client that fetches what its window has room for.
@@ -379,6 +399,11 @@ impl BrokerMachine {
             && due <= now
         {
             self.forgets.pop_first();
+            if let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_done()) {
+                // There are more tasks than it seemed.
+                job.finished = None;
+                continue;
+            }
             log::warn!("job {id}: its results were not fetched in time and are let go");
             self.drop_job(now, id);
         }
@@ -413,7 +438,9 @@ impl BrokerMachine {
         }
         self.write(Write::Forget { job: id });
         self.remember(view(now, id, &job));
-        self.offer_room();
+        self.offer_room(&job.operation);
+        // What it kept makes room for the results of others.
+        self.serve_all(now);
     }
 
     /// Lets go what waits for a worker.
@@ -425,6 +452,7 @@ impl BrokerMachine {
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.step_out(id, job.settings.priority, job.turn);
             service.suspects.remove(&id);
+            service.wanting.remove(&id);
             service.queued -= queue.tasks();
             service.queued_bytes -= queue.bytes();
         }

@@ -178,6 +178,8 @@ pub(super) struct Job {
     /// How many tasks it has, once the client has said so.
     pub(super) total: Option<u64>,
     pub(super) accepted: RangeSet,
+    /// Those of them that a client was told are accepted, or may be told.
+    pub(super) promised: RangeSet,
     pub(super) queue: Queue,
     pub(super) leased: u64,
     pub(super) done: RangeSet,
@@ -185,8 +187,6 @@ pub(super) struct Job {
     pub(super) failed: u64,
     pub(super) retried: u64,
     pub(super) submitter: Option<PeerId>,
-    /// The client was told that there is no room, and waits to hear otherwise.
-    pub(super) wants_room: bool,
     pub(super) fetcher: Option<Fetcher>,
     kept: BTreeMap<TaskId, Kept>,
     kept_bytes: usize,
@@ -210,6 +210,7 @@ impl Job {
             opened,
             total: None,
             accepted: RangeSet::default(),
+            promised: RangeSet::default(),
             queue: Queue::default(),
             leased: 0,
             done: RangeSet::default(),
@@ -217,7 +218,6 @@ impl Job {
             failed: 0,
             retried: 0,
             submitter: None,
-            wants_room: false,
             fetcher: None,
             kept: BTreeMap::new(),
             kept_bytes: 0,
@@ -305,21 +305,18 @@ impl Job {
 
     /// Notes that a client has results safe, and returns those that are not needed any more.
     pub(super) fn note_fetched(&mut self, tasks: Range<TaskId>) -> Vec<TaskId> {
+        if tasks.is_empty() {
+            return Vec::new();
+        }
         // What is not done cannot have been fetched.
-        for done in self.done.intersection(tasks.clone()).collect::<Vec<_>>() {
+        for done in self.done.intersection(tasks.clone()) {
             self.fetched.insert(done);
         }
-        let mut over = Vec::new();
-        let start = self
-            .kept
-            .range(..=tasks.start)
-            .next_back()
-            .map_or(tasks.start, |(&first, _)| first);
-        for (&first, kept) in self.kept.range(start..tasks.end) {
-            if self.fetched.contains_all(kept.span.range()) {
-                over.push(first);
-            }
-        }
+        let before = self.kept.range(..=tasks.start).next_back();
+        let start = before.map_or(tasks.start, |(&first, _)| first);
+        let within = self.kept.range(start..tasks.end);
+        let fetched = within.filter(|(_, kept)| self.fetched.contains_all(kept.span.range()));
+        let over: Vec<TaskId> = fetched.map(|(&first, _)| first).collect();
         for first in &over {
             self.let_go(*first);
         }
@@ -346,14 +343,20 @@ impl Job {
         self.kept_bytes
     }
 
+    /// How many tasks it has, once that is known; what was accepted counts, whatever was said.
+    fn tasks(&self) -> Option<u64> {
+        self.total.map(|total| total.max(self.accepted.len()))
+    }
+
     /// Whether every task is done.
     pub(super) fn is_done(&self) -> bool {
-        self.total.is_some_and(|total| self.done.len() >= total)
+        self.tasks().is_some_and(|tasks| self.done.len() >= tasks)
     }
 
     /// Whether every result is safe with a client.
     pub(super) fn is_fetched(&self) -> bool {
-        self.total.is_some_and(|total| self.fetched.len() >= total)
+        self.tasks()
+            .is_some_and(|tasks| self.fetched.len() >= tasks)
     }
 
     pub(super) fn counts(&self) -> JobCounts {

@@ -8,14 +8,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::machine::{Machine, Time};
-use crate::pipeline::{Incarnation, JobId, PeerId, Span, TaskId, WorkerId};
+use crate::pipeline::{Incarnation, JobId, PeerId, RangeSet, Span, WorkerId};
 
 use super::hands::{self, Deed};
 use super::job::Job;
 use super::majordomo::Version;
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobView, LeaseId, WorkerTells};
-use super::requests::{Asker, Promise};
+use super::requests::{Asker, Pledge};
 use super::service::{Place, Service};
 use super::store::Write;
 
@@ -263,13 +263,21 @@ pub(super) struct Client {
     pub(super) asking: u64,
 }
 
-/// Tasks that are accepted as soon as a write is safe.
+/// What is promised to a client as soon as a write is safe.
 #[derive(Debug)]
 pub(super) struct Acceptance {
     pub(super) write: u64,
     pub(super) peer: PeerId,
     pub(super) job: JobId,
-    pub(super) span: Span,
+    pub(super) promise: Promise,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Promise {
+    /// To have these tasks.
+    Tasks(Span),
+    /// To know that there are so many.
+    Total(u64),
 }
 
 /// What was counted since the start.
@@ -312,11 +320,13 @@ pub struct BrokerMachine {
     pub(super) writes: u64,
     pub(super) stored: u64,
     pub(super) acceptances: VecDeque<Acceptance>,
-    pub(super) promises: VecDeque<Promise>,
+    pub(super) pledges: VecDeque<Pledge>,
     pub(super) rng: StdRng,
     pub(super) trouble: Option<String>,
     /// When somebody may have been silent for too long.
     pub(super) silence: BTreeSet<(Time, PeerId)>,
+    /// Who is in it.
+    pub(super) watched: BTreeSet<PeerId>,
     /// When tasks of a job may be given out that could not before.
     pub(super) releases: BTreeSet<(Time, JobId)>,
     /// When results that nobody fetched are let go.
@@ -353,11 +363,12 @@ impl BrokerMachine {
             writes: 0,
             stored: 0,
             acceptances: VecDeque::new(),
-            promises: VecDeque::new(),
+            pledges: VecDeque::new(),
             // Differs at every start, as the incarnation does.
             rng: StdRng::seed_from_u64(incarnation.0),
             trouble: None,
             silence: BTreeSet::new(),
+            watched: BTreeSet::new(),
             releases: BTreeSet::new(),
             forgets: BTreeSet::new(),
             next_beat: Time::START,
@@ -425,25 +436,43 @@ impl BrokerMachine {
 
     /// Lets go of those who have been silent for too long.
     fn bury(&mut self, now: Time) {
-        let patience = self.limits.patience();
         while let Some(&(due, peer)) = self.silence.first()
             && due <= now
         {
             self.silence.pop_first();
-            let end = match (self.workers.get(&peer), self.clients.get(&peer)) {
-                (Some(hand), _) if hand.majordomo.is_some() => hand.heard + hands::PATIENCE,
-                (Some(worker), _) => worker.heard + patience,
-                (None, Some(client)) if client.asking > 0 => now + patience,
-                (None, Some(client)) => client.heard + patience,
-                (None, None) => continue,
-            };
-            if end > now {
+            let end = self.end_of(now, peer);
+            if let Some(end) = end.filter(|&end| end > now) {
                 self.silence.insert((end, peer));
-            } else {
-                self.outbox.push_back(BrokerOutput::Gone(peer));
-                self.lose_worker(now, peer, true);
-                self.lose_client(peer);
+                continue;
             }
+            self.watched.remove(&peer);
+            self.outbox.push_back(BrokerOutput::Gone(peer));
+            self.lose_worker(now, peer, true);
+            self.lose_client(peer);
+        }
+    }
+
+    /// How long a peer is believed alive as far as is known now.
+    fn end_of(&self, now: Time, peer: PeerId) -> Option<Time> {
+        let patience = self.limits.patience();
+        let worker = self
+            .workers
+            .get(&peer)
+            .map(|worker| match worker.majordomo {
+                Some(_) => worker.heard + hands::PATIENCE,
+                None => worker.heard + patience,
+            });
+        let client = self.clients.get(&peer).map(|client| match client.asking {
+            0 => client.heard + patience,
+            _ => now + patience,
+        });
+        worker.max(client)
+    }
+
+    /// Looks in time whether a peer is still there, so that none is remembered for ever.
+    pub(super) fn watch(&mut self, now: Time, peer: PeerId) {
+        if self.watched.insert(peer) {
+            self.silence.insert((now + self.limits.patience(), peer));
         }
     }
 
@@ -467,21 +496,39 @@ impl BrokerMachine {
 
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
-        let mut accepted: BTreeMap<(PeerId, JobId), Vec<std::ops::Range<TaskId>>> = BTreeMap::new();
+        let mut accepted: BTreeMap<(PeerId, JobId), RangeSet> = BTreeMap::new();
+        let mut closed = Vec::new();
         while let Some(next) = self.acceptances.front()
             && next.write <= writes
         {
-            let ranges = accepted.entry((next.peer, next.job)).or_default();
-            match ranges.last_mut() {
-                Some(last) if last.end == next.span.first => last.end = next.span.end(),
-                _ => ranges.push(next.span.range()),
+            let (peer, job) = (next.peer, next.job);
+            match next.promise {
+                Promise::Tasks(span) => {
+                    let tasks = accepted.entry((peer, job)).or_default();
+                    tasks.insert(span.range());
+                }
+                Promise::Total(tasks) => closed.push((peer, BrokerSays::Closed { job, tasks })),
             }
             self.acceptances.pop_front();
         }
-        self.keep_promises();
+        self.keep_pledges();
         for ((peer, job), tasks) in accepted {
-            self.say(peer, BrokerSays::Accepted { job, tasks });
+            self.accept(peer, job, &tasks);
         }
+        for (peer, says) in closed {
+            self.say(peer, says);
+        }
+    }
+
+    /// Promises tasks to a client.
+    pub(super) fn accept(&mut self, peer: PeerId, id: JobId, tasks: &RangeSet) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            for range in tasks.iter() {
+                job.promised.insert(range);
+            }
+        }
+        let tasks = tasks.iter().collect();
+        self.say(peer, BrokerSays::Accepted { job: id, tasks });
     }
 
     /// For tests: what must always be true.
@@ -550,7 +597,7 @@ impl Machine for BrokerMachine {
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => {
                 self.trouble = trouble;
-                self.offer_room();
+                self.offer_all_room();
             }
         }
     }

@@ -133,6 +133,9 @@ impl BrokerMachine {
     /// Ends the jobs that were complete when the former start died.
     fn settle_recovered(&mut self, now: Time) {
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in self.jobs.values_mut() {
+            job.promised = job.accepted.clone();
+        }
         for id in ids {
             self.finish_if_done(now, id);
         }

@@ -35,6 +35,8 @@ pub(super) struct Service {
     /// Jobs with tasks waiting that may have killed their workers.
     pub(super) suspects: BTreeSet<JobId>,
     pub(super) pace: Pace,
+    /// Jobs whose client was told that there is no room, and waits to hear otherwise.
+    pub(super) wanting: BTreeSet<JobId>,
     pub(super) queued: u64,
     pub(super) queued_bytes: usize,
     pub(super) leased: u64,

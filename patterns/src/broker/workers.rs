@@ -31,6 +31,7 @@ const TRUE: u8 = 0xc3;
 
 impl BrokerMachine {
     pub(super) fn hear_worker(&mut self, now: Time, peer: PeerId, tells: WorkerTells) {
+        self.watch(now, peer);
         if let WorkerTells::Ready {
             worker,
             slots,
@@ -139,7 +140,6 @@ impl BrokerMachine {
             lease.is_some_and(|lease| lease.piece.suspect)
         });
         self.worker_peers.insert(id, peer);
-        self.silence.insert((now + self.limits.patience(), peer));
         self.workers.insert(
             peer,
             Worker {
@@ -329,6 +329,9 @@ impl BrokerMachine {
 
     /// Drops the leases of a job that nobody wants any more.
     pub(super) fn drop_leases(&mut self, now: Time, job: JobId) {
+        if self.jobs.get(&job).is_none_or(|job| job.leased == 0) {
+            return;
+        }
         let of_job = self.leases.iter().filter(|(_, lease)| lease.job == job);
         let ids: Vec<LeaseId> = of_job.map(|(&id, _)| id).collect();
         for id in ids {
@@ -351,6 +354,7 @@ impl BrokerMachine {
         busy: Duration,
         records: Slice,
     ) {
+        self.watch(now, peer);
         match self.workers.get_mut(&peer) {
             Some(worker) => worker.heard = now,
             None => return self.tell(peer, BrokerTells::WhoAreYou {}),

@@ -40,7 +40,8 @@ pub(super) struct Memory {
     /// What the broker promised to have.
     pub(super) accepted: RangeSet,
     pub(super) complete: Option<JobCounts>,
-    pub(super) refused: Option<String>,
+    /// A client that only submits has nothing more to do.
+    pub(super) closed: bool,
 }
 
 pub(super) struct ClientNode {
@@ -51,6 +52,7 @@ pub(super) struct ClientNode {
     next: TaskId,
     next_step: Option<Time>,
     closed: bool,
+    opened: bool,
     /// Delivered in this start.
     received: RangeSet,
     /// When results become safe.
@@ -68,35 +70,35 @@ impl ClientNode {
         memory: Memory,
         rng: Rng,
     ) -> ClientNode {
-        let mut node = ClientNode {
+        let node = ClientNode {
             machine: ClientMachine::new(errand.limits.clone()),
             connection: start << 32,
             errand,
             memory,
             next: 0,
-            next_step: Some(now),
+            next_step: None,
             closed: false,
+            opened: false,
             received: RangeSet::default(),
             writing: Vec::new(),
             outbox: VecDeque::new(),
             rng,
             fulls: 0,
         };
-        if !node.is_done() {
-            node.open(now);
-        }
-        node
+        let next_step = (!node.is_done()).then_some(now);
+        ClientNode { next_step, ..node }
     }
 
     /// Whether the program has nothing more to wait for.
     pub(super) fn is_done(&self) -> bool {
         match self.errand.fetches {
             true => self.memory.complete.is_some(),
-            false => self.closed && self.machine.unaccepted_bytes() == 0,
+            false => self.memory.closed,
         }
     }
 
     fn open(&mut self, now: Time) {
+        self.opened = true;
         let Errand { job, fetches, .. } = self.errand;
         let settings = self.errand.submits.then(|| self.errand.settings.clone());
         let keys = self.memory.safe.keys();
@@ -129,6 +131,7 @@ impl ClientNode {
                 } => self.deliver(now, span, fresh, &records),
                 ClientOutput::Complete(_, counts) => self.memory.complete = Some(counts),
                 ClientOutput::Refused(_, reason) => self.refused(now, reason),
+                ClientOutput::Closed(_) => self.memory.closed = true,
                 ClientOutput::Full(..) => self.fulls += 1,
                 ClientOutput::Opened(_)
                 | ClientOutput::Accepted(_)
@@ -138,12 +141,17 @@ impl ClientNode {
         }
     }
 
+    /// The program begins the job anew, unless it may be content.
     fn refused(&mut self, now: Time, reason: String) {
-        match self.errand.submits {
-            true => self.memory.refused = Some(reason),
-            // It was not submitted yet.
-            false => self.next_step = Some(now + AGAIN),
+        assert!(reason.contains("no such job"), "{reason}");
+        // A broker that died after the last word of a job has forgotten it.
+        if self.memory.safe.len() as u64 == self.errand.tasks {
+            self.memory.complete = Some(JobCounts::default());
         }
+        self.memory.closed |= !self.errand.fetches;
+        (self.next, self.closed) = (0, false);
+        self.next_step = (!self.is_done()).then_some(now + AGAIN);
+        self.opened = false;
     }
 
     fn send(&mut self, message: ToBroker) {
@@ -200,10 +208,10 @@ impl ClientNode {
             return;
         }
         self.next_step = None;
+        if !self.opened {
+            self.open(now);
+        }
         if !self.errand.submits {
-            if !self.is_done() {
-                self.open(now);
-            }
             return;
         }
         if self.machine.unaccepted_bytes() < 10_000 {

@@ -21,7 +21,7 @@ fn no_task_of_a_broker_is_lost_without_faults() {
 
 #[test]
 fn no_task_of_a_broker_is_lost() {
-    run_seeds("no_task_of_a_broker_is_lost", 0..1500, |seed| {
+    run_seeds("no_task_of_a_broker_is_lost", 0..700, |seed| {
         let mut world = World::new(Setup::random(seed));
         world.trouble(Duration::from_secs(20));
         world.finish_within(Duration::from_secs(1200));
