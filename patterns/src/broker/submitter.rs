@@ -64,6 +64,8 @@ struct Stage {
     /// With the driver, and not accepted.
     unaccepted_bytes: usize,
     closed: bool,
+    /// The broker knows of the job.
+    opened: bool,
     /// Everything was accepted, and the broker knows that it is all.
     done: bool,
     trouble: Option<String>,
@@ -211,6 +213,16 @@ impl<T: ?Sized> Submitter<T> {
         self.shared.stage().trouble.clone()
     }
 
+    /// Waits until the broker has taken the job, for at most `within`; from then on its results can be
+    /// fetched.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; after [`ClientError::TimedOut`] it may be called again.
+    pub fn wait_open(&self, within: Option<Duration>) -> Result<(), ClientError> {
+        self.wait_for(within, |stage| stage.opened.then_some(()))
+    }
+
     /// Says that there are no more tasks, and waits until the broker has accepted all of them, for at
     /// most `within`. Returns their number.
     ///
@@ -218,13 +230,22 @@ impl<T: ?Sized> Submitter<T> {
     ///
     /// See [`ClientError`]; after [`ClientError::TimedOut`] it may be called again.
     pub fn finish(&mut self, within: Option<Duration>) -> Result<u64, ClientError> {
+        self.shared.stage().closed = true;
+        self.waker.wake();
+        self.wait_for(within, |stage| stage.done.then_some(stage.next))
+    }
+
+    /// Waits until `look` sees what it looks for.
+    fn wait_for<R>(
+        &self,
+        within: Option<Duration>,
+        look: impl Fn(&Stage) -> Option<R>,
+    ) -> Result<R, ClientError> {
         let deadline = within.and_then(|within| Instant::now().checked_add(within));
         let mut stage = self.shared.stage();
-        stage.closed = true;
-        self.waker.wake();
         loop {
-            if stage.done {
-                return Ok(stage.next);
+            if let Some(found) = look(&stage) {
+                return Ok(found);
             }
             self.shared.check(&stage)?;
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -323,9 +344,13 @@ impl Submitting {
     fn report(&mut self) {
         let bytes = self.link.machine.unaccepted_bytes();
         let mut stage = self.shared.stage();
+        // Whoever answers has heard our first word, which opened the job.
+        let opened = stage.opened || self.link.machine.is_connected();
         let done = self.closed && bytes == 0 && self.link.machine.is_connected();
-        if stage.unaccepted_bytes != bytes || stage.done != done || stage.end.is_some() {
+        let news = stage.unaccepted_bytes != bytes || stage.done != done || stage.opened != opened;
+        if news || stage.end.is_some() {
             stage.unaccepted_bytes = bytes;
+            stage.opened = opened;
             stage.done = done && self.link.is_flushed();
             self.shared.changed.notify_all();
         }
