@@ -29,12 +29,15 @@ pub(crate) struct Waiting {
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
     stop: StopHandle,
+    /// Somebody wants it to end early. (The handle is stopped at a good end as well.)
+    early: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
 }
 
 impl Ending {
     /// Ends the collecting; what has come is made safe, if that takes no longer than `patience`.
     pub(crate) fn end(&self, patience: Duration) {
+        self.early.store(true, Ordering::SeqCst);
         self.stop.stop();
         let begun = Instant::now();
         while !self.over.load(Ordering::SeqCst) && begun.elapsed() < patience {
@@ -57,6 +60,7 @@ impl Waiting {
         let fetch = Fetch::connect(config, wanted, tally)?;
         let ending = Ending {
             stop: fetch.stop_handle(),
+            early: Arc::default(),
             over: Arc::default(),
         };
         let over = ending.over.clone();
@@ -87,8 +91,8 @@ impl Waiting {
 }
 
 impl Ending {
-    pub(crate) fn park_if_stopped(&self) {
-        while self.stop.is_stopped() {
+    fn park_if_stopped(&self) {
+        while self.early.load(Ordering::SeqCst) {
             std::thread::park();
         }
     }
