@@ -490,3 +490,23 @@ fn a_broker_that_is_interrupted_says_so() {
     office.start_broker();
     dismiss(office.broker.take().expect("it runs"));
 }
+
+#[test]
+fn who_waits_hears_that_a_broker_took_its_jobs_along() {
+    let mut office = Office::open();
+    office.write_inputs(4);
+    let (input, out) = (office.place.arg("in"), office.place.arg("out"));
+    let waiting = office.submit(&[&input, "--op", "lowercase", "--out", &out]);
+    let waiting = waiting.start();
+    wait_until(DEADLINE, "the job", || {
+        let list = office.ask(&["jobs", "--format", "json"]).run().summary();
+        list[0]["tasks"] == 4
+    });
+    drop(office.broker.take());
+    office.start_broker();
+    waiting.wait().expect_code(3).expect_said(&["no such job"]);
+    let _worker = office.worker();
+    let again = office.submit(&[&input, "--op", "lowercase", "--out", &out]);
+    again.run().expect_code(0);
+    office.check_copies("out", 4);
+}

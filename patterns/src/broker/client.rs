@@ -125,6 +125,8 @@ struct Job {
     /// Whether the broker knows of us and the job.
     opened: bool,
     unaccepted: BTreeMap<TaskId, Batch>,
+    /// What the broker has said it keeps.
+    accepted: RangeSet,
     unaccepted_bytes: usize,
     total: Option<u64>,
     /// The broker has no room.
@@ -201,6 +203,7 @@ impl ClientMachine {
             fetch,
             opened: false,
             unaccepted: BTreeMap::new(),
+            accepted: RangeSet::default(),
             unaccepted_bytes: 0,
             total: None,
             full: false,
@@ -242,6 +245,17 @@ impl ClientMachine {
             return;
         };
         job.opened = true;
+        let mut lost = job.accepted.clone();
+        for range in &accepted {
+            lost.remove(range.clone());
+        }
+        if !lost.is_empty() {
+            let tasks = lost.len();
+            let reason = format!(
+                "the broker has lost {tasks} tasks that it had accepted, as one without a store does when it ends: submit the job again"
+            );
+            return self.end(id, reason);
+        }
         for batch in job.unaccepted.values_mut() {
             batch.sent = false;
         }
@@ -256,6 +270,7 @@ impl ClientMachine {
             return;
         };
         for range in tasks {
+            job.accepted.insert(range.clone());
             let within = job.unaccepted.range(range.start..range.end);
             let over: Vec<TaskId> = within
                 .filter(|(_, batch)| batch.span.end() <= range.end)

@@ -99,11 +99,11 @@ impl BrokerMachine {
         };
         job.submitter = Some(peer);
         // What is not safe in the store yet counts as accepted only later.
-        let waiting = self.acceptances.iter().any(|next| next.job == id);
-        let accepted = match waiting {
-            true => Vec::new(),
-            false => job.accepted.iter().collect(),
-        };
+        let mut accepted = job.accepted.clone();
+        for waiting in self.acceptances.iter().filter(|next| next.job == id) {
+            accepted.remove(waiting.span.range());
+        }
+        let accepted = accepted.iter().collect();
         self.say(
             peer,
             BrokerSays::Opened {

@@ -190,3 +190,21 @@ fn a_submitter_knows_when_the_broker_has_taken_its_job() {
     let mut console = Console::connect(&config, PATIENCE).unwrap();
     assert!(console.job(JOB).unwrap().is_some());
 }
+
+#[test]
+fn a_submitter_hears_that_a_broker_without_a_store_has_lost_its_tasks() {
+    let endpoint = fresh_endpoint("ipc");
+    let config = ClientConfig::new(endpoint.clone());
+    let broker = Broker::start(BrokerConfig::new(endpoint.clone()), None).expect("a broker");
+    let mut submitter = Submitter::open(config.clone(), JOB, JobSettings::new("double")).unwrap();
+    submitter.submit(&1u64).unwrap();
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    let accepted = |console: &mut Console| console.job(JOB).unwrap().map(|job| job.counts.accepted);
+    while accepted(&mut console) != Some(1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(broker);
+    let _broker = Broker::start(BrokerConfig::new(endpoint), None).expect("another");
+    let error = submitter.finish(Some(PATIENCE)).expect_err("it is lost");
+    assert!(error.to_string().contains("has lost 1 tasks"), "{error}");
+}

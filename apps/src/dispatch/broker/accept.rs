@@ -19,7 +19,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Handing {
     job: JobId,
     config: ClientConfig,
-    submitter: Arc<Mutex<Submitter<Task>>>,
+    /// Nobody any more once the broker has everything: it would begin a job anew that was lost.
+    submitter: Arc<Mutex<Option<Submitter<Task>>>>,
     /// The number of the next task.
     next: TaskId,
     /// Tasks whose results we have; they are handed in as done.
@@ -44,7 +45,7 @@ impl Handing {
             config,
             next: 0,
             done: RangeSet::default(),
-            submitter: Arc::new(Mutex::new(submitter)),
+            submitter: Arc::new(Mutex::new(Some(submitter))),
             tally,
         })
     }
@@ -52,7 +53,10 @@ impl Handing {
     /// Says that there are no more tasks, and waits until the broker has them and knows it.
     pub(crate) fn finish(&self, within: Option<Duration>) -> Result<u64, ClientError> {
         let mut submitter = self.submitter();
-        let tasks = submitter.finish(within)?;
+        let tasks = match submitter.as_mut() {
+            Some(submitter) => submitter.finish(within)?,
+            None => return Ok(self.next),
+        };
         let mut console = Console::connect(&self.config, CLOSE_PATIENCE)
             .map_err(|error| ClientError::Failed(error.to_string()))?;
         loop {
@@ -62,6 +66,7 @@ impl Handing {
                 _ => break,
             }
         }
+        *submitter = None;
         self.tally.handed_in();
         Ok(tasks)
     }
@@ -72,7 +77,13 @@ impl Handing {
         self.done = done;
     }
 
-    fn submitter(&self) -> MutexGuard<'_, Submitter<Task>> {
+    fn submit(&self, task: &Task) -> Result<TaskId, ClientError> {
+        let mut submitter = self.submitter();
+        let submitter = submitter.as_mut().ok_or(ClientError::Stopped)?;
+        submitter.submit(task)
+    }
+
+    fn submitter(&self) -> MutexGuard<'_, Option<Submitter<Task>>> {
         self.submitter
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -84,8 +95,8 @@ impl TakesTasks for Handing {
 
     fn take(&mut self, task: &Task) -> Result<TaskId, ClientError> {
         let id = match self.done.contains(self.next) {
-            false => self.submitter().submit(task)?,
-            true => self.submitter().submit(&Task {
+            false => self.submit(task)?,
+            true => self.submit(&Task {
                 place: task.place.clone(),
                 op: task.op.clone(),
                 problem: Some(format!("{}: its result was fetched before", task.place)),
