@@ -16,6 +16,7 @@ pub(crate) mod results;
 mod run;
 pub(crate) mod serve;
 pub(crate) mod status;
+mod stay;
 pub(crate) mod submit;
 mod table;
 mod tally;

@@ -52,7 +52,10 @@ pub(crate) enum After {
 
 /// Jobs whose results are wanted, for anybody to add to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wanted(Arc<Mutex<VecDeque<(JobId, Option<String>)>>>);
+pub(crate) struct Wanted(Arc<Mutex<VecDeque<Want>>>);
+
+/// A job, and the name of its input, if there is but one.
+type Want = (JobId, Option<String>);
 
 impl Wanted {
     /// Asks for the results of a job; `only` is the name of its input, if there is but one.
@@ -61,7 +64,7 @@ impl Wanted {
         wanted.push_back((job, only.map(str::to_owned)));
     }
 
-    fn next(&self) -> Option<(JobId, Option<String>)> {
+    fn next(&self) -> Option<Want> {
         let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.pop_front()
     }

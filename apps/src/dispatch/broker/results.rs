@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::Args;
 use mutirao::broker::{Console, JobView};
@@ -10,12 +9,10 @@ use mutirao::pipeline::JobId;
 
 use super::super::collect::Target;
 use super::super::output::JOURNAL_FOLDER;
-use super::super::progress::{Meter, Watch};
-use super::super::run::Report;
 use super::connection::{self, Connection, ended, no_such_job};
-use super::submit::{Interruption, conclude, fetch_command};
+use super::stay::{Awaited, Stay};
+use super::submit::{Interruption, fetch_command};
 use super::tally::Tally;
-use super::wait::{Scene, Waiting};
 use crate::exit::Exit;
 use crate::flags::{LimitFlags, SummaryFlag};
 use crate::signals::Caught;
@@ -61,27 +58,19 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
     let tally = Arc::new(Tally::default());
     tally.submitted(view.counts.accepted);
     tally.handed_in();
-    let meter = Arc::new(Meter::new(None));
-    let report = Report {
-        begun: Instant::now(),
-        format: args.summary.summary,
-        results_on_stdout: matches!(target, Target::Stdout),
-        meter: meter.clone(),
-    };
-    let scene = Scene::new(tally.clone(), &config, &view.settings.operation);
-    let bar = Watch::start(scene, meter, None);
-    let waiting = Waiting::begin(config, args.job, None, target, tally.clone())?;
-    let interruption = Interruption {
+    let awaited = Awaited {
+        config,
         job: args.job,
-        lines: None,
-        fetch: fetch_command(args.job, &args.out, &args.connection),
-        report: report.clone(),
-        tally: tally.clone(),
+        operation: &view.settings.operation,
+        only: None,
+        bytes: None,
+        target,
+        format: args.summary.summary,
     };
-    interruption.listen(caught, &waiting);
-    waiting.end();
-    drop(bar);
-    conclude(&report, &tally)
+    let stay = Stay::begin(awaited, tally)?;
+    let fetch = fetch_command(args.job, &args.out, &args.connection);
+    Interruption::of(&stay, args.job, fetch, None).listen(caught, stay.ending());
+    stay.end()
 }
 
 /// The job, if there is something to fetch of it.

@@ -11,7 +11,6 @@ use mutirao::{Endpoint, Worker};
 
 use super::super::collect::Target;
 use super::super::feed::Feed;
-use super::super::progress::{Meter, Watch};
 use super::super::run::{
     DRAIN_PATIENCE, Report, RunArgs, inproc, say, show_failures, worker_count,
 };
@@ -19,9 +18,9 @@ use super::super::work::{Commands, Workshop};
 use super::accept::Handing;
 use super::connection::ended;
 use super::serve::cannot_start;
-use super::submit::conclude;
+use super::stay::{Awaited, Stay};
 use super::tally::Tally;
-use super::wait::{Ending, Scene, Waiting};
+use super::wait::Ending;
 use super::worker::handle;
 use crate::exit::{self, Exit};
 use crate::signals::Caught;
@@ -34,49 +33,46 @@ pub(crate) fn run(args: &RunArgs, feed: &Feed, target: Target) -> Result<(), Exi
     let worker = Arc::new(worker(args, feed, &at)?);
     let config = client(args, at);
     let tally = Arc::new(Tally::default());
-    let meter = Arc::new(Meter::new(feed.bytes()));
-    let report = Report {
-        begun: Instant::now(),
+    let mut handing = hand_in(args, feed, &config, &tally)?;
+    let awaited = Awaited {
+        config: config.clone(),
+        job: feed.job,
+        operation: feed.operation(),
+        only: feed.only_name(),
+        bytes: feed.bytes(),
+        target,
         format: args.summary.summary,
-        results_on_stdout: matches!(target, Target::Stdout),
-        meter: meter.clone(),
     };
+    let stay = Stay::begin(awaited, tally)?;
+    let interruption = Interruption {
+        job: feed.job,
+        is_stdin: feed.is_stdin(),
+        config,
+        worker,
+        ending: stay.ending(),
+        report: stay.report.clone(),
+        tally: stay.tally.clone(),
+    };
+    caught.then(move |_| interruption.leave());
+    handing.pass_over(stay.tally.safe_before());
+    feed.submit_all(&mut handing, &stay.report.meter)
+        .and_then(|()| handing.finish(None))
+        .map_err(ended)?;
+    stay.end()
+}
+
+fn hand_in(
+    args: &RunArgs,
+    feed: &Feed,
+    config: &ClientConfig,
+    tally: &Arc<Tally>,
+) -> Result<Handing, Exit> {
     let settings = JobSettings {
         attempts: args.job.attempts,
         ..JobSettings::new(feed.operation())
     };
-    let begun = Handing::begin(
-        config.clone(),
-        feed.job,
-        settings,
-        DRAIN_PATIENCE,
-        tally.clone(),
-    );
-    let mut handing = begun.map_err(ended)?;
-    let scene = Scene::new(tally.clone(), &config, feed.operation());
-    let bar = Watch::start(scene, meter.clone(), feed.bytes());
-    let only = feed.only_name();
-    let waiting = Waiting::begin(config.clone(), feed.job, only, target, tally.clone())?;
-    let interruption = Interruption {
-        job: feed.job,
-        config,
-        worker,
-        ending: waiting.ending(),
-        report: report.clone(),
-        tally: tally.clone(),
-        next: match feed.is_stdin() {
-            true => "",
-            false => "; the same command goes on from there",
-        },
-    };
-    caught.then(move |_| interruption.leave());
-    handing.pass_over(tally.safe_before());
-    feed.submit_all(&mut handing, &meter)
-        .and_then(|()| handing.finish(None))
-        .map_err(ended)?;
-    waiting.end();
-    drop(bar);
-    conclude(&report, &tally)
+    let (config, tally) = (config.clone(), tally.clone());
+    Handing::begin(config, feed.job, settings, DRAIN_PATIENCE, tally).map_err(ended)
 }
 
 fn broker(args: &RunArgs, at: &Endpoint) -> Result<Broker, Exit> {
@@ -117,12 +113,12 @@ fn client(args: &RunArgs, at: Endpoint) -> ClientConfig {
 /// What happens at Ctrl-C.
 struct Interruption {
     job: JobId,
+    is_stdin: bool,
     config: ClientConfig,
     worker: Arc<Worker>,
     ending: Ending,
     report: Report,
     tally: Arc<Tally>,
-    next: &'static str,
 }
 
 impl Interruption {
@@ -136,9 +132,13 @@ impl Interruption {
         let summary = self.tally.summary();
         show_failures(&summary);
         self.report.print(&summary);
+        let next = match self.is_stdin {
+            true => "",
+            false => "; the same command goes on from there",
+        };
         exit::leave(&Exit::Interrupted(format!(
-            "interrupted: {} results are safe{}",
-            summary.progress.safe, self.next
+            "interrupted: {} results are safe{next}",
+            summary.progress.safe
         )))
     }
 

@@ -3,21 +3,21 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use mutirao::broker::{ClientConfig, JobSettings};
 use mutirao::pipeline::JobId;
 
-use super::super::collect::Target;
 use super::super::feed::{Feed, JobFlags};
-use super::super::progress::{Meter, Watch};
+use super::super::progress::Meter;
 use super::super::run::{DRAIN_PATIENCE, Report, check_apart, say, show_failures, target};
 use super::accept::Handing;
 use super::connection::{Connection, ended};
+use super::stay::{Awaited, Stay};
 use super::tally::Tally;
-use super::wait::{Scene, Waiting};
+use super::wait::Ending;
 use super::watch;
 use crate::exit::{self, Exit};
 use crate::flags::{self, LimitFlags, SummaryFlag};
@@ -213,31 +213,24 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
     let caught = Caught::begin()?;
     let tally = Arc::new(Tally::default());
     let mut handing = begin(args, &config, feed, &tally)?;
-    let meter = Arc::new(Meter::new(feed.bytes()));
-    let report = Report {
-        begun: Instant::now(),
-        format: args.summary.summary,
-        results_on_stdout: matches!(target, Target::Stdout),
-        meter: meter.clone(),
-    };
-    let scene = Scene::new(tally.clone(), &config, feed.operation());
-    let bar = Watch::start(scene, meter.clone(), feed.bytes());
-    let waiting = Waiting::begin(config, feed.job, feed.only_name(), target, tally.clone())?;
-    let interruption = Interruption {
+    let awaited = Awaited {
+        config,
         job: feed.job,
-        lines: feed.is_stdin().then(|| handing.clone()),
-        fetch: fetch_command(feed.job, &out, &args.connection),
-        report: report.clone(),
-        tally: tally.clone(),
+        operation: feed.operation(),
+        only: feed.only_name(),
+        bytes: feed.bytes(),
+        target,
+        format: args.summary.summary,
     };
-    interruption.listen(caught, &waiting);
-    handing.pass_over(tally.safe_before());
-    feed.submit_all(&mut handing, &meter)
+    let stay = Stay::begin(awaited, tally)?;
+    let fetch = fetch_command(feed.job, &out, &args.connection);
+    let lines = feed.is_stdin().then(|| handing.clone());
+    Interruption::of(&stay, feed.job, fetch, lines).listen(caught, stay.ending());
+    handing.pass_over(stay.tally.safe_before());
+    feed.submit_all(&mut handing, &stay.report.meter)
         .and_then(|()| handing.finish(None))
         .map_err(ended)?;
-    waiting.end();
-    drop(bar);
-    conclude(&report, &tally)
+    stay.end()
 }
 
 /// The command that fetches what is left of a job.
@@ -251,23 +244,38 @@ pub(crate) fn fetch_command(job: JobId, out: &Path, connection: &Connection) -> 
 
 /// What happens at Ctrl-C to somebody who waits for results.
 pub(crate) struct Interruption {
-    pub(crate) job: JobId,
+    job: JobId,
+    /// The command that fetches the rest.
+    fetch: String,
     /// Lines that were read cannot be read again: what there is of them becomes the job.
-    pub(crate) lines: Option<Handing>,
-    pub(crate) fetch: String,
-    pub(crate) report: Report,
-    pub(crate) tally: Arc<Tally>,
+    lines: Option<Handing>,
+    report: Report,
+    tally: Arc<Tally>,
 }
 
 impl Interruption {
-    pub(crate) fn listen(self, caught: Caught, waiting: &Waiting) {
-        let end = waiting.ending();
+    pub(crate) fn of(
+        stay: &Stay,
+        job: JobId,
+        fetch: String,
+        lines: Option<Handing>,
+    ) -> Interruption {
+        Interruption {
+            job,
+            fetch,
+            lines,
+            report: stay.report.clone(),
+            tally: stay.tally.clone(),
+        }
+    }
+
+    pub(crate) fn listen(self, caught: Caught, ending: Ending) {
         caught.then(move |_| {
             if let Some(lines) = self.lines.as_ref().filter(|_| !self.tally.is_handed_in()) {
                 // Whether it works is told by the sentence below.
                 let _ = lines.finish(Some(DRAIN_PATIENCE));
             }
-            end.end(DRAIN_PATIENCE);
+            ending.end(DRAIN_PATIENCE);
             self.leave()
         });
     }
@@ -286,19 +294,5 @@ impl Interruption {
                 "interrupted before the broker had all of job {job}; {safe} results are safe: the same command goes on with it, `mutirao cancel {job}` ends it"
             ),
         }))
-    }
-}
-
-/// Prints the summary and turns failed tasks into an exit code.
-pub(crate) fn conclude(report: &Report, tally: &Tally) -> Result<(), Exit> {
-    let summary = tally.summary();
-    show_failures(&summary);
-    report.print(&summary);
-    match summary.progress.failed {
-        0 => Ok(()),
-        failed => Err(Exit::SomeFailed(format!(
-            "{failed} of {} tasks failed; the other results stand",
-            summary.progress.submitted
-        ))),
     }
 }
