@@ -281,7 +281,10 @@ impl Job {
         let first = *self.unsent.first()?;
         let kept = self.kept.get_mut(&first)?;
         let bytes = kept.cost() as u64;
-        if fetcher.on_way_bytes > 0 && fetcher.on_way_bytes + bytes > fetcher.window_bytes {
+        // A client that puts results in order can make nothing safe before it has the next one.
+        let is_next = self.fetched.contains_all(0..first);
+        let fits = fetcher.on_way_bytes + bytes <= fetcher.window_bytes;
+        if fetcher.on_way_bytes > 0 && !fits && !is_next {
             return None;
         }
         fetcher.on_way_bytes += bytes;

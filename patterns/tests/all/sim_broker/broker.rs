@@ -97,13 +97,6 @@ impl BrokerNode {
         }
     }
 
-    /// Nothing is kept on disk or waits for it.
-    pub(super) fn is_clean(&self) -> bool {
-        self.store
-            .as_ref()
-            .is_none_or(|store| store.disk.is_empty())
-    }
-
     fn input(&mut self, now: Time, input: BrokerInput) {
         self.watch.input(now, &input);
         self.machine.handle(now, input);

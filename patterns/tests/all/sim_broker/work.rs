@@ -19,8 +19,6 @@ pub(super) enum Pace {
     Mixed,
     /// 1 to 20 s.
     Long,
-    /// All the same.
-    Exactly(Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +50,6 @@ impl Work {
             Pace::Mixed if rng.chance(0.1) => us(2_000_000, &mut rng),
             Pace::Mixed => us(2000, &mut rng),
             Pace::Long => Duration::from_millis(1000 + rng.below(19_000)),
-            Pace::Exactly(time) => time,
         }
     }
 

@@ -180,10 +180,6 @@ impl World {
         }
     }
 
-    pub(super) fn client_id(&self, at: usize) -> NodeId {
-        NodeId(1 + self.setup.workers.len() + at)
-    }
-
     pub(super) fn crash(&mut self, id: NodeId) {
         match self.sim.crash(id) {
             Some(Program::Broker(node)) => self.disk = node.crash().unwrap_or_default(),
@@ -343,13 +339,6 @@ impl World {
             Some(Program::Broker(node)) => node,
             _ => panic!("the broker does not run"),
         }
-    }
-
-    pub(super) fn workers(&self) -> impl Iterator<Item = &WorkerNode> {
-        self.sim.ids().filter_map(|id| match self.sim.node(id) {
-            Some(Program::Worker(node)) => Some(node.as_ref()),
-            _ => None,
-        })
     }
 
     pub(super) fn clients(&self) -> impl Iterator<Item = &ClientNode> {
