@@ -247,7 +247,7 @@ impl Job {
             if end <= from {
                 break;
             }
-            stored.left -= end - from;
+            stored.left = stored.left.saturating_sub(end - from);
             if stored.left == 0 {
                 over.push(first);
             }
@@ -268,7 +268,9 @@ impl Job {
         };
         self.kept_bytes += kept.cost();
         self.unsent.insert(span.first);
-        self.kept.insert(span.first, kept);
+        if let Some(before) = self.kept.insert(span.first, kept) {
+            self.kept_bytes -= before.cost();
+        }
     }
 
     /// The next results to send to the client that fetches, as far as its window goes.
@@ -346,7 +348,8 @@ impl Job {
 
     /// Whether every result is safe with a client.
     pub(super) fn is_fetched(&self) -> bool {
-        self.tasks().is_some_and(|tasks| self.fetched.len() >= tasks)
+        self.tasks()
+            .is_some_and(|tasks| self.fetched.len() >= tasks)
     }
 
     pub(super) fn counts(&self) -> JobCounts {
