@@ -11,10 +11,14 @@ use super::job::Job;
 use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
 use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
+use super::service::Service;
 use super::store::Write;
 
 /// The longest name of an operation, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
+
+/// The longest label of a job, in bytes.
+const MAX_LABEL_BYTES: usize = 1024;
 
 /// When a full queue counts as having room again, in hundredths.
 const ROOM_PERCENT: u64 = 90;
@@ -114,6 +118,9 @@ impl BrokerMachine {
                 "the name of an operation has 1 to {MAX_NAME_BYTES} bytes"
             ));
         }
+        if settings.label.len() > MAX_LABEL_BYTES {
+            return Err(format!("a label has at most {MAX_LABEL_BYTES} bytes"));
+        }
         match self.jobs.get(&id) {
             Some(job) if job.settings.operation != settings.operation => Err(format!(
                 "job {id} exists and is about {:?}: choose another id",
@@ -125,6 +132,9 @@ impl BrokerMachine {
 
     pub(super) fn add_job(&mut self, now: Time, id: JobId, settings: JobSettings) {
         let operation = self.service_name(&settings.operation);
+        if let Some(service) = self.services.get_mut(&operation) {
+            service.jobs += 1;
+        }
         self.jobs.insert(id, Job::new(settings, operation, now));
     }
 
@@ -136,6 +146,13 @@ impl BrokerMachine {
         let name: Arc<str> = operation.into();
         self.services.insert(name.clone(), Default::default());
         name
+    }
+
+    /// Lets go of a service that nobody has use for.
+    pub(super) fn tidy(&mut self, name: &Arc<str>) {
+        if self.services.get(name).is_some_and(Service::is_idle) {
+            self.services.remove(name);
+        }
     }
 
     /// Writes down what a job is about.
@@ -439,7 +456,11 @@ impl BrokerMachine {
         }
         self.write(Write::Forget { job: id });
         self.remember(view(now, id, &job));
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.jobs -= 1;
+        }
         self.offer_room(&job.operation);
+        self.tidy(&job.operation);
         // What it kept makes room for the results of others.
         self.serve_all(now);
     }

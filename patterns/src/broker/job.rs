@@ -132,6 +132,10 @@ impl Queue {
         self.bytes
     }
 
+    fn pieces(&self) -> usize {
+        self.again.len() + self.fresh.len() + self.suspects.len() + self.later.len()
+    }
+
     fn count_in(&mut self, piece: &Piece) {
         self.tasks += u64::from(piece.span.count);
         self.bytes += piece.records.len();
@@ -362,6 +366,13 @@ impl Job {
             retried: self.retried,
             fetched: self.fetched.len(),
         }
+    }
+
+    /// For tests: how many things it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        let sets = [&self.accepted, &self.promised, &self.done, &self.fetched];
+        let ranges: usize = sets.into_iter().map(RangeSet::ranges).sum();
+        1 + ranges + self.queue.pieces() + self.kept.len() + self.unsent.len() + self.stored.len()
     }
 
     /// For tests: what adds up.

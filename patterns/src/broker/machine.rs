@@ -449,6 +449,17 @@ impl BrokerMachine {
         self.say(peer, BrokerSays::Accepted { job: id, tasks });
     }
 
+    /// For tests: how many things of all kinds it remembers, but for views of jobs that are over.
+    #[doc(hidden)]
+    pub fn footprint(&self) -> usize {
+        let lined = self.services.values().map(Service::footprint);
+        let peers = self.workers.len() + self.worker_peers.len() + self.clients.len();
+        let due = self.silence.len() + self.watched.len() + self.releases.len();
+        let kept = self.jobs.values().map(Job::footprint);
+        let rest = self.leases.len() + self.acceptances.len() + self.forgets.len();
+        lined.chain(kept).sum::<usize>() + peers + due + rest + self.outbox.len()
+    }
+
     /// For tests: what must always be true.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {

@@ -42,6 +42,7 @@ pub(super) struct Service {
     pub(super) leased: u64,
     pub(super) done: u64,
     pub(super) workers: u64,
+    pub(super) jobs: u64,
 }
 
 impl Service {
@@ -84,6 +85,17 @@ impl Service {
     pub(super) fn can_serve(&self) -> bool {
         self.has_work() && !self.open.is_empty()
             || !self.suspects.is_empty() && !self.clean.is_empty()
+    }
+
+    /// For tests: how many things it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        let lines = self.by_rank.len() + self.by_turn.len() + self.suspects.len();
+        1 + lines + self.open.len() + self.clean.len() + self.wanting.len()
+    }
+
+    /// Whether nobody has use for it, and there is nothing to tell of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.workers == 0 && self.jobs == 0 && self.done == 0
     }
 
     pub(super) fn view(&self) -> ServiceView {

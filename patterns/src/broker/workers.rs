@@ -8,6 +8,7 @@ use crate::machine::Time;
 use crate::pipeline::{JobId, PeerId, Span, TaskId, WorkerId};
 
 use super::assign::Line;
+use super::clients::MAX_NAME_BYTES;
 use super::machine::{BrokerMachine, Lease, Worker};
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
@@ -126,6 +127,7 @@ impl BrokerMachine {
         let leases = self.forget_worker(peer);
         let mut names: Vec<Arc<str>> = operations
             .iter()
+            .filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len()))
             .map(|name| self.service_name(name))
             .collect();
         names.sort_unstable();
@@ -198,6 +200,7 @@ impl BrokerMachine {
             if let Some(service) = self.services.get_mut(name) {
                 service.workers -= 1;
             }
+            self.tidy(name);
         }
         if self.worker_peers.get(&worker.id) == Some(&peer) {
             self.worker_peers.remove(&worker.id);

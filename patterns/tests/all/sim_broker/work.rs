@@ -21,6 +21,8 @@ pub(super) enum Pace {
     Long,
     /// All the same.
     Exactly(Duration),
+    /// Those of job 1, and those of all others.
+    OfJobs(Duration, Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ impl Work {
             Pace::Mixed => us(2000, &mut rng),
             Pace::Long => Duration::from_millis(1000 + rng.below(19_000)),
             Pace::Exactly(time) => time,
+            Pace::OfJobs(time, _) if job == JobId(1) => time,
+            Pace::OfJobs(_, time) => time,
         }
     }
 

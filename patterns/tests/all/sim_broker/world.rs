@@ -314,6 +314,10 @@ impl World {
         self.run_until(end, |_| false);
     }
 
+    pub(super) fn is_done(&self) -> bool {
+        self.clients().all(ClientNode::is_done)
+    }
+
     /// Runs until all clients are done and returns how long that took.
     pub(super) fn finish_within(&mut self, time: Duration) -> Duration {
         let start = self.sim.now();
