@@ -248,11 +248,10 @@ impl ClientMachine {
         if job.cancelled {
             return self.say(ClientSays::Cancel { job: id });
         }
-        if job.is_handed_in() {
+        if job.is_handed_in() && !job.fetch {
             // Not to be opened as if new when it is over.
             job.opened = true;
-            self.close_if_done(id);
-            return self.begin_fetch(id);
+            return self.close_if_done(id);
         }
         match job.settings.clone() {
             Some(settings) => self.say(ClientSays::Open { job: id, settings }),
@@ -278,7 +277,7 @@ impl ClientMachine {
             return;
         };
         if job.misses(&accepted.iter().cloned().collect()) {
-            return self.end(id, LOST_TASKS.into());
+            return self.miss(id);
         }
         job.opened = true;
         for batch in job.unaccepted.values_mut() {
@@ -288,6 +287,19 @@ impl ClientMachine {
         self.begin_fetch(id);
         self.submit_unsent(id);
         self.close_if_done(id);
+    }
+
+    /// The broker has opened a job anew that it is through with, or has lost tasks.
+    fn miss(&mut self, id: JobId) {
+        let job = self.jobs.get(&id).filter(|job| job.is_handed_in());
+        let over = job.and_then(|job| job.total.filter(|&tasks| job.safe.len() >= tasks));
+        match over {
+            Some(tasks) => {
+                self.say(ClientSays::Cancel { job: id });
+                self.complete(id, tasks);
+            }
+            None => self.end(id, LOST_TASKS.into()),
+        }
     }
 
     fn accepted(&mut self, id: JobId, tasks: Vec<Range<TaskId>>) {

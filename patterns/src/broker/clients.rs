@@ -60,13 +60,20 @@ impl BrokerMachine {
         self.watch(now, peer);
     }
 
-    pub(super) fn lose_client(&mut self, peer: PeerId) {
+    pub(super) fn lose_client(&mut self, now: Time, peer: PeerId) {
         if self.clients.remove(&peer).is_none() {
             return;
         }
-        for job in self.jobs.values_mut() {
-            job.submitter.take_if(|submitter| *submitter == peer);
+        let mut empty = Vec::new();
+        for (&id, job) in &mut self.jobs {
+            let submits = job.submitter.take_if(|submitter| *submitter == peer);
             job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+            if submits.is_some() && job.fetcher.is_none() && job.accepted.is_empty() {
+                empty.push(id);
+            }
+        }
+        for id in empty {
+            self.drop_job(now, id);
         }
     }
 
@@ -338,11 +345,13 @@ impl BrokerMachine {
     /// Answers about a job that is not there any more.
     fn say_over(&mut self, peer: PeerId, id: JobId) {
         let over = self.over.iter().rev().find(|view| view.job == id);
-        let says = match over.map(|view| view.counts) {
-            Some(counts) if counts.fetched == counts.accepted => {
-                BrokerSays::Complete { job: id, counts }
-            }
-            _ => BrokerSays::Unknown { job: id },
+        let complete = over.filter(|view| {
+            let tasks = view.tasks.map(|tasks| tasks.max(view.counts.accepted));
+            tasks.is_some_and(|tasks| view.counts.fetched >= tasks)
+        });
+        let says = match complete.map(|view| view.counts) {
+            Some(counts) => BrokerSays::Complete { job: id, counts },
+            None => BrokerSays::Unknown { job: id },
         };
         self.say(peer, says);
     }
@@ -442,7 +451,7 @@ impl BrokerMachine {
     }
 
     /// Forgets a job with all that belongs to it.
-    fn drop_job(&mut self, now: Time, id: JobId) {
+    pub(super) fn drop_job(&mut self, now: Time, id: JobId) {
         self.empty_queue(id);
         self.drop_leases(now, id);
         let Some(job) = self.jobs.remove(&id) else {

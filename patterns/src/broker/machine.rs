@@ -389,7 +389,7 @@ impl BrokerMachine {
             self.watched.remove(&peer);
             self.outbox.push_back(BrokerOutput::Gone(peer));
             self.lose_worker(now, peer, true);
-            self.lose_client(peer);
+            self.lose_client(now, peer);
         }
     }
 
@@ -402,8 +402,8 @@ impl BrokerMachine {
 
     /// A broken connection is no death: a worker has the time of its heartbeats to come back, and
     /// gets nothing until then.
-    fn lose_sight(&mut self, peer: PeerId) {
-        self.lose_client(peer);
+    fn lose_sight(&mut self, now: Time, peer: PeerId) {
+        self.lose_client(now, peer);
         match self.workers.get_mut(&peer) {
             Some(worker) => {
                 worker.unreachable = true;
@@ -515,7 +515,7 @@ impl Machine for BrokerMachine {
                 busy,
                 records,
             } => self.worked(now, peer, lease, span, busy, records),
-            BrokerInput::Unreachable(peer) => self.lose_sight(peer),
+            BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => {
                 self.trouble = trouble;

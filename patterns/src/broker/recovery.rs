@@ -148,7 +148,15 @@ impl BrokerMachine {
             job.promised = job.accepted.clone();
         }
         for id in ids {
-            self.finish_if_done(now, id);
+            match self
+                .jobs
+                .get(&id)
+                .is_some_and(|job| job.accepted.is_empty())
+            {
+                // Nobody was promised anything; a client that wants it opens it anew.
+                true => self.drop_job(now, id),
+                false => self.finish_if_done(now, id),
+            }
         }
     }
 }
