@@ -15,7 +15,7 @@ use super::protocol::{BrokerSays, ClientSays, JobCounts, JobSettings};
 const OVERHEAD_BYTES: usize = 160;
 
 const LOST_TASKS: &str =
-    "the broker has lost tasks that it had accepted: hand in the job again, from the start";
+    "the broker is through with the job, or has lost tasks of it: hand it in again, from the start";
 const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there";
 const CANCELLED: &str = "the job was cancelled";
 

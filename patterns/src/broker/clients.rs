@@ -244,6 +244,13 @@ impl BrokerMachine {
         !self.durable || self.stored == self.writes
     }
 
+    fn say_when_stored(&mut self, peer: PeerId, id: JobId, says: BrokerSays) {
+        match self.is_stored() {
+            true => self.say(peer, says),
+            false => self.promise_later(peer, id, Promise::Say(says)),
+        }
+    }
+
     fn promise_later(&mut self, peer: PeerId, job: JobId, promise: Promise) {
         self.acceptances.push_back(Acceptance {
             write: self.writes,
@@ -319,10 +326,7 @@ impl BrokerMachine {
             job.total = Some(tasks);
             self.describe(id);
         }
-        match self.is_stored() {
-            true => self.say(peer, BrokerSays::Closed { job: id, tasks }),
-            false => self.promise_later(peer, id, Promise::Total(tasks)),
-        }
+        self.say_when_stored(peer, id, BrokerSays::Closed { job: id, tasks });
         self.finish_if_done(now, id);
     }
 
@@ -342,9 +346,18 @@ impl BrokerMachine {
         self.send_results(id);
     }
 
+    fn find_over(&self, id: JobId) -> Option<&(JobView, u64)> {
+        self.over.iter().rev().find(|(view, _)| view.job == id)
+    }
+
     /// Answers about a job that is not there any more.
     fn say_over(&mut self, peer: PeerId, id: JobId) {
-        let over = self.over.iter().rev().find(|view| view.job == id);
+        let over = self.find_over(id);
+        if over.is_some_and(|(_, write)| self.durable && *write > self.stored) {
+            // A broker that dies now has it again; the client asks again.
+            return;
+        }
+        let over = over.map(|(view, _)| view);
         let complete = over.filter(|view| {
             let tasks = view.tasks.map(|tasks| tasks.max(view.counts.accepted));
             tasks.is_some_and(|tasks| view.counts.fetched >= tasks)
@@ -407,10 +420,10 @@ impl BrokerMachine {
         };
         if job.is_fetched() {
             let (counts, fetcher) = (job.counts(), job.fetcher.as_ref().map(|to| to.peer));
-            if let Some(peer) = fetcher {
-                self.say(peer, BrokerSays::Complete { job: id, counts });
-            }
             self.drop_job(now, id);
+            if let Some(peer) = fetcher {
+                self.say_when_stored(peer, id, BrokerSays::Complete { job: id, counts });
+            }
         } else if job.is_done() && job.finished.is_none() {
             job.finished = Some(now);
             if job.settings.keep_seconds > 0 {
@@ -446,7 +459,7 @@ impl BrokerMachine {
         told.sort_unstable();
         told.dedup();
         for peer in told {
-            self.say(peer, BrokerSays::Cancelled { job: id });
+            self.say_when_stored(peer, id, BrokerSays::Cancelled { job: id });
         }
     }
 
@@ -499,7 +512,7 @@ impl BrokerMachine {
 
     fn show(&mut self, now: Time, peer: PeerId, id: JobId) {
         let living = self.jobs.get(&id).map(|job| view(now, id, job));
-        let found = living.or_else(|| self.over.iter().rev().find(|view| view.job == id).cloned());
+        let found = living.or_else(|| self.find_over(id).map(|(view, _)| view.clone()));
         let says = match found {
             Some(job) => BrokerSays::Job { job },
             None => BrokerSays::Unknown { job: id },

@@ -193,8 +193,6 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slots: usize,
     pub(super) operations: Vec<Arc<str>>,
-    /// Which of the operations is served next.
-    pub(super) next_operation: usize,
     pub(super) leases: BTreeSet<LeaseId>,
     /// The one of them that may have killed others.
     pub(super) suspect: Option<LeaseId>,
@@ -221,12 +219,12 @@ pub(super) struct Acceptance {
     pub(super) promise: Promise,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Promise {
     /// To have these tasks.
     Tasks(Span),
-    /// To know that there are so many.
-    Total(u64),
+    /// Whatever this says.
+    Say(BrokerSays),
 }
 
 /// What was counted since the start.
@@ -252,8 +250,8 @@ pub struct BrokerMachine {
     /// Whether there is a store.
     pub(super) durable: bool,
     pub(super) jobs: BTreeMap<JobId, Job>,
-    /// Jobs that are over, the newest last.
-    pub(super) over: VecDeque<JobView>,
+    /// Jobs that are over, the newest last, each with the write that forgets it.
+    pub(super) over: VecDeque<(JobView, u64)>,
     pub(super) services: BTreeMap<Arc<str>, Service>,
     pub(super) workers: BTreeMap<PeerId, Worker>,
     pub(super) worker_peers: BTreeMap<WorkerId, PeerId>,
@@ -261,6 +259,8 @@ pub struct BrokerMachine {
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) next_lease: LeaseId,
     pub(super) turns: u64,
+    /// How much time the service had spent that was served last.
+    pub(super) spent_ns: u64,
     pub(super) kept_bytes: usize,
     pub(super) counts: BrokerCounts,
     pub(super) outbox: VecDeque<BrokerOutput>,
@@ -302,6 +302,7 @@ impl BrokerMachine {
             leases: BTreeMap::new(),
             next_lease: first_lease,
             turns: 0,
+            spent_ns: 0,
             kept_bytes: 0,
             counts: BrokerCounts::default(),
             outbox: VecDeque::new(),
@@ -353,7 +354,7 @@ impl BrokerMachine {
         if self.over.len() == REMEMBERED_JOBS {
             self.over.pop_front();
         }
-        self.over.push_back(view);
+        self.over.push_back((view, self.writes));
     }
 
     fn beat(&mut self, now: Time) {
@@ -416,24 +417,23 @@ impl BrokerMachine {
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
         let mut accepted: BTreeMap<(PeerId, JobId), RangeSet> = BTreeMap::new();
-        let mut closed = Vec::new();
-        while let Some(next) = self.acceptances.front()
-            && next.write <= writes
-        {
-            let (peer, job) = (next.peer, next.job);
+        let mut others = Vec::new();
+        let safe = self
+            .acceptances
+            .partition_point(|next| next.write <= writes);
+        for next in self.acceptances.drain(..safe) {
             match next.promise {
                 Promise::Tasks(span) => {
-                    let tasks = accepted.entry((peer, job)).or_default();
+                    let tasks = accepted.entry((next.peer, next.job)).or_default();
                     tasks.insert(span.range());
                 }
-                Promise::Total(tasks) => closed.push((peer, BrokerSays::Closed { job, tasks })),
+                Promise::Say(says) => others.push((next.peer, says)),
             }
-            self.acceptances.pop_front();
         }
         for ((peer, job), tasks) in accepted {
             self.accept(peer, job, &tasks);
         }
-        for (peer, says) in closed {
+        for (peer, says) in others {
             self.say(peer, says);
         }
     }
