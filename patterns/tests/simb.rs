@@ -1,0 +1,3 @@
+//! Quick.
+#[path = "all/sim_broker/mod.rs"]
+mod sim_broker;
