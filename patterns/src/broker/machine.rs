@@ -277,6 +277,8 @@ pub struct BrokerMachine {
     /// When results that nobody fetched are let go.
     pub(super) forgets: BTreeSet<(Time, JobId)>,
     pub(super) next_beat: Time,
+    /// The last time that it was woken.
+    pub(super) woken: Time,
     pub(super) next_steal: Option<Time>,
 }
 
@@ -315,6 +317,7 @@ impl BrokerMachine {
             releases: BTreeSet::new(),
             forgets: BTreeSet::new(),
             next_beat: Time::START,
+            woken: Time::START,
             next_steal: None,
         }
     }
@@ -376,6 +379,9 @@ impl BrokerMachine {
     /// Lets go of those who have been silent for too long.
     fn bury(&mut self, now: Time) {
         let patience = self.limits.patience();
+        // Who stood still itself has not heard what was said, and first listens for a while.
+        let stood_still = now.since(self.woken) > 2 * self.limits.heartbeat;
+        let grace = stood_still.then(|| now + self.limits.heartbeat);
         while let Some(&(due, peer)) = self.silence.first()
             && due <= now
         {
@@ -383,7 +389,7 @@ impl BrokerMachine {
             let worker = self.workers.get(&peer).map(|worker| worker.heard);
             let client = self.clients.get(&peer).map(|client| client.heard);
             let end = worker.max(client).map(|heard| heard + patience);
-            if let Some(end) = end.filter(|&end| end > now) {
+            if let Some(end) = end.max(grace).filter(|&end| end > now) {
                 self.silence.insert((end, peer));
                 continue;
             }
@@ -530,6 +536,7 @@ impl Machine for BrokerMachine {
         self.release(now);
         self.forget_old(now);
         self.steal(now);
+        self.woken = now;
     }
 
     fn poll(&mut self) -> Option<BrokerOutput> {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use mutirao::broker::{BrokerInput, BrokerLimits, BrokerMachine, WorkerTells};
+use mutirao::machine::{Machine, Time};
+use mutirao::pipeline::{Incarnation, WorkerId};
 use mutirao::sim::run_seeds;
 
 use super::nodes::BROKER;
@@ -49,6 +52,35 @@ fn a_long_task_does_not_wait_behind_another_while_a_worker_idles() {
             assert!(time <= Duration::from_millis(60), "for {time:?} at {now:?}");
         }
     });
+}
+
+/// A driver wakes its machine before it reads what came while it stood still.
+#[test]
+fn a_broker_that_stood_still_buries_nobody_before_it_has_listened() {
+    let limits = BrokerLimits::default();
+    let mut broker = BrokerMachine::new(limits, Incarnation(1), 0, false);
+    let ready = WorkerTells::Ready {
+        worker: WorkerId(1),
+        slots: 1,
+        operations: vec!["a".into()],
+        held: Vec::new(),
+    };
+    broker.handle(Time::START, BrokerInput::Worker(1, ready));
+    broker.wake(Time::START);
+    let workers_at = |broker: &mut BrokerMachine, ms| {
+        let now = Time::START + Duration::from_millis(ms);
+        broker.wake(now);
+        assert!(broker.deadline().is_none_or(|deadline| deadline > now));
+        broker.status(now).workers.len()
+    };
+    assert_eq!(workers_at(&mut broker, 60_000), 1);
+    let (seen, held) = (0, Vec::new());
+    let beat = BrokerInput::Worker(1, WorkerTells::Beat { seen, held });
+    broker.handle(Time::START + Duration::from_secs(60), beat);
+    for tenths in 601..=619 {
+        assert_eq!(workers_at(&mut broker, 100 * tenths), 1);
+    }
+    assert_eq!(workers_at(&mut broker, 62_000), 0, "silence counts again");
 }
 
 #[test]
