@@ -341,6 +341,7 @@ fn a_file_that_is_still_being_written_is_left_alone() {
     }
     assert!(!office.place.path("out/slow.out").exists());
     office.wait_until_read("out/slow.out", &text.to_lowercase());
+    watch.wait_for("slow is done");
     dismiss(watch);
     let out = office.place.files("out");
     assert_eq!(out, [".mutirao/watch", "ready.out", "slow.out"]);
