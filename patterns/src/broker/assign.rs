@@ -139,41 +139,45 @@ impl BrokerMachine {
         self.watch_idle(now, peer);
     }
 
+    /// Of the services that it works for the one that got the least time.
     fn next_job_for(&mut self, peer: PeerId) -> Option<(JobId, bool)> {
-        let worker = self.workers.get_mut(&peer)?;
+        let worker = self.workers.get(&peer)?;
         worker.place?;
-        let count = worker.operations.len();
-        for step in 0..count {
-            let at = (worker.next_operation + step) % count;
-            let service = self.services.get_mut(&worker.operations[at])?;
-            let suspect = service.suspects.first().copied();
-            let suspect = suspect.filter(|_| worker.suspect.is_none());
-            if let Some(job) = suspect.or_else(|| service.pick()) {
-                worker.next_operation = (at + 1) % count;
-                return Some((job, suspect.is_some()));
-            }
+        let is_clean = worker.suspect.is_none();
+        let services = worker.operations.iter().filter_map(|name| {
+            let service = self.services.get(name)?;
+            let waits = service.has_work() || is_clean && !service.suspects.is_empty();
+            waits.then_some((service.spent_ns, name))
+        });
+        let name = services.min()?.1.clone();
+        let service = self.services.get_mut(&name)?;
+        match service.suspects.first().filter(|_| is_clean) {
+            Some(&job) => Some((job, true)),
+            None => Some((service.pick()?, false)),
         }
-        None
     }
 
     fn grant(&mut self, now: Time, peer: PeerId, id: JobId, suspect: bool) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let pace = self
-            .services
-            .get(&job.operation)
-            .map(|service| service.pace)
-            .unwrap_or_default();
+        let Some(service) = self.services.get_mut(&job.operation) else {
+            return;
+        };
         let most = match self.workers.get(&peer) {
             Some(worker) if worker.majordomo.is_some() => 1,
             _ => self.limits.batch_tasks,
         };
-        let tasks = pace.tasks_in(self.limits.batch_time).min(most);
+        let time = self.limits.batch_time;
+        let tasks = service.pace.tasks_in(time).min(most);
+        // One that was idle has nothing to make up for.
+        service.spent_ns = service.spent_ns.max(self.spent_ns);
+        self.spent_ns = service.spent_ns;
         let piece = match suspect {
             true => job.queue.take_suspect(),
             false => job.queue.take(tasks, self.limits.batch_bytes),
         };
+        service.charge(piece.as_ref().map_or(0, |piece| piece.span.count), time);
         self.line_up_anew(id);
         let Some(piece) = piece else {
             return;

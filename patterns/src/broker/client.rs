@@ -15,7 +15,7 @@ use super::protocol::{BrokerSays, ClientSays, JobCounts, JobSettings};
 const OVERHEAD_BYTES: usize = 160;
 
 const LOST_TASKS: &str =
-    "the broker has lost tasks that it had accepted: hand in the job again, from the start";
+    "the broker has lost tasks of the job, or let go of it: hand it in again, from the start";
 const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there";
 const CANCELLED: &str = "the job was cancelled";
 
@@ -134,6 +134,8 @@ struct Job {
     fetch: bool,
     /// Whether the broker knows of us and the job.
     opened: bool,
+    /// Whether the broker that knew it has a store: it loses nothing that it accepted.
+    durable: bool,
     unaccepted: BTreeMap<TaskId, Batch>,
     unaccepted_bytes: usize,
     /// What the broker has promised to have.
@@ -226,6 +228,7 @@ impl ClientMachine {
             settings,
             fetch,
             opened: false,
+            durable: false,
             unaccepted: BTreeMap::new(),
             unaccepted_bytes: 0,
             accepted: RangeSet::default(),
@@ -250,11 +253,10 @@ impl ClientMachine {
         if job.cancelled {
             return self.say(ClientSays::Cancel { job: id });
         }
-        if job.is_handed_in() {
+        if job.is_handed_in() && !job.fetch {
             // Not to be opened as if new when it is over.
             job.opened = true;
-            self.close_if_done(id);
-            return self.begin_fetch(id);
+            return self.close_if_done(id);
         }
         match job.settings.clone() {
             Some(settings) => self.say(ClientSays::Open { job: id, settings }),
@@ -275,14 +277,14 @@ impl ClientMachine {
         });
     }
 
-    fn opened(&mut self, id: JobId, accepted: Vec<Range<TaskId>>) {
+    fn opened(&mut self, id: JobId, durable: bool, accepted: Vec<Range<TaskId>>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
         if job.misses(&accepted.iter().cloned().collect()) {
-            return self.end(id, LOST_TASKS.into());
+            return self.miss(id);
         }
-        job.opened = true;
+        (job.opened, job.durable) = (true, durable);
         for batch in job.unaccepted.values_mut() {
             batch.sent = false;
         }
@@ -291,6 +293,19 @@ impl ClientMachine {
         self.begin_fetch(id);
         self.submit_unsent(id);
         self.close_if_done(id);
+    }
+
+    /// The broker has opened a job anew that it is through with, or has lost tasks.
+    fn miss(&mut self, id: JobId) {
+        let job = self.jobs.get(&id).filter(|job| job.is_handed_in());
+        let over = job.and_then(|job| job.total.filter(|&tasks| job.safe.len() >= tasks));
+        match over {
+            Some(tasks) => {
+                self.say(ClientSays::Cancel { job: id });
+                self.complete(id, tasks);
+            }
+            None => self.end(id, LOST_TASKS.into()),
+        }
     }
 
     fn accepted(&mut self, id: JobId, tasks: Vec<Range<TaskId>>) {
@@ -425,10 +440,11 @@ impl ClientMachine {
             BrokerSays::Opened {
                 job,
                 incarnation,
+                durable,
                 accepted,
             } => {
                 self.found(incarnation);
-                self.opened(job, accepted);
+                self.opened(job, durable, accepted);
             }
             BrokerSays::Accepted { job, tasks } => self.accepted(job, tasks),
             BrokerSays::Closed { job, tasks } => self.closed(job, tasks),
@@ -471,12 +487,15 @@ impl ClientMachine {
         match job.total {
             _ if job.cancelled => self.end(id, CANCELLED.into()),
             _ if job.settings.is_none() => self.end(id, NO_SUCH_JOB.into()),
-            Some(tasks) if job.is_handed_in() && !job.fetch => self.closed(id, tasks),
+            // One without a store may have lost it; nothing is lost of nothing.
+            Some(tasks) if job.is_handed_in() && !job.fetch && (job.durable || tasks == 0) => {
+                self.closed(id, tasks);
+            }
             Some(tasks) if job.is_handed_in() && job.safe.len() >= tasks => {
                 self.complete(id, tasks);
             }
             _ if job.accepted.is_empty() => self.begin(id),
-            _ => self.end(id, NO_SUCH_JOB.into()),
+            _ => self.end(id, LOST_TASKS.into()),
         }
     }
 

@@ -11,10 +11,14 @@ use super::job::Job;
 use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
 use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
+use super::service::Service;
 use super::store::Write;
 
 /// The longest name of an operation, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
+
+/// The longest label of a job, in bytes.
+const MAX_LABEL_BYTES: usize = 1024;
 
 /// When a full queue counts as having room again, in hundredths.
 const ROOM_PERCENT: u64 = 90;
@@ -64,13 +68,20 @@ impl BrokerMachine {
         self.watch(now, peer);
     }
 
-    pub(super) fn lose_client(&mut self, peer: PeerId) {
+    pub(super) fn lose_client(&mut self, now: Time, peer: PeerId) {
         if self.clients.remove(&peer).is_none() {
             return;
         }
-        for job in self.jobs.values_mut() {
-            job.submitter.take_if(|submitter| *submitter == peer);
+        let mut empty = Vec::new();
+        for (&id, job) in &mut self.jobs {
+            let submits = job.submitter.take_if(|submitter| *submitter == peer);
             job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+            if submits.is_some() && job.fetcher.is_none() && job.accepted.is_empty() {
+                empty.push(id);
+            }
+        }
+        for id in empty {
+            self.drop_job(now, id);
         }
     }
 
@@ -96,10 +107,13 @@ impl BrokerMachine {
             return self.say(peer, BrokerSays::Refused { job: id, reason });
         }
         if !self.jobs.contains_key(&id) {
+            if self.is_ending(id) {
+                return;
+            }
             self.add_job(now, id, settings);
             self.describe(id);
         }
-        let incarnation = self.incarnation;
+        let (incarnation, durable) = (self.incarnation, self.durable);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -111,6 +125,7 @@ impl BrokerMachine {
             BrokerSays::Opened {
                 job: id,
                 incarnation,
+                durable,
                 accepted,
             },
         );
@@ -121,6 +136,9 @@ impl BrokerMachine {
             return Err(format!(
                 "the name of an operation has 1 to {MAX_NAME_BYTES} bytes"
             ));
+        }
+        if settings.label.len() > MAX_LABEL_BYTES {
+            return Err(format!("a label has at most {MAX_LABEL_BYTES} bytes"));
         }
         match self.jobs.get(&id) {
             Some(job) if job.settings.operation != settings.operation => Err(format!(
@@ -133,6 +151,9 @@ impl BrokerMachine {
 
     pub(super) fn add_job(&mut self, now: Time, id: JobId, settings: JobSettings) {
         let operation = self.service_name(&settings.operation);
+        if let Some(service) = self.services.get_mut(&operation) {
+            service.jobs += 1;
+        }
         self.jobs.insert(id, Job::new(settings, operation, now));
     }
 
@@ -144,6 +165,13 @@ impl BrokerMachine {
         let name: Arc<str> = operation.into();
         self.services.insert(name.clone(), Default::default());
         name
+    }
+
+    /// Lets go of a service that nobody has use for.
+    pub(super) fn tidy(&mut self, name: &Arc<str>) {
+        if self.services.get(name).is_some_and(Service::is_idle) {
+            self.services.remove(name);
+        }
     }
 
     /// Writes down what a job is about.
@@ -217,6 +245,13 @@ impl BrokerMachine {
     /// Whether all that was written is safe.
     fn is_stored(&self) -> bool {
         !self.durable || self.stored == self.writes
+    }
+
+    fn say_when_stored(&mut self, peer: PeerId, id: JobId, says: BrokerSays) {
+        match self.is_stored() {
+            true => self.say(peer, says),
+            false => self.promise_later(peer, id, Promise::Say(says)),
+        }
     }
 
     fn promise_later(&mut self, peer: PeerId, job: JobId, promise: Promise) {
@@ -294,10 +329,7 @@ impl BrokerMachine {
             job.total = Some(tasks);
             self.describe(id);
         }
-        match self.is_stored() {
-            true => self.say(peer, BrokerSays::Closed { job: id, tasks }),
-            false => self.promise_later(peer, id, Promise::Total(tasks)),
-        }
+        self.say_when_stored(peer, id, BrokerSays::Closed { job: id, tasks });
         self.finish_if_done(now, id);
     }
 
@@ -317,14 +349,30 @@ impl BrokerMachine {
         self.send_results(id);
     }
 
+    fn find_over(&self, id: JobId) -> Option<&(JobView, u64)> {
+        self.over.iter().rev().find(|(view, _)| view.job == id)
+    }
+
+    /// Whether a broker that dies now has the job again, though it is over. Nothing is said of it
+    /// until that is settled: the client asks again.
+    fn is_ending(&self, id: JobId) -> bool {
+        let over = self.find_over(id);
+        over.is_some_and(|(_, write)| self.durable && *write > self.stored)
+    }
+
     /// Answers about a job that is not there any more.
     fn say_over(&mut self, peer: PeerId, id: JobId) {
-        let over = self.over.iter().rev().find(|view| view.job == id);
-        let says = match over.map(|view| view.counts) {
-            Some(counts) if counts.fetched == counts.accepted => {
-                BrokerSays::Complete { job: id, counts }
-            }
-            _ => BrokerSays::Unknown { job: id },
+        if self.is_ending(id) {
+            return;
+        }
+        let over = self.find_over(id).map(|(view, _)| view);
+        let complete = over.filter(|view| {
+            let tasks = view.tasks.map(|tasks| tasks.max(view.counts.accepted));
+            tasks.is_some_and(|tasks| view.counts.fetched >= tasks)
+        });
+        let says = match complete.map(|view| view.counts) {
+            Some(counts) => BrokerSays::Complete { job: id, counts },
+            None => BrokerSays::Unknown { job: id },
         };
         self.say(peer, says);
     }
@@ -380,10 +428,10 @@ impl BrokerMachine {
         };
         if job.is_fetched() {
             let (counts, fetcher) = (job.counts(), job.fetcher.as_ref().map(|to| to.peer));
-            if let Some(peer) = fetcher {
-                self.say(peer, BrokerSays::Complete { job: id, counts });
-            }
             self.drop_job(now, id);
+            if let Some(peer) = fetcher {
+                self.say_when_stored(peer, id, BrokerSays::Complete { job: id, counts });
+            }
         } else if job.is_done() && job.finished.is_none() {
             job.finished = Some(now);
             if job.settings.keep_seconds > 0 {
@@ -419,7 +467,7 @@ impl BrokerMachine {
         told.sort_unstable();
         told.dedup();
         for peer in told {
-            self.say(peer, BrokerSays::Cancelled { job: id });
+            self.say_when_stored(peer, id, BrokerSays::Cancelled { job: id });
         }
     }
 
@@ -438,7 +486,11 @@ impl BrokerMachine {
         }
         self.write(Write::Forget { job: id });
         self.remember(view(now, id, &job));
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.jobs -= 1;
+        }
         self.offer_room(&job.operation);
+        self.tidy(&job.operation);
         // What it kept makes room for the results of others.
         self.serve_all(now);
     }
@@ -469,7 +521,7 @@ impl BrokerMachine {
 
     fn show(&mut self, now: Time, peer: PeerId, id: JobId) {
         let living = self.jobs.get(&id).map(|job| view(now, id, job));
-        let found = living.or_else(|| self.over.iter().rev().find(|view| view.job == id).cloned());
+        let found = living.or_else(|| self.find_over(id).map(|(view, _)| view.clone()));
         let says = match found {
             Some(job) => BrokerSays::Job { job },
             None => BrokerSays::Unknown { job: id },

@@ -133,6 +133,10 @@ impl Queue {
         self.bytes
     }
 
+    fn pieces(&self) -> usize {
+        self.again.len() + self.fresh.len() + self.suspects.len() + self.later.len()
+    }
+
     fn count_in(&mut self, piece: &Piece) {
         self.tasks += u64::from(piece.span.count);
         self.bytes += piece.records.len();
@@ -251,7 +255,7 @@ impl Job {
             if end <= from {
                 break;
             }
-            stored.left -= end - from;
+            stored.left = stored.left.saturating_sub(end - from);
             if stored.left == 0 {
                 over.push(first);
             }
@@ -272,7 +276,9 @@ impl Job {
         };
         self.kept_bytes += kept.cost();
         self.unsent.insert(span.first);
-        self.kept.insert(span.first, kept);
+        if let Some(before) = self.kept.insert(span.first, kept) {
+            self.kept_bytes -= before.cost();
+        }
     }
 
     /// The next results to send to the client that fetches, as far as its window goes.
@@ -372,6 +378,13 @@ impl Job {
             retried: self.retried,
             fetched: self.fetched.len(),
         }
+    }
+
+    /// For tests: how many things it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        let sets = [&self.accepted, &self.promised, &self.done, &self.fetched];
+        let ranges: usize = sets.into_iter().map(RangeSet::ranges).sum();
+        1 + ranges + self.queue.pieces() + self.kept.len() + self.unsent.len() + self.stored.len()
     }
 
     /// For tests: what adds up.

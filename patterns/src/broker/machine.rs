@@ -238,8 +238,6 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slots: usize,
     pub(super) operations: Vec<Arc<str>>,
-    /// Which of the operations is served next.
-    pub(super) next_operation: usize,
     pub(super) leases: BTreeSet<LeaseId>,
     /// The one of them that may have killed others.
     pub(super) suspect: Option<LeaseId>,
@@ -272,12 +270,12 @@ pub(super) struct Acceptance {
     pub(super) promise: Promise,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Promise {
     /// To have these tasks.
     Tasks(Span),
-    /// To know that there are so many.
-    Total(u64),
+    /// Whatever this says.
+    Say(BrokerSays),
 }
 
 /// What was counted since the start.
@@ -305,8 +303,8 @@ pub struct BrokerMachine {
     /// Whether there is a store.
     pub(super) durable: bool,
     pub(super) jobs: BTreeMap<JobId, Job>,
-    /// Jobs that are over, the newest last.
-    pub(super) over: VecDeque<JobView>,
+    /// Jobs that are over, the newest last, each with the write that forgets it.
+    pub(super) over: VecDeque<(JobView, u64)>,
     pub(super) services: BTreeMap<Arc<str>, Service>,
     pub(super) workers: BTreeMap<PeerId, Worker>,
     pub(super) worker_peers: BTreeMap<WorkerId, PeerId>,
@@ -314,6 +312,8 @@ pub struct BrokerMachine {
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) next_lease: LeaseId,
     pub(super) turns: u64,
+    /// How much time the service had spent that was served last.
+    pub(super) spent_ns: u64,
     pub(super) kept_bytes: usize,
     pub(super) counts: BrokerCounts,
     pub(super) outbox: VecDeque<BrokerOutput>,
@@ -332,6 +332,8 @@ pub struct BrokerMachine {
     /// When results that nobody fetched are let go.
     pub(super) forgets: BTreeSet<(Time, JobId)>,
     pub(super) next_beat: Time,
+    /// The last time that it was woken.
+    pub(super) woken: Time,
     pub(super) next_steal: Option<Time>,
 }
 
@@ -357,6 +359,7 @@ impl BrokerMachine {
             leases: BTreeMap::new(),
             next_lease: first_lease,
             turns: 0,
+            spent_ns: 0,
             kept_bytes: 0,
             counts: BrokerCounts::default(),
             outbox: VecDeque::new(),
@@ -372,6 +375,7 @@ impl BrokerMachine {
             releases: BTreeSet::new(),
             forgets: BTreeSet::new(),
             next_beat: Time::START,
+            woken: Time::START,
             next_steal: None,
         }
     }
@@ -411,7 +415,7 @@ impl BrokerMachine {
         if self.over.len() == REMEMBERED_JOBS {
             self.over.pop_front();
         }
-        self.over.push_back(view);
+        self.over.push_back((view, self.writes));
     }
 
     fn beat(&mut self, now: Time) {
@@ -436,19 +440,22 @@ impl BrokerMachine {
 
     /// Lets go of those who have been silent for too long.
     fn bury(&mut self, now: Time) {
+        // Who stood still itself has not heard what was said, and first listens for a while.
+        let stood_still = now.since(self.woken) > 2 * self.limits.heartbeat;
+        let grace = stood_still.then(|| now + self.limits.heartbeat);
         while let Some(&(due, peer)) = self.silence.first()
             && due <= now
         {
             self.silence.pop_first();
             let end = self.end_of(now, peer);
-            if let Some(end) = end.filter(|&end| end > now) {
+            if let Some(end) = end.max(grace).filter(|&end| end > now) {
                 self.silence.insert((end, peer));
                 continue;
             }
             self.watched.remove(&peer);
             self.outbox.push_back(BrokerOutput::Gone(peer));
             self.lose_worker(now, peer, true);
-            self.lose_client(peer);
+            self.lose_client(now, peer);
         }
     }
 
@@ -479,7 +486,7 @@ impl BrokerMachine {
     /// A broken connection is no death: a worker has the time of its heartbeats to come back, and
     /// gets nothing until then.
     fn lose_sight(&mut self, now: Time, peer: PeerId) {
-        self.lose_client(peer);
+        self.lose_client(now, peer);
         match self.workers.get_mut(&peer) {
             // It comes back as somebody else, and knows nothing of what it held.
             Some(worker) if worker.majordomo.is_some() => {
@@ -497,25 +504,24 @@ impl BrokerMachine {
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
         let mut accepted: BTreeMap<(PeerId, JobId), RangeSet> = BTreeMap::new();
-        let mut closed = Vec::new();
-        while let Some(next) = self.acceptances.front()
-            && next.write <= writes
-        {
-            let (peer, job) = (next.peer, next.job);
+        let mut others = Vec::new();
+        let safe = self
+            .acceptances
+            .partition_point(|next| next.write <= writes);
+        for next in self.acceptances.drain(..safe) {
             match next.promise {
                 Promise::Tasks(span) => {
-                    let tasks = accepted.entry((peer, job)).or_default();
+                    let tasks = accepted.entry((next.peer, next.job)).or_default();
                     tasks.insert(span.range());
                 }
-                Promise::Total(tasks) => closed.push((peer, BrokerSays::Closed { job, tasks })),
+                Promise::Say(says) => others.push((next.peer, says)),
             }
-            self.acceptances.pop_front();
         }
         self.keep_pledges();
         for ((peer, job), tasks) in accepted {
             self.accept(peer, job, &tasks);
         }
-        for (peer, says) in closed {
+        for (peer, says) in others {
             self.say(peer, says);
         }
     }
@@ -529,6 +535,17 @@ impl BrokerMachine {
         }
         let tasks = tasks.iter().collect();
         self.say(peer, BrokerSays::Accepted { job: id, tasks });
+    }
+
+    /// For tests: how many things of all kinds it remembers, but for views of jobs that are over.
+    #[doc(hidden)]
+    pub fn footprint(&self) -> usize {
+        let lined = self.services.values().map(Service::footprint);
+        let peers = self.workers.len() + self.worker_peers.len() + self.clients.len();
+        let due = self.silence.len() + self.watched.len() + self.releases.len();
+        let kept = self.jobs.values().map(Job::footprint);
+        let rest = self.leases.len() + self.acceptances.len() + self.forgets.len();
+        lined.chain(kept).sum::<usize>() + peers + due + rest + self.outbox.len()
     }
 
     /// For tests: what must always be true.
@@ -608,6 +625,7 @@ impl Machine for BrokerMachine {
         self.release(now);
         self.forget_old(now);
         self.steal(now);
+        self.woken = now;
     }
 
     fn poll(&mut self) -> Option<BrokerOutput> {

@@ -123,6 +123,8 @@ pub enum BrokerSays {
         job: JobId,
         /// Which start of the broker speaks.
         incarnation: Incarnation,
+        /// Whether it has a store: what it accepted is still there after a restart.
+        durable: bool,
         /// Tasks that need not be submitted any more.
         accepted: Vec<Range<TaskId>>,
     },

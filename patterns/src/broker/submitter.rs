@@ -322,7 +322,8 @@ impl Submitting {
                     stage.trouble = Some(reason);
                 }
                 ClientOutput::Lost => log::warn!("the broker has been silent for too long"),
-                ClientOutput::Closed(_) => self.confirmed = true,
+                // Of a job that was handed in before, all may be done and fetched.
+                ClientOutput::Closed(_) | ClientOutput::Complete(..) => self.confirmed = true,
                 ClientOutput::Accepted(_) => stage.trouble = None,
                 ClientOutput::Opened(_) => {
                     stage.opened = true;

@@ -8,6 +8,7 @@ use crate::machine::Time;
 use crate::pipeline::{JobId, PeerId, Span, TaskId, WorkerId};
 
 use super::assign::Line;
+use super::clients::MAX_NAME_BYTES;
 use super::machine::{BrokerMachine, Lease, Worker};
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
@@ -126,6 +127,7 @@ impl BrokerMachine {
         let leases = self.forget_worker(peer);
         let mut names: Vec<Arc<str>> = operations
             .iter()
+            .filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len()))
             .map(|name| self.service_name(name))
             .collect();
         names.sort_unstable();
@@ -146,7 +148,6 @@ impl BrokerMachine {
                 id,
                 slots: slots.clamp(1, 65_536) as usize,
                 operations: names,
-                next_operation: 0,
                 leases,
                 suspect,
                 heard: now,
@@ -177,7 +178,6 @@ impl BrokerMachine {
                 id: WorkerId(0),
                 slots: 1,
                 operations: Vec::new(),
-                next_operation: 0,
                 leases,
                 suspect: None,
                 heard: Time::START,
@@ -200,6 +200,7 @@ impl BrokerMachine {
             if let Some(service) = self.services.get_mut(name) {
                 service.workers -= 1;
             }
+            self.tidy(name);
         }
         if self.worker_peers.get(&worker.id) == Some(&peer) {
             self.worker_peers.remove(&worker.id);

@@ -206,5 +206,5 @@ fn a_submitter_hears_that_a_broker_without_a_store_has_lost_its_tasks() {
     drop(broker);
     let _broker = Broker::start(BrokerConfig::new(endpoint), None).expect("another");
     let error = submitter.finish(Some(PATIENCE)).expect_err("it is lost");
-    assert!(error.to_string().contains("has lost 1 tasks"), "{error}");
+    assert!(error.to_string().contains("has lost tasks"), "{error}");
 }

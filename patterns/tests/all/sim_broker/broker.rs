@@ -41,8 +41,6 @@ pub(super) struct BrokerNode {
     watch: Watch,
     outbox: VecDeque<(NodeId, Message)>,
     rng: Rng,
-    pub(super) grants: u64,
-    pub(super) audited: bool,
 }
 
 impl BrokerNode {
@@ -76,8 +74,6 @@ impl BrokerNode {
             watch,
             outbox: VecDeque::new(),
             rng,
-            grants: 0,
-            audited: true,
         };
         node.settle(now);
         node
@@ -97,6 +93,18 @@ impl BrokerNode {
         }
     }
 
+    /// Nothing is kept on disk or waits for it.
+    pub(super) fn is_clean(&self) -> bool {
+        self.store
+            .as_ref()
+            .is_none_or(|store| store.disk.is_empty())
+    }
+
+    /// How many peers have a number.
+    pub(super) fn peers(&self) -> usize {
+        self.routes.len()
+    }
+
     fn input(&mut self, now: Time, input: BrokerInput) {
         self.watch.input(now, &input);
         self.machine.handle(now, input);
@@ -110,7 +118,6 @@ impl BrokerNode {
                 BrokerOutput::ToClient(peer, says) => self.send(now, peer, Message::Says(says)),
                 BrokerOutput::ToWorker(peer, tells) => self.send(now, peer, Message::Tells(tells)),
                 BrokerOutput::Grant(grant) => {
-                    self.grants += 1;
                     self.send(now, grant.peer, Message::Grant(grant));
                 }
                 BrokerOutput::Results {
@@ -129,9 +136,7 @@ impl BrokerNode {
         if let Some(store) = &mut self.store {
             store.begin(now, &mut self.rng);
         }
-        if self.audited {
-            self.machine.audit().expect("it adds up");
-        }
+        self.machine.audit().expect("it adds up");
     }
 
     fn forget(&mut self, peer: PeerId) {

@@ -129,7 +129,10 @@ impl ClientNode {
                     records,
                     ..
                 } => self.deliver(now, span, fresh, &records),
-                ClientOutput::Complete(_, counts) => self.memory.complete = Some(counts),
+                ClientOutput::Complete(_, counts) => {
+                    self.memory.complete = Some(counts);
+                    self.memory.closed = true;
+                }
                 ClientOutput::Refused(_, reason) => self.refused(now, reason),
                 ClientOutput::Closed(_) => self.memory.closed = true,
                 ClientOutput::Full(..) => self.fulls += 1,
@@ -143,9 +146,20 @@ impl ClientNode {
 
     /// The program begins the job anew, unless it may be content.
     fn refused(&mut self, now: Time, reason: String) {
-        assert!(reason.contains("no such job"), "{reason}");
+        let safe: RangeSet = self
+            .memory
+            .safe
+            .keys()
+            .map(|&task| task..task + 1)
+            .collect();
+        let is_lost = |range| !safe.contains_all(range);
+        assert!(
+            !self.errand.fetches || !self.memory.accepted.iter().any(is_lost),
+            "{reason}"
+        );
         // A broker that died after the last word of a job has forgotten it.
-        if self.memory.safe.len() as u64 == self.errand.tasks {
+        let has_all = self.memory.safe.len() as u64 == self.errand.tasks;
+        if has_all && !self.errand.submits {
             self.memory.complete = Some(JobCounts::default());
         }
         self.memory.closed |= !self.errand.fetches;

@@ -66,6 +66,13 @@ impl Disk {
             false => jobs.chain(tasks).chain(results).chain(fetched).collect(),
         }
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+            && self.tasks.is_empty()
+            && self.results.is_empty()
+            && self.fetched.is_empty()
+    }
 }
 
 /// Commits groups: whatever has gathered while the last one was synced.

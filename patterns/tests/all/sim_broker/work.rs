@@ -19,6 +19,10 @@ pub(super) enum Pace {
     Mixed,
     /// 1 to 20 s.
     Long,
+    /// All the same.
+    Exactly(Duration),
+    /// Those of job 1, and those of all others.
+    OfJobs(Duration, Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +54,9 @@ impl Work {
             Pace::Mixed if rng.chance(0.1) => us(2_000_000, &mut rng),
             Pace::Mixed => us(2000, &mut rng),
             Pace::Long => Duration::from_millis(1000 + rng.below(19_000)),
+            Pace::Exactly(time) => time,
+            Pace::OfJobs(time, _) if job == JobId(1) => time,
+            Pace::OfJobs(_, time) => time,
         }
     }
 

@@ -75,6 +75,10 @@ impl WorkerNode {
         self.input(now, LeaseholderInput::Leave);
     }
 
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
     fn input(&mut self, now: Time, input: LeaseholderInput<Slice>) {
         self.machine.handle(now, input);
         self.settle(now);

@@ -180,6 +180,10 @@ impl World {
         }
     }
 
+    pub(super) fn client_id(&self, at: usize) -> NodeId {
+        NodeId(1 + self.setup.workers.len() + at)
+    }
+
     pub(super) fn crash(&mut self, id: NodeId) {
         match self.sim.crash(id) {
             Some(Program::Broker(node)) => self.disk = node.crash().unwrap_or_default(),
@@ -310,6 +314,10 @@ impl World {
         self.run_until(end, |_| false);
     }
 
+    pub(super) fn is_done(&self) -> bool {
+        self.clients().all(ClientNode::is_done)
+    }
+
     /// Runs until all clients are done and returns how long that took.
     pub(super) fn finish_within(&mut self, time: Duration) -> Duration {
         let start = self.sim.now();
@@ -339,6 +347,13 @@ impl World {
             Some(Program::Broker(node)) => node,
             _ => panic!("the broker does not run"),
         }
+    }
+
+    pub(super) fn workers(&self) -> impl Iterator<Item = &WorkerNode> {
+        self.sim.ids().filter_map(|id| match self.sim.node(id) {
+            Some(Program::Worker(node)) => Some(node.as_ref()),
+            _ => None,
+        })
     }
 
     pub(super) fn clients(&self) -> impl Iterator<Item = &ClientNode> {
