@@ -104,9 +104,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => {
             return Err(format!(
-                "{text:?} is not a time: write it like 500ms, 2s or 1m"
+                "{text:?} is not a time: write it like 500ms, 2s, 1m, 12h or 7d"
             ));
         }
     };

@@ -6,6 +6,7 @@ mod count;
 mod dispatch;
 mod exit;
 mod flags;
+mod given;
 mod keygen;
 mod ops;
 mod ops_table;
@@ -37,6 +38,20 @@ enum Command {
     Worker(dispatch::worker::WorkerArgs),
     /// Collect results into a folder until stopped
     Sink(dispatch::sink::SinkArgs),
+    /// Take in tasks, give them to workers, keep the results until they are fetched
+    Broker(dispatch::broker::serve::BrokerArgs),
+    /// Hand a job to a broker, or every file that appears in a folder
+    Submit(dispatch::broker::submit::SubmitArgs),
+    /// Fetch the results of a job from a broker
+    Results(dispatch::broker::results::ResultsArgs),
+    /// List the jobs of a broker
+    Jobs(dispatch::broker::jobs::JobsArgs),
+    /// Show how a job at a broker stands
+    Job(dispatch::broker::jobs::JobArgs),
+    /// Make a broker forget a job
+    Cancel(dispatch::broker::jobs::CancelArgs),
+    /// Show a broker's workers, queues and throughput
+    Status(dispatch::broker::status::StatusArgs),
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
@@ -55,6 +70,13 @@ fn main() -> std::process::ExitCode {
         Command::Ventilator(args) => dispatch::ventilator::run(args),
         Command::Worker(args) => dispatch::worker::run(args),
         Command::Sink(args) => dispatch::sink::run(args),
+        Command::Broker(args) => dispatch::broker::serve::run(args),
+        Command::Submit(args) => dispatch::broker::submit::run(args),
+        Command::Results(args) => dispatch::broker::results::run(args),
+        Command::Jobs(args) => dispatch::broker::jobs::list(args),
+        Command::Job(args) => dispatch::broker::jobs::show(args),
+        Command::Cancel(args) => dispatch::broker::jobs::cancel(args),
+        Command::Status(args) => dispatch::broker::status::run(args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Ops => ops_table::print(),
     };
@@ -80,7 +102,9 @@ fn unless_empty(arg: Arg) -> Arg {
 fn start_log(command: &Command) {
     let level = match command {
         Command::Ventilator(_) | Command::Worker(_) | Command::Sink(_) => "info",
-        Command::Run(_) | Command::Keygen(_) | Command::Ops => "warn",
+        Command::Broker(_) => "info",
+        Command::Submit(args) if args.stays_for_long() => "info",
+        _ => "warn",
     };
     let environment = env_logger::Env::default().default_filter_or(level);
     env_logger::Builder::from_env(environment)

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mutirao::pipeline::{JobId, TaskFailure, TaskId};
+use mutirao::pipeline::{Failures, JobId, TaskFailure, TaskId};
 use mutirao::trio::SinkError;
 use mutirao::{Sink, SinkEvent};
 
@@ -36,9 +37,60 @@ pub(crate) enum Until {
     Stopped,
 }
 
+/// Whoever gives results, each once, and wants to hear what is safe; see [`Sink`] for the words.
+pub(crate) trait GivesResults {
+    fn recv_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<Piece>>, SinkError>;
+    fn recv(&mut self) -> Result<SinkEvent<Piece>, SinkError>;
+    fn resume(&mut self, job: JobId, safe: Vec<Range<TaskId>>, failed: Failures);
+    fn refuse(&mut self, job: JobId, reason: String);
+    fn confirm(&mut self, job: JobId, tasks: Range<TaskId>);
+    fn fail(&mut self, job: JobId, task: TaskId, reason: String);
+    fn defer(&mut self, job: JobId, tasks: Range<TaskId>);
+    fn close(&mut self, job: JobId, bytes: u64);
+    fn pass_on(&mut self);
+}
+
+impl GivesResults for Sink<Piece> {
+    fn recv_within(&mut self, patience: Duration) -> Result<Option<SinkEvent<Piece>>, SinkError> {
+        self.recv_within(patience)
+    }
+
+    fn recv(&mut self) -> Result<SinkEvent<Piece>, SinkError> {
+        self.recv()
+    }
+
+    fn resume(&mut self, job: JobId, safe: Vec<Range<TaskId>>, failed: Failures) {
+        self.resume(job, safe, failed);
+    }
+
+    fn refuse(&mut self, job: JobId, reason: String) {
+        self.refuse(job, reason);
+    }
+
+    fn confirm(&mut self, job: JobId, tasks: Range<TaskId>) {
+        self.confirm(job, tasks);
+    }
+
+    fn fail(&mut self, job: JobId, task: TaskId, reason: String) {
+        self.fail(job, task, reason);
+    }
+
+    fn defer(&mut self, job: JobId, tasks: Range<TaskId>) {
+        self.defer(job, tasks);
+    }
+
+    fn close(&mut self, job: JobId, bytes: u64) {
+        self.close(job, bytes);
+    }
+
+    fn pass_on(&mut self) {
+        self.pass_on();
+    }
+}
+
 /// Collects the results of jobs.
-pub(crate) struct Collector {
-    sink: Sink<Piece>,
+pub(crate) struct Collector<S> {
+    sink: S,
     target: Target,
     jobs: HashMap<JobId, Box<dyn Output>>,
     /// Accepted and not safe yet.
@@ -50,8 +102,8 @@ pub(crate) struct Collector {
     pub(crate) finished_jobs: u64,
 }
 
-impl Collector {
-    pub(crate) fn new(sink: Sink<Piece>, target: Target) -> Collector {
+impl<S: GivesResults> Collector<S> {
+    pub(crate) fn new(sink: S, target: Target) -> Collector<S> {
         Collector {
             sink,
             target,

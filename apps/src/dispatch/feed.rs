@@ -1,11 +1,11 @@
-//! From inputs to the ventilator: what is read, cut into pieces and handed in.
+//! From inputs to whoever takes tasks: what is read, cut into pieces and handed in.
 
 use std::io::BufReader;
 use std::path::PathBuf;
 
 use clap::Args;
 use mutirao::Ventilator;
-use mutirao::pipeline::JobId;
+use mutirao::pipeline::{JobId, TaskId};
 use mutirao::trio::SubmitError;
 
 use super::input::{self, InputFile, Lines, PieceError, Pieces};
@@ -34,6 +34,23 @@ pub(crate) struct JobFlags {
     pub(crate) attempts: u32,
 }
 
+/// Whoever takes the tasks of a job.
+pub(crate) trait TakesTasks {
+    /// Why it takes no more.
+    type Error;
+
+    /// Hands in a task and returns its number; blocks while there is no room.
+    fn take(&mut self, task: &Task) -> Result<TaskId, Self::Error>;
+}
+
+impl TakesTasks for Ventilator<Task> {
+    type Error = SubmitError;
+
+    fn take(&mut self, task: &Task) -> Result<TaskId, SubmitError> {
+        self.submit(task)
+    }
+}
+
 /// A job that is ready to be fed.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -43,6 +60,14 @@ pub(crate) struct Feed {
     split: Split,
     chunk_bytes: usize,
     limit_bytes: usize,
+}
+
+/// How a file becomes tasks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileLimits {
+    pub(crate) split: Split,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) limit_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -80,6 +105,34 @@ impl Feed {
         })
     }
 
+    /// A job of one file.
+    pub(crate) fn of_file(job: JobId, file: InputFile, op: &str, limits: FileLimits) -> Feed {
+        Feed {
+            job,
+            source: Source::Files(vec![file]),
+            op: op.to_owned(),
+            split: limits.split,
+            chunk_bytes: limits.chunk_bytes,
+            limit_bytes: limits.limit_bytes,
+        }
+    }
+
+    /// The operation without its argument.
+    pub(crate) fn operation(&self) -> &str {
+        ops::name(&self.op)
+    }
+
+    /// What a failure is about that does not say it: the only input there is.
+    pub(crate) fn only_name(&self) -> Option<&str> {
+        match &self.source {
+            Source::Lines => Some(""),
+            Source::Files(files) => match files.as_slice() {
+                [file] => Some(&file.name),
+                _ => None,
+            },
+        }
+    }
+
     /// Whether the tasks are the lines of standard input.
     pub(crate) fn is_stdin(&self) -> bool {
         matches!(self.source, Source::Lines)
@@ -94,33 +147,33 @@ impl Feed {
     }
 
     /// Hands in every task.
-    pub(crate) fn submit_all(
+    pub(crate) fn submit_all<T: TakesTasks>(
         &self,
-        ventilator: &mut Ventilator<Task>,
+        to: &mut T,
         meter: &Meter,
-    ) -> Result<(), SubmitError> {
+    ) -> Result<(), T::Error> {
         match &self.source {
             Source::Lines => {
                 let lines = Lines::new(
                     BufReader::with_capacity(256 << 10, std::io::stdin().lock()),
                     self.limit_bytes,
                 );
-                self.submit(ventilator, meter, lines)
+                self.submit(to, meter, lines)
             }
             Source::Files(files) => files.iter().zip(0..).try_for_each(|(file, number)| {
                 let pieces =
                     Pieces::new(file, number, self.split, self.chunk_bytes, self.limit_bytes);
-                self.submit(ventilator, meter, pieces)
+                self.submit(to, meter, pieces)
             }),
         }
     }
 
-    fn submit(
+    fn submit<T: TakesTasks>(
         &self,
-        ventilator: &mut Ventilator<Task>,
+        to: &mut T,
         meter: &Meter,
         pieces: impl Iterator<Item = Result<(Place, Vec<u8>), PieceError>>,
-    ) -> Result<(), SubmitError> {
+    ) -> Result<(), T::Error> {
         let mut task = Task {
             op: self.op.clone(),
             ..Task::default()
@@ -131,7 +184,7 @@ impl Feed {
                 // A piece that cannot be read travels as its own failure, so that the sink learns of it.
                 Err(PieceError { place, reason }) => (place, Vec::new(), Some(reason.to_string())),
             };
-            let id = ventilator.submit(&task)?;
+            let id = to.take(&task)?;
             meter.submitted(id, task.data.len() as u64);
         }
         Ok(())

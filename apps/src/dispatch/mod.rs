@@ -1,5 +1,6 @@
 //! Task dispatch: a job's inputs become tasks, workers turn them into results, a sink keeps these.
 
+pub(crate) mod broker;
 mod collect;
 mod feed;
 mod input;

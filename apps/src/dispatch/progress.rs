@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use mutirao::pipeline::Progress;
 use mutirao::trio::VentilatorHandle;
 
 use crate::count::counted;
@@ -68,6 +69,31 @@ impl Meter {
     }
 }
 
+/// A job that can be watched.
+pub(crate) trait Watched: Send + 'static {
+    /// What has become of its tasks.
+    fn progress(&self) -> Progress;
+
+    /// What it is waiting for, if somebody is missing.
+    fn missing(&self) -> Option<&'static str>;
+}
+
+impl Watched for VentilatorHandle {
+    fn progress(&self) -> Progress {
+        self.progress()
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        match (self.sink_is_open(), self.progress().workers) {
+            (false, _) => {
+                Some("no word from the sink: is it running, at the endpoint given with --sink?")
+            }
+            (true, 0) => Some("no worker is there: start one with `mutirao worker`"),
+            _ => None,
+        }
+    }
+}
+
 /// Watches a job until dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -77,11 +103,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts to watch; `total_bytes` is what the inputs hold, where known.
-    pub(crate) fn start(
-        job: VentilatorHandle,
-        meter: Arc<Meter>,
-        total_bytes: Option<u64>,
-    ) -> Watch {
+    pub(crate) fn start(job: impl Watched, meter: Arc<Meter>, total_bytes: Option<u64>) -> Watch {
         let over = Arc::new(AtomicBool::new(false));
         let watched = over.clone();
         let thread = std::thread::spawn(move || {
@@ -133,7 +155,7 @@ fn bar(total_bytes: Option<u64>) -> ProgressBar {
     )
 }
 
-fn show(bar: &ProgressBar, job: &VentilatorHandle, meter: &Meter, bytes_known: bool) {
+fn show(bar: &ProgressBar, job: &impl Watched, meter: &Meter, bytes_known: bool) {
     let progress = job.progress();
     let done = meter.bytes_of(progress.safe);
     match done.filter(|_| bytes_known) {
@@ -154,12 +176,9 @@ fn show(bar: &ProgressBar, job: &VentilatorHandle, meter: &Meter, bytes_known: b
 }
 
 /// Says what the job is waiting for, if there is something to say.
-fn complain(bar: &ProgressBar, job: &VentilatorHandle) -> bool {
-    let workers = job.progress().workers;
-    let missing = match (job.sink_is_open(), workers) {
-        (false, _) => "no word from the sink: is it running, at the endpoint given with --sink?",
-        (true, 0) => "no worker is there: start one with `mutirao worker`",
-        _ => return false,
+fn complain(bar: &ProgressBar, job: &impl Watched) -> bool {
+    let Some(missing) = job.missing() else {
+        return false;
     };
     bar.suspend(|| log::warn!("{missing}"));
     true

@@ -1,4 +1,4 @@
-//! `mutirao run`: the whole trio in one process.
+//! `mutirao run`: a whole job in one process.
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,8 +12,11 @@ use clap::Args;
 use mutirao::pipeline::Limits;
 use mutirao::security::Security;
 use mutirao::trio::{FinishError, SubmitError, VentilatorHandle};
-use mutirao::{Endpoint, Sink, SinkConfig, Ventilator, VentilatorConfig, Worker, WorkerConfig};
+use mutirao::{
+    Endpoint, Pattern, Sink, SinkConfig, Ventilator, VentilatorConfig, Worker, WorkerConfig,
+};
 
+use super::broker::{self, Way, WayFlag};
 use super::collect::{Collector, Target, Until};
 use super::feed::{Feed, JobFlags};
 use super::progress::{Meter, Watch};
@@ -22,7 +25,7 @@ use super::task::Task;
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::{self, Exit};
-use crate::flags::{LimitFlags, PatternFlag, SummaryFlag, SummaryFormat};
+use crate::flags::{LimitFlags, SummaryFlag, SummaryFormat};
 use crate::signals::Caught;
 
 /// How long a job that was interrupted may take to finish what it has begun.
@@ -39,7 +42,7 @@ const SHOWN_FAILURES: usize = 20;
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    job: JobFlags,
+    pub(super) job: JobFlags,
 
     /// Where results go: a folder, or `-` for standard output (only with INPUT `-`)
     #[arg(
@@ -51,26 +54,30 @@ pub(crate) struct RunArgs {
     out: PathBuf,
 
     #[command(flatten)]
-    pattern: PatternFlag,
+    pub(super) pattern: WayFlag,
 
     /// Tasks that run at once; as many as there are cores by default
     #[arg(long, env = "MUTIRAO_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    workers: Option<u16>,
+    pub(super) workers: Option<u16>,
 
     #[command(flatten)]
-    limits: LimitFlags,
+    pub(super) limits: LimitFlags,
 
     #[command(flatten)]
-    summary: SummaryFlag,
+    pub(super) summary: SummaryFlag,
 }
 
 pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
     let feed = Feed::plan(&args.job, args.limits.max_payload_bytes)?;
     let target = target(&args.out, feed.is_stdin())?;
     check_apart(&args.job.input, &target)?;
+    let pattern = match args.pattern.way {
+        Way::Trio(pattern) => pattern,
+        Way::Broker => return broker::run(&args, &feed, target),
+    };
     let to_stdout = matches!(target, Target::Stdout);
     let caught = Caught::begin()?;
-    let trio = Trio::start(&args, &feed, target)?;
+    let trio = Trio::start(&args, pattern, &feed, target)?;
     let job = Job::begin(
         trio.ventilator.handle(),
         caught,
@@ -82,7 +89,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
     job.end(ended)
 }
 
-fn target(out: &Path, from_stdin: bool) -> Result<Target, Exit> {
+pub(crate) fn target(out: &Path, from_stdin: bool) -> Result<Target, Exit> {
     if out.as_os_str() != "-" {
         return Ok(Target::Folder(out.to_path_buf()));
     }
@@ -96,7 +103,7 @@ fn target(out: &Path, from_stdin: bool) -> Result<Target, Exit> {
 }
 
 /// Results among the inputs would be inputs of the next run, and their results of the one after it.
-fn check_apart(inputs: &[PathBuf], target: &Target) -> Result<(), Exit> {
+pub(crate) fn check_apart(inputs: &[PathBuf], target: &Target) -> Result<(), Exit> {
     let Target::Folder(out) = target else {
         return Ok(());
     };
@@ -113,7 +120,7 @@ fn check_apart(inputs: &[PathBuf], target: &Target) -> Result<(), Exit> {
 }
 
 /// The path without links and `..`, as far as it exists.
-fn whole_path(path: &Path) -> PathBuf {
+pub(crate) fn whole_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let known = path
         .ancestors()
@@ -132,13 +139,12 @@ struct Trio {
 }
 
 impl Trio {
-    fn start(args: &RunArgs, feed: &Feed, target: Target) -> Result<Trio, Exit> {
+    fn start(args: &RunArgs, pattern: Pattern, feed: &Feed, target: Target) -> Result<Trio, Exit> {
         let limits = Limits {
             attempts: args.job.attempts,
             ..args.limits.limits()
         };
         let socket = args.limits.socket(Security::None);
-        let pattern = args.pattern.pattern;
         let (tasks, results) = (inproc("tasks"), inproc("results"));
         let sink = Sink::start(SinkConfig {
             pattern,
@@ -203,14 +209,14 @@ impl Trio {
     }
 }
 
-fn worker_count(asked: Option<u16>) -> usize {
+pub(crate) fn worker_count(asked: Option<u16>) -> usize {
     asked.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     )
 }
 
-fn inproc(name: &str) -> Endpoint {
+pub(super) fn inproc(name: &str) -> Endpoint {
     format!("inproc://{name}")
         .parse()
         .expect("the name is a plain word")
@@ -238,11 +244,11 @@ pub(crate) struct Job {
 
 /// How the end is reported.
 #[derive(Clone)]
-struct Report {
-    begun: Instant,
-    format: SummaryFormat,
-    results_on_stdout: bool,
-    meter: Arc<Meter>,
+pub(crate) struct Report {
+    pub(crate) begun: Instant,
+    pub(crate) format: SummaryFormat,
+    pub(crate) results_on_stdout: bool,
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl Job {
@@ -299,7 +305,7 @@ impl Job {
     }
 }
 
-fn show_failures(summary: &mutirao::trio::Summary) {
+pub(crate) fn show_failures(summary: &mutirao::trio::Summary) {
     for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES) {
         say(&format!("failed: {reason}"));
     }
@@ -314,12 +320,12 @@ fn show_failures(summary: &mutirao::trio::Summary) {
 }
 
 /// Standard error may be closed; nobody is left to tell then.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl Report {
-    fn print(&self, summary: &mutirao::trio::Summary) {
+    pub(crate) fn print(&self, summary: &mutirao::trio::Summary) {
         let summary = Summary::new(&summary.progress, self.meter.bytes(), self.begun.elapsed());
         summary.print(self.format, self.results_on_stdout);
     }

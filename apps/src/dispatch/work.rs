@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use mutirao::{Failure, TaskInfo};
 
@@ -30,11 +31,9 @@ thread_local! {
 impl Workshop {
     /// Works on a task. Every failure says where the result would have gone, so that the sink can
     /// give up what it has of that input.
-    pub(crate) fn work(&self, task: Task, _info: &TaskInfo) -> Result<Piece, Failure> {
-        let worked = catch_unwind(AssertUnwindSafe(|| self.apply(&task)));
-        match worked
-            .unwrap_or_else(|_| Err(Failure::new("the operation panicked: this is a bug in it")))
-        {
+    pub(crate) fn work(&self, task: Task, info: &TaskInfo) -> Result<Piece, Failure> {
+        let worked = catch_unwind(AssertUnwindSafe(|| self.apply(&task, info)));
+        match worked.unwrap_or_else(|_| Err(panicked())) {
             Ok((merge, data)) => Ok(Piece {
                 place: task.place,
                 merge,
@@ -44,16 +43,46 @@ impl Workshop {
         }
     }
 
-    fn apply(&self, task: &Task) -> Result<(ops::Merge, Vec<u8>), Failure> {
+    /// Works on bytes that came without a place, as other programs hand them in.
+    pub(crate) fn work_raw(&self, data: &[u8], info: &TaskInfo) -> Result<Vec<u8>, Failure> {
+        let spec = info.operation.as_deref().unwrap_or_default();
+        let worked = catch_unwind(AssertUnwindSafe(|| self.run(spec, data, info)));
+        let (_, result) = worked.unwrap_or_else(|_| Err(panicked()))?;
+        Ok(result)
+    }
+
+    fn apply(&self, task: &Task, info: &TaskInfo) -> Result<(ops::Merge, Vec<u8>), Failure> {
         if let Some(problem) = &task.problem {
             return Err(Failure::permanent(problem.clone()));
         }
+        if let Some(operation) = &info.operation
+            && **operation != *ops::name(&task.op)
+        {
+            return Err(Failure::permanent(format!(
+                "the task asks for {} in a job for {operation}",
+                ops::printable(&task.op, 60)
+            )));
+        }
+        self.run(&task.op, &task.data, info)
+    }
+
+    fn run(
+        &self,
+        spec: &str,
+        data: &[u8],
+        info: &TaskInfo,
+    ) -> Result<(ops::Merge, Vec<u8>), Failure> {
         LAST.with_borrow_mut(|last| {
-            if last.as_ref().is_none_or(|(spec, _)| *spec != task.op) {
-                *last = Some((task.op.clone(), self.find(&task.op)?));
+            if last.as_ref().is_none_or(|(known, _)| known != spec) {
+                *last = Some((spec.to_owned(), self.find(spec)?));
             }
             let (_, op) = last.as_ref().expect("just filled");
-            let data = op.apply(&task.data).map_err(|error| failure(&error))?;
+            let now = Instant::now();
+            let limit = info
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(now));
+            let data = op.apply_within(data, limit);
+            let data = data.map_err(|error| failure(&error))?;
             self.check_size(data.len())?;
             Ok((op.merge(), data))
         })
@@ -80,6 +109,10 @@ impl Workshop {
     }
 }
 
+fn panicked() -> Failure {
+    Failure::new("the operation panicked: this is a bug in it")
+}
+
 /// Says which input a failure is about, for a person and for the sink.
 fn explain(failure: Failure, task: &Task) -> Failure {
     // Two strings and numbers always have a MessagePack form.
@@ -102,6 +135,8 @@ fn failure(error: &TaskError) -> Failure {
         TaskError::NotUtf8 { .. } | TaskError::NotATime { .. } => {
             Failure::permanent(error.to_string())
         }
-        TaskError::Io { .. } | TaskError::Exec(_) => Failure::new(error.to_string()),
+        TaskError::TooLong { .. } | TaskError::Io { .. } | TaskError::Exec(_) => {
+            Failure::new(error.to_string())
+        }
     }
 }

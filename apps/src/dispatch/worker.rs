@@ -2,32 +2,48 @@
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use mutirao::{Endpoint, Worker, WorkerConfig, WorkerExit};
+use mutirao::security::Security;
+use mutirao::{Endpoint, Pattern, Worker, WorkerConfig, WorkerExit};
 
+use super::broker::{BrokerWork, Way, WayFlag, start_worker};
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, KeyFlag, LimitFlags, PatternFlag, ServerFlag};
+use crate::flags::{self, KeyFlag, LimitFlags, ServerFlag};
+use crate::given::Given;
 use crate::signals::{Caught, Signal};
 
-/// Work on tasks until stopped.
+/// Work on tasks until stopped, for a ventilator and a sink or for a broker.
 ///
 /// Ctrl-C or SIGTERM: finishes what it has begun, gives back the rest, leaves.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mutirao worker --ventilator tcp://10.0.0.1:5557 --sink tcp://10.0.0.2:5559 --slots 4"
+    after_help = "Examples:\n  mutirao worker --ventilator tcp://10.0.0.1:5557 --sink tcp://10.0.0.2:5559 --slots 4\n  \
+    mutirao worker --broker tcp://10.0.0.1:5555 --ops wordcount,sha256"
 )]
 pub(crate) struct WorkerArgs {
-    /// Where the ventilator listens
-    #[arg(long, env = "MUTIRAO_VENTILATOR", default_value = "tcp://127.0.0.1:5557", value_name = "ENDPOINT", value_parser = flags::endpoint)]
-    ventilator: Endpoint,
+    #[command(flatten)]
+    given: Given,
 
-    /// Where the sink listens
-    #[arg(long, env = "MUTIRAO_SINK", default_value = "tcp://127.0.0.1:5559", value_name = "ENDPOINT", value_parser = flags::endpoint)]
-    sink: Endpoint,
+    /// Where the ventilator listens [default: tcp://127.0.0.1:5557]
+    #[arg(long, env = "MUTIRAO_VENTILATOR", value_name = "ENDPOINT", value_parser = flags::endpoint)]
+    ventilator: Option<Endpoint>,
+
+    /// Where the sink listens [default: tcp://127.0.0.1:5559]
+    #[arg(long, env = "MUTIRAO_SINK", value_name = "ENDPOINT", value_parser = flags::endpoint)]
+    sink: Option<Endpoint>,
+
+    /// Where the broker listens; instead of a ventilator and a sink
+    #[arg(long, env = "MUTIRAO_BROKER", value_name = "ENDPOINT", value_parser = flags::endpoint)]
+    broker: Option<Endpoint>,
+
+    /// What to offer a broker, as names with commas between them; everything by default, `exec` only
+    /// with --allow-exec
+    #[arg(long, env = "MUTIRAO_OPS", value_name = "OPS", value_delimiter = ',')]
+    ops: Vec<String>,
 
     #[command(flatten)]
-    pattern: PatternFlag,
+    pattern: WayFlag,
 
     /// Tasks that run at once; as many as there are cores by default
     #[arg(long, env = "MUTIRAO_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -53,33 +69,18 @@ pub(crate) struct WorkerArgs {
 
 pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
     let security = flags::security(&args.key, Some(&args.server), None)?;
-    let defaults = WorkerConfig::new(args.ventilator, args.sink);
-    let config = WorkerConfig {
-        pattern: args.pattern.pattern,
-        slots: args.slots.map_or(defaults.slots, usize::from),
-        once: args.once,
-        limits: args.limits.limits(),
-        socket: args.limits.socket(security),
-        ..defaults
-    };
-    let commands = if args.allow_exec {
-        Commands::Allowed
-    } else {
-        Commands::Refused
-    };
-    let workshop = Workshop {
-        commands,
-        limit_bytes: args.limits.max_payload_bytes,
-    };
     let caught = Caught::begin()?;
-    let hello = format!(
-        "{}, by {}, from {} to {}",
-        counted(config.slots as u64, "slot"),
-        config.pattern,
-        config.ventilator,
-        config.sink
-    );
-    let worker = Worker::start(config, move |task, info| workshop.work(task, info))?;
+    let (worker, hello) = match source(&args)? {
+        Source::Trio(pattern) => start_in_trio(args, pattern, security)?,
+        Source::Broker(broker) => start_worker(BrokerWork {
+            broker,
+            slots: args.slots.map(usize::from),
+            workshop: args.workshop(),
+            socket: args.limits.socket(security),
+            ops: args.ops,
+            limits: args.limits,
+        })?,
+    };
     log::info!("{hello}");
     let stop = worker.stop_handle();
     let (tell, told) = std::sync::mpsc::channel();
@@ -97,5 +98,83 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
         Some(WorkerExit::Finished) | None => Ok(()),
         Some(WorkerExit::Left) => left(),
         Some(exit) => Err(Exit::Environment(exit.to_string())),
+    }
+}
+
+/// For whom a worker works.
+enum Source {
+    Trio(Pattern),
+    Broker(Endpoint),
+}
+
+/// What was typed counts before what the environment says.
+fn source(args: &WorkerArgs) -> Result<Source, Exit> {
+    let typed = |flag| args.given.has(flag);
+    let trio_typed = ["ventilator", "sink", "once"]
+        .into_iter()
+        .find(|&flag| typed(flag));
+    let wrong = match (trio_typed, &args.broker) {
+        (Some(flag), Some(_)) if typed("broker") => format!(
+            "--broker contradicts --{flag}: a worker works for a broker, or for a ventilator and a sink"
+        ),
+        (None, Some(broker)) => {
+            return match args.pattern.way {
+                Way::Trio(pattern) if typed("way") => Err(Exit::Usage(format!(
+                    "--broker contradicts --pattern {pattern}: leave one of them out"
+                ))),
+                _ => Ok(Source::Broker(broker.clone())),
+            };
+        }
+        _ if typed("ops") => "--ops needs --broker: a ventilator's tasks say what to do".into(),
+        _ => match args.pattern.way {
+            Way::Trio(pattern) => return Ok(Source::Trio(pattern)),
+            Way::Broker => "--pattern broker needs --broker ENDPOINT".into(),
+        },
+    };
+    Err(Exit::Usage(wrong))
+}
+
+fn start_in_trio(
+    args: WorkerArgs,
+    pattern: Pattern,
+    security: Security,
+) -> Result<(Worker, String), Exit> {
+    let workshop = args.workshop();
+    let or = |endpoint: Option<Endpoint>, default: &str| match endpoint {
+        Some(endpoint) => endpoint,
+        None => default.parse().expect("our own endpoint"),
+    };
+    let defaults = WorkerConfig::new(
+        or(args.ventilator, "tcp://127.0.0.1:5557"),
+        or(args.sink, "tcp://127.0.0.1:5559"),
+    );
+    let config = WorkerConfig {
+        pattern,
+        slots: args.slots.map_or(defaults.slots, usize::from),
+        once: args.once,
+        limits: args.limits.limits(),
+        socket: args.limits.socket(security),
+        ..defaults
+    };
+    let hello = format!(
+        "{}, by {}, from {} to {}",
+        counted(config.slots as u64, "slot"),
+        config.pattern,
+        config.ventilator,
+        config.sink
+    );
+    let worker = Worker::start(config, move |task, info| workshop.work(task, info))?;
+    Ok((worker, hello))
+}
+
+impl WorkerArgs {
+    fn workshop(&self) -> Workshop {
+        Workshop {
+            commands: match self.allow_exec {
+                true => Commands::Allowed,
+                false => Commands::Refused,
+            },
+            limit_bytes: self.limits.max_payload_bytes,
+        }
     }
 }

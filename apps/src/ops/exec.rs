@@ -12,9 +12,11 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
+use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
 use super::{
@@ -33,6 +35,9 @@ pub(super) static DECLARATION: Declaration = Declaration {
 
 /// As much of standard error is kept as its last line may take.
 const STDERR_TAIL_BYTES: usize = 4096;
+
+/// How often a command is looked at that has closed its pipes and runs on.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// Why a command gave no result.
 #[derive(Debug, Error)]
@@ -71,6 +76,14 @@ pub(crate) enum ExecError {
         command: String,
         /// The most it may print.
         limit_bytes: usize,
+    },
+    /// The job's time limit for a task.
+    #[error("“{command}” took longer than {} and was killed", super::seconds(.limit))]
+    TooLong {
+        /// The command.
+        command: String,
+        /// How long it may take.
+        limit: Duration,
     },
     /// It ran and reported failure.
     #[error("“{command}” {ended}{}", complaint(.stderr))]
@@ -115,12 +128,27 @@ impl Operation for Exec {
     }
 
     fn apply(&self, input: &[u8]) -> Result<Vec<u8>, TaskError> {
+        self.apply_within(input, None)
+    }
+
+    fn apply_within(&self, input: &[u8], time: Option<Duration>) -> Result<Vec<u8>, TaskError> {
+        let bounds = Bounds {
+            bytes: self.limit_bytes,
+            time: time.and_then(|time| Some((time, Instant::now().checked_add(time)?))),
+        };
         let result = match &self.words {
-            Some(words) => run(words, input, self.limit_bytes),
-            None => run(&words(text(input)?)?, b"", self.limit_bytes),
+            Some(words) => run(words, input, bounds),
+            None => run(&words(text(input)?)?, b"", bounds),
         };
         Ok(result?)
     }
+}
+
+/// What a command may print, and how long it may take: the time, and when that is over.
+#[derive(Clone, Copy)]
+struct Bounds {
+    bytes: usize,
+    time: Option<(Duration, Instant)>,
 }
 
 fn words(line: &str) -> Result<Vec<String>, ExecError> {
@@ -136,7 +164,13 @@ fn words(line: &str) -> Result<Vec<String>, ExecError> {
     }
 }
 
-fn run(words: &[String], input: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ExecError> {
+fn run(words: &[String], input: &[u8], bounds: Bounds) -> Result<Vec<u8>, ExecError> {
+    let limit_bytes = bounds.bytes;
+    let deadline = bounds.time.map(|(_, deadline)| deadline);
+    let too_long = || ExecError::TooLong {
+        command: printable(&words[0], 80),
+        limit: bounds.time.map(|(limit, _)| limit).unwrap_or_default(),
+    };
     let name = || printable(&words[0], 80);
     let pipe = |source| ExecError::Pipe {
         command: name(),
@@ -148,7 +182,9 @@ fn run(words: &[String], input: &[u8], limit_bytes: usize) -> Result<Vec<u8>, Ex
     })?;
     let mut talk = running.talk(input, limit_bytes).map_err(pipe)?;
     while !talk.is_over() {
-        talk.step().map_err(pipe)?;
+        if !talk.step(deadline).map_err(pipe)? {
+            return Err(too_long());
+        }
         if talk.printed.len() > limit_bytes {
             return Err(ExecError::TooMuch {
                 command: name(),
@@ -159,7 +195,8 @@ fn run(words: &[String], input: &[u8], limit_bytes: usize) -> Result<Vec<u8>, Ex
     let Talk {
         printed, complaint, ..
     } = talk;
-    let status = running.wait().map_err(pipe)?;
+    let status = running.wait(deadline).map_err(pipe)?;
+    let status = status.ok_or_else(too_long)?;
     if status.success() {
         return Ok(printed);
     }
@@ -217,17 +254,29 @@ impl Running {
         Ok(talk)
     }
 
-    fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait()?;
-        self.over = true;
-        Ok(status)
+    /// How it ended; `None` when it has not by then, though it closed its pipes.
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
+        let Some(deadline) = deadline else {
+            let status = self.child.wait()?;
+            self.over = true;
+            return Ok(Some(status));
+        };
+        loop {
+            let status = self.child.try_wait()?;
+            self.over = status.is_some();
+            if self.over || Instant::now() >= deadline {
+                return Ok(status);
+            }
+            std::thread::sleep(GLANCE);
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.over {
-            // Both fail only for a child that is already gone.
+            // All that it has started, too. It fails only for what is already gone.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -250,9 +299,11 @@ impl Talk<'_> {
         self.stdin.is_none() && self.stdout.is_none() && self.stderr.is_none()
     }
 
-    /// Waits until at least one pipe can move, and moves all that can.
-    fn step(&mut self) -> io::Result<()> {
-        let [stdin, stdout, stderr] = self.ready()?;
+    /// Waits until at least one pipe can move, and moves all that can; false when time is up.
+    fn step(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
+        let Some([stdin, stdout, stderr]) = self.ready(deadline)? else {
+            return Ok(false);
+        };
         if stdin {
             self.feed()?;
         }
@@ -269,10 +320,10 @@ impl Talk<'_> {
         }
         let excess = self.complaint.len().saturating_sub(STDERR_TAIL_BYTES);
         self.complaint.drain(..excess);
-        Ok(())
+        Ok(true)
     }
 
-    fn ready(&self) -> io::Result<[bool; 3]> {
+    fn ready(&self, deadline: Option<Instant>) -> io::Result<Option<[bool; 3]>> {
         let pipes: [(Option<BorrowedFd<'_>>, PollFlags); 3] = [
             (self.stdin.as_ref().map(AsFd::as_fd), PollFlags::OUT),
             (self.stdout.as_ref().map(AsFd::as_fd), PollFlags::IN),
@@ -284,13 +335,21 @@ impl Talk<'_> {
                 .into_iter()
                 .filter_map(|(fd, wanted)| fd.map(|fd| PollFd::from_borrowed_fd(fd, wanted))),
         );
-        while let Err(error) = poll(&mut fds, None) {
-            if error != Errno::INTR {
-                return Err(error.into());
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            // A time that the system cannot count is as good as none.
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => return Ok(None),
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
-        Ok(pipes.map(|(fd, _)| fd.is_some() && events.next() == Some(true)))
+        Ok(Some(pipes.map(|(fd, _)| {
+            fd.is_some() && events.next() == Some(true)
+        })))
     }
 
     /// Writes what fits. A command that stops listening is no error: `head -1` does.
@@ -350,6 +409,8 @@ fn last_line(stderr: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::super::{find, find_with_limit};
 
     fn exec(spec: &str, input: &[u8]) -> Result<String, String> {
@@ -405,6 +466,21 @@ mod tests {
             .apply(b"")
             .unwrap();
         assert_eq!(exact, b"12345");
+    }
+
+    #[test]
+    fn a_command_and_all_that_it_started_end_with_the_time_limit() {
+        let limit = Some(Duration::from_millis(200));
+        let begun = Instant::now();
+        for script in ["sleep 60", "sleep 60 >&- 2>&-", "sleep 60 & wait"] {
+            let op = find(&format!("exec:sh -c '{script}'")).unwrap();
+            let error = op.apply_within(b"", limit).unwrap_err().to_string();
+            assert_eq!(error, "“sh” took longer than 200 ms and was killed");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        let quick = find("exec:echo a").unwrap();
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(quick.apply_within(b"", minute).unwrap(), b"a\n");
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod sha256;
 mod sleep;
 mod wordcount;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -95,6 +97,12 @@ pub(crate) trait Operation: Send + Sync {
     /// The result for one task. An error belongs to the task, never to the worker.
     fn apply(&self, input: &[u8]) -> Result<Vec<u8>, TaskError>;
 
+    /// The same with a time that it may take; only what can take long looks at it.
+    fn apply_within(&self, input: &[u8], limit: Option<Duration>) -> Result<Vec<u8>, TaskError> {
+        let _ = limit;
+        self.apply(input)
+    }
+
     /// May a file be cut at line ends?
     fn split(&self) -> Split {
         self.declaration().split
@@ -125,6 +133,12 @@ pub(crate) enum TaskError {
     NotATime {
         /// What the task said instead.
         text: String,
+    },
+    /// The job's time limit for a task.
+    #[error("it took longer than {}", seconds(.limit))]
+    TooLong {
+        /// How long it may take.
+        limit: Duration,
     },
     /// A library refused.
     #[error("{what} failed: {source}")]
@@ -208,7 +222,12 @@ pub(crate) fn catalogue() -> impl Iterator<Item = &'static Declaration> {
 
 /// Does the operation run whatever its task says, so that a worker must have been told to allow it?
 pub(crate) fn needs_permission(spec: &str) -> bool {
-    parts(spec).0 == exec::DECLARATION.name
+    name(spec) == exec::DECLARATION.name
+}
+
+/// The name that a specification begins with.
+pub(crate) fn name(spec: &str) -> &str {
+    parts(spec).0
 }
 
 fn parts(spec: &str) -> (&str, Option<&str>) {
@@ -231,6 +250,15 @@ fn bad_argument(declaration: &'static Declaration, argument: &str, help: &'stati
         name: declaration.name,
         argument: printable(argument, 60),
         help,
+    }
+}
+
+/// A time for a person; a limit comes as what is left of it, so it is rounded.
+pub(crate) fn seconds(time: &Duration) -> String {
+    let ms = (time.as_secs_f64() * 1000.0).round();
+    match ms < 1000.0 {
+        true => format!("{ms} ms"),
+        false => format!("{} s", ms / 1000.0),
     }
 }
 

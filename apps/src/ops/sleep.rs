@@ -48,10 +48,19 @@ impl Operation for Sleep {
     }
 
     fn apply(&self, input: &[u8]) -> Result<Vec<u8>, TaskError> {
-        thread::sleep(match self.time {
+        self.apply_within(input, None)
+    }
+
+    fn apply_within(&self, input: &[u8], limit: Option<Duration>) -> Result<Vec<u8>, TaskError> {
+        let time = match self.time {
             Some(time) => time,
             None => time_in(text(input)?)?,
-        });
+        };
+        if let Some(limit) = limit.filter(|limit| *limit < time) {
+            thread::sleep(limit);
+            return Err(TaskError::TooLong { limit });
+        }
+        thread::sleep(time);
         Ok(Vec::new())
     }
 }
@@ -83,6 +92,19 @@ mod tests {
         );
         assert!(find("sleep").unwrap().apply(b" 0\n").unwrap().is_empty());
         assert_eq!(milliseconds("1500"), Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_sleep_ends_with_its_time_limit() {
+        let sleep = find("sleep:60000").unwrap();
+        let error = sleep.apply_within(b"", Some(Duration::from_millis(20)));
+        assert_eq!(error.unwrap_err().to_string(), "it took longer than 20 ms");
+        let sleep = find("sleep:1").unwrap();
+        assert!(
+            sleep
+                .apply_within(b"", Some(Duration::from_secs(9)))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -2,7 +2,21 @@
 
 use crate::harness::{Launch, Place, mutirao};
 
-const COMMANDS: [&str; 6] = ["run", "ventilator", "worker", "sink", "keygen", "ops"];
+const COMMANDS: [&str; 13] = [
+    "run",
+    "ventilator",
+    "worker",
+    "sink",
+    "broker",
+    "submit",
+    "results",
+    "jobs",
+    "job",
+    "cancel",
+    "status",
+    "keygen",
+    "ops",
+];
 
 #[test]
 fn help_explains_every_command_with_an_example() {
@@ -23,7 +37,7 @@ fn help_explains_every_command_with_an_example() {
 
 #[test]
 fn every_flag_names_its_variable() {
-    for command in ["run", "ventilator", "worker", "sink"] {
+    for command in COMMANDS.into_iter().filter(|command| *command != "ops") {
         let ended = mutirao([command, "--help"]).run();
         let help = ended.stdout_text();
         // Long lines are wrapped anywhere.
@@ -116,7 +130,7 @@ fn a_command_line_that_makes_no_sense_gets_one_sentence() {
     let wrong = [
         (
             run(&["--pattern", "push-pop"]),
-            "choose push-pull, req-rep or pub-sub",
+            "choose push-pull, req-rep, pub-sub or broker",
         ),
         (run(&["--patern", "push-pull"]), "'--pattern'"),
         (run(&["--out", "-"]), "--out - goes only with INPUT `-`"),
@@ -199,7 +213,7 @@ fn a_wrong_variable_is_named_like_a_wrong_flag() {
         .env("MUTIRAO_PATTERN", "none")
         .run()
         .expect_code(2)
-        .expect_sentence(&["--pattern", "choose push-pull, req-rep or pub-sub"]);
+        .expect_sentence(&["--pattern", "choose push-pull, req-rep, pub-sub or broker"]);
 }
 
 #[test]

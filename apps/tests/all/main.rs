@@ -1,6 +1,7 @@
 //! The real binary, as its users start it: processes, files, signals, and whatever comes in.
 
 mod bad_input;
+mod broker;
 mod curve;
 mod expect;
 mod failures;

@@ -10,7 +10,7 @@ use crate::pipeline::{JobId, PeerId};
 use super::machine::{BrokerMachine, BrokerOutput, Grant, Lease};
 use super::piece::Piece;
 use super::protocol::{BrokerTells, LeaseId};
-use super::service::Room;
+use super::service::{Room, Service};
 
 /// How often work is looked for that an idle worker could take from a busy one.
 const STEAL_INTERVAL: Duration = Duration::from_millis(20);
@@ -58,6 +58,13 @@ impl BrokerMachine {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        let service = self.services.get_mut(&job.operation);
+        if let Some(service) = service.filter(|_| job.hold_until.is_none()) {
+            match job.queue.has_suspects() {
+                true => service.suspects.insert(id),
+                false => service.suspects.remove(&id),
+            };
+        }
         if job.turn != 0 || job.hold_until.is_some() || !job.queue.is_ready() {
             return;
         }
@@ -104,22 +111,17 @@ impl BrokerMachine {
     /// Gives out the tasks of a service as long as there are some and a worker has room.
     fn serve(&mut self, now: Time, name: &Arc<str>) {
         while self.may_give() {
-            let Some(service) = self.services.get_mut(name) else {
+            let service = self.services.get_mut(name);
+            let Some((peer, job, suspect)) = service.and_then(Service::pair) else {
                 return;
             };
-            let Some(&(_, _, peer)) = service.open.first() else {
-                return;
-            };
-            let Some(job) = service.pick() else {
-                return;
-            };
-            self.grant(now, peer, job);
+            self.grant(now, peer, job, suspect);
         }
     }
 
     pub(super) fn serve_all(&mut self, now: Time) {
         let waiting = self.services.iter();
-        let waiting = waiting.filter(|(_, service)| service.has_work() && !service.open.is_empty());
+        let waiting = waiting.filter(|(_, service)| service.can_serve());
         let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
         for name in names {
             self.serve(now, &name);
@@ -129,44 +131,53 @@ impl BrokerMachine {
     /// Gives a worker as much as it has room for, of each of its operations in turn.
     pub(super) fn give(&mut self, now: Time, peer: PeerId) {
         while self.may_give() {
-            let Some(job) = self.next_job_for(peer) else {
+            let Some((job, suspect)) = self.next_job_for(peer) else {
                 break;
             };
-            self.grant(now, peer, job);
+            self.grant(now, peer, job, suspect);
         }
         self.watch_idle(now, peer);
     }
 
-    fn next_job_for(&mut self, peer: PeerId) -> Option<JobId> {
-        let worker = self.workers.get_mut(&peer)?;
+    /// Of the services that it works for the one that got the least time.
+    fn next_job_for(&mut self, peer: PeerId) -> Option<(JobId, bool)> {
+        let worker = self.workers.get(&peer)?;
         worker.place?;
-        let count = worker.operations.len();
-        for step in 0..count {
-            let at = (worker.next_operation + step) % count;
-            let service = self.services.get_mut(&worker.operations[at])?;
-            if let Some(job) = service.pick() {
-                worker.next_operation = (at + 1) % count;
-                return Some(job);
-            }
+        let is_clean = worker.suspect.is_none();
+        let services = worker.operations.iter().filter_map(|name| {
+            let service = self.services.get(name)?;
+            let waits = service.has_work() || is_clean && !service.suspects.is_empty();
+            waits.then_some((service.spent_ns, name))
+        });
+        let name = services.min()?.1.clone();
+        let service = self.services.get_mut(&name)?;
+        match service.suspects.first().filter(|_| is_clean) {
+            Some(&job) => Some((job, true)),
+            None => Some((service.pick()?, false)),
         }
-        None
     }
 
-    fn grant(&mut self, now: Time, peer: PeerId, id: JobId) {
+    fn grant(&mut self, now: Time, peer: PeerId, id: JobId, suspect: bool) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let pace = self
-            .services
-            .get(&job.operation)
-            .map(|service| service.pace)
-            .unwrap_or_default();
+        let Some(service) = self.services.get_mut(&job.operation) else {
+            return;
+        };
         let most = match self.workers.get(&peer) {
             Some(worker) if worker.majordomo.is_some() => 1,
             _ => self.limits.batch_tasks,
         };
-        let tasks = pace.tasks_in(self.limits.batch_time).min(most);
-        let piece = job.queue.take(tasks, self.limits.batch_bytes);
+        let time = self.limits.batch_time;
+        let tasks = service.pace.tasks_in(time).min(most);
+        // One that was idle has nothing to make up for.
+        service.spent_ns = service.spent_ns.max(self.spent_ns);
+        self.spent_ns = service.spent_ns;
+        let piece = match suspect {
+            true => job.queue.take_suspect(),
+            false => job.queue.take(tasks, self.limits.batch_bytes),
+        };
+        service.charge(piece.as_ref().map_or(0, |piece| piece.span.count), time);
         self.line_up_anew(id);
         let Some(piece) = piece else {
             return;
@@ -206,6 +217,7 @@ impl BrokerMachine {
         piece: Piece,
     ) {
         let left = vec![piece.span];
+        let suspect = piece.suspect.then_some(id);
         self.leases.insert(
             id,
             Lease {
@@ -219,6 +231,7 @@ impl BrokerMachine {
         );
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.leases.insert(id);
+            worker.suspect = worker.suspect.or(suspect);
         }
     }
 
@@ -229,15 +242,15 @@ impl BrokerMachine {
             return;
         };
         job.leased += tasks;
-        let mut room = false;
+        let mut wanted = None;
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.leased += tasks;
             service.queued -= tasks;
             service.queued_bytes -= piece.records.len();
-            room = job.wants_room;
+            wanted = (!service.wanting.is_empty()).then(|| job.operation.clone());
         }
-        if room {
-            self.offer_room();
+        if let Some(name) = wanted {
+            self.offer_room(&name);
         }
     }
 
@@ -261,7 +274,7 @@ impl BrokerMachine {
         };
         let held = worker.leases.len();
         let room = match held {
-            _ if worker.leaving => return,
+            _ if worker.leaving || worker.unreachable => return,
             held if held < worker.slots => Room::Idle,
             held if held < 2 * worker.slots && worker.majordomo.is_none() => Room::Ahead,
             _ => return,
@@ -271,6 +284,9 @@ impl BrokerMachine {
         for name in &worker.operations {
             if let Some(service) = self.services.get_mut(name) {
                 service.open.insert(place);
+                if worker.suspect.is_none() {
+                    service.clean.insert(place);
+                }
             }
         }
     }
@@ -285,6 +301,7 @@ impl BrokerMachine {
         for name in &worker.operations {
             if let Some(service) = self.services.get_mut(name) {
                 service.open.remove(&place);
+                service.clean.remove(&place);
             }
         }
     }

@@ -14,6 +14,11 @@ use super::protocol::{BrokerSays, ClientSays, JobCounts, JobSettings};
 /// What a batch of tasks costs beside its bytes.
 const OVERHEAD_BYTES: usize = 160;
 
+const LOST_TASKS: &str =
+    "the broker has lost tasks of the job, or let go of it: hand it in again, from the start";
+const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there";
+const CANCELLED: &str = "the job was cancelled";
+
 /// Times of a client.
 #[derive(Clone, Debug)]
 pub struct ClientLimits {
@@ -101,7 +106,10 @@ pub enum ClientOutput {
     Opened(JobId),
     /// Everything that was handed in up to now is accepted.
     Accepted(JobId),
-    /// The job is done and all results are safe.
+    /// Everything is accepted, and the broker knows that it is all: the program may leave.
+    Closed(JobId),
+    /// The job is done and all results are safe. A broker that has forgotten the job does not know
+    /// any more how many of its tasks failed.
     Complete(JobId, JobCounts),
     /// The job cannot go on; the reason is a sentence.
     Refused(JobId, String),
@@ -126,9 +134,17 @@ struct Job {
     fetch: bool,
     /// Whether the broker knows of us and the job.
     opened: bool,
+    /// Whether the broker that knew it has a store: it loses nothing that it accepted.
+    durable: bool,
     unaccepted: BTreeMap<TaskId, Batch>,
     unaccepted_bytes: usize,
+    /// What the broker has promised to have.
+    accepted: RangeSet,
     total: Option<u64>,
+    /// The broker has promised to know the total.
+    closed: bool,
+    /// The program wants no more of it.
+    cancelled: bool,
     /// The broker has no room.
     full: bool,
     received: RangeSet,
@@ -137,7 +153,17 @@ struct Job {
 
 impl Job {
     fn is_submitting(&self) -> bool {
-        self.settings.is_some() && (self.total.is_none() || !self.unaccepted.is_empty())
+        self.settings.is_some() && (!self.closed || !self.unaccepted.is_empty())
+    }
+
+    /// Whether all tasks were accepted at some time.
+    fn is_handed_in(&self) -> bool {
+        self.total.is_some() && self.unaccepted.is_empty()
+    }
+
+    /// Whether a broker that has these tasks lacks some that it had promised.
+    fn misses(&self, tasks: &RangeSet) -> bool {
+        !self.accepted.iter().all(|range| tasks.contains_all(range))
     }
 }
 
@@ -202,9 +228,13 @@ impl ClientMachine {
             settings,
             fetch,
             opened: false,
+            durable: false,
             unaccepted: BTreeMap::new(),
             unaccepted_bytes: 0,
+            accepted: RangeSet::default(),
             total: None,
+            closed: false,
+            cancelled: false,
             full: false,
             safe: received.clone(),
             received,
@@ -220,6 +250,14 @@ impl ClientMachine {
         };
         job.opened = false;
         job.full = false;
+        if job.cancelled {
+            return self.say(ClientSays::Cancel { job: id });
+        }
+        if job.is_handed_in() && !job.fetch {
+            // Not to be opened as if new when it is over.
+            job.opened = true;
+            return self.close_if_done(id);
+        }
         match job.settings.clone() {
             Some(settings) => self.say(ClientSays::Open { job: id, settings }),
             None => self.begin_fetch(id),
@@ -239,11 +277,14 @@ impl ClientMachine {
         });
     }
 
-    fn opened(&mut self, id: JobId, accepted: Vec<Range<TaskId>>) {
+    fn opened(&mut self, id: JobId, durable: bool, accepted: Vec<Range<TaskId>>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        job.opened = true;
+        if job.misses(&accepted.iter().cloned().collect()) {
+            return self.miss(id);
+        }
+        (job.opened, job.durable) = (true, durable);
         for batch in job.unaccepted.values_mut() {
             batch.sent = false;
         }
@@ -254,11 +295,25 @@ impl ClientMachine {
         self.close_if_done(id);
     }
 
+    /// The broker has opened a job anew that it is through with, or has lost tasks.
+    fn miss(&mut self, id: JobId) {
+        let job = self.jobs.get(&id).filter(|job| job.is_handed_in());
+        let over = job.and_then(|job| job.total.filter(|&tasks| job.safe.len() >= tasks));
+        match over {
+            Some(tasks) => {
+                self.say(ClientSays::Cancel { job: id });
+                self.complete(id, tasks);
+            }
+            None => self.end(id, LOST_TASKS.into()),
+        }
+    }
+
     fn accepted(&mut self, id: JobId, tasks: Vec<Range<TaskId>>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        for range in tasks {
+        for range in tasks.into_iter().filter(|range| !range.is_empty()) {
+            job.accepted.insert(range.clone());
             let within = job.unaccepted.range(range.start..range.end);
             let over: Vec<TaskId> = within
                 .filter(|(_, batch)| batch.span.end() <= range.end)
@@ -283,7 +338,7 @@ impl ClientMachine {
         };
         if let Some(tasks) = job
             .total
-            .filter(|_| job.opened && job.unaccepted.is_empty())
+            .filter(|_| job.opened && !job.closed && job.unaccepted.is_empty())
         {
             self.say(ClientSays::Close { job: id, tasks });
         }
@@ -385,36 +440,75 @@ impl ClientMachine {
             BrokerSays::Opened {
                 job,
                 incarnation,
+                durable,
                 accepted,
             } => {
                 self.found(incarnation);
-                self.opened(job, accepted);
+                self.opened(job, durable, accepted);
             }
             BrokerSays::Accepted { job, tasks } => self.accepted(job, tasks),
+            BrokerSays::Closed { job, tasks } => self.closed(job, tasks),
             BrokerSays::Full { job, first, reason } => self.full(job, first, reason),
             BrokerSays::Room { job } => self.room(job),
             BrokerSays::Refused { job, reason } => self.end(job, reason),
-            BrokerSays::Complete { job, counts } => {
-                if self.jobs.remove(&job).is_some() {
-                    self.outbox.push_back(ClientOutput::Complete(job, counts));
-                }
-            }
+            BrokerSays::Complete { job, counts } => self.completed(job, counts),
             BrokerSays::Unknown { job } => self.unknown(job),
-            BrokerSays::Cancelled { job } => self.end(job, "the job was cancelled".into()),
+            BrokerSays::Cancelled { job } => self.end(job, CANCELLED.into()),
             BrokerSays::Jobs { .. } | BrokerSays::Job { .. } | BrokerSays::Status { .. } => {}
         }
     }
 
-    /// The broker has lost the job, or never had it.
-    fn unknown(&mut self, id: JobId) {
-        match self.jobs.get(&id).map(|job| job.settings.is_some()) {
-            Some(true) => self.begin(id),
-            Some(false) => self.end(
-                id,
-                "the broker has no such job: it was fetched, cancelled or never there".into(),
-            ),
+    fn closed(&mut self, id: JobId, tasks: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.total == Some(tasks) && !job.closed {
+            job.closed = true;
+            self.outbox.push_back(ClientOutput::Closed(id));
+        }
+    }
+
+    fn completed(&mut self, id: JobId, counts: JobCounts) {
+        match self.jobs.get(&id).map(|job| (job.fetch, job.total)) {
+            Some((false, Some(tasks))) => self.closed(id, tasks),
+            Some(_) => {
+                self.jobs.remove(&id);
+                self.outbox.push_back(ClientOutput::Complete(id, counts));
+            }
             None => {}
         }
+    }
+
+    /// The broker has lost the job, never had it, or is through with it.
+    fn unknown(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        match job.total {
+            _ if job.cancelled => self.end(id, CANCELLED.into()),
+            _ if job.settings.is_none() => self.end(id, NO_SUCH_JOB.into()),
+            // One without a store may have lost it; nothing is lost of nothing.
+            Some(tasks) if job.is_handed_in() && !job.fetch && (job.durable || tasks == 0) => {
+                self.closed(id, tasks);
+            }
+            Some(tasks) if job.is_handed_in() && job.safe.len() >= tasks => {
+                self.complete(id, tasks);
+            }
+            _ if job.accepted.is_empty() => self.begin(id),
+            _ => self.end(id, LOST_TASKS.into()),
+        }
+    }
+
+    /// The broker is through with a job and has forgotten how it went.
+    fn complete(&mut self, id: JobId, tasks: u64) {
+        self.jobs.remove(&id);
+        let counts = JobCounts {
+            accepted: tasks,
+            done: tasks,
+            fetched: tasks,
+            ..JobCounts::default()
+        };
+        self.outbox.push_back(ClientOutput::Complete(id, counts));
     }
 
     fn end(&mut self, job: JobId, reason: String) {
@@ -480,12 +574,18 @@ impl Machine for ClientMachine {
             ClientInput::Submit { job, span, frame } => self.submit(job, span, frame),
             ClientInput::Close(id, tasks) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
+                    job.closed &= job.total == Some(tasks);
                     job.total = Some(tasks);
                     self.close_if_done(id);
                 }
             }
             ClientInput::Safe(job, tasks) => self.safe(job, tasks),
-            ClientInput::Cancel(job) => self.say(ClientSays::Cancel { job }),
+            ClientInput::Cancel(id) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.cancelled = true;
+                }
+                self.say(ClientSays::Cancel { job: id });
+            }
             ClientInput::Leave(job) => {
                 self.jobs.remove(&job);
             }

@@ -5,16 +5,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::machine::Time;
-use crate::pipeline::{JobId, PeerId, Span, TaskId};
+use crate::pipeline::{JobId, PeerId, RangeSet, Span, TaskId};
 
 use super::job::Job;
-use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client};
+use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
 use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
+use super::service::Service;
 use super::store::Write;
 
 /// The longest name of an operation, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
+
+/// The longest label of a job, in bytes.
+const MAX_LABEL_BYTES: usize = 1024;
 
 /// When a full queue counts as having room again, in hundredths.
 const ROOM_PERCENT: u64 = 90;
@@ -32,7 +36,7 @@ impl BrokerMachine {
             ClientSays::Beat {
                 submitting,
                 fetching,
-            } => self.reconnect(peer, &submitting, &fetching),
+            } => self.reconnect(peer, submitting, fetching),
             ClientSays::Open { job, settings } => self.open(now, peer, job, settings),
             ClientSays::Close { job, tasks } => self.close(now, peer, job, tasks),
             ClientSays::Fetch {
@@ -55,44 +59,46 @@ impl BrokerMachine {
     }
 
     pub(super) fn greet_client(&mut self, now: Time, peer: PeerId) {
-        if let Some(client) = self.clients.get_mut(&peer) {
-            client.heard = now;
-            return;
-        }
-        let client = Client {
+        let client = self.clients.entry(peer).or_insert(Client {
             heard: now,
             beats: false,
             asking: 0,
-        };
-        self.clients.insert(peer, client);
-        self.silence.insert((now + self.limits.patience(), peer));
+        });
+        client.heard = now;
+        self.watch(now, peer);
     }
 
-    pub(super) fn lose_client(&mut self, peer: PeerId) {
+    pub(super) fn lose_client(&mut self, now: Time, peer: PeerId) {
         if self.clients.remove(&peer).is_none() {
             return;
         }
-        for job in self.jobs.values_mut() {
-            job.submitter.take_if(|submitter| *submitter == peer);
+        let mut empty = Vec::new();
+        for (&id, job) in &mut self.jobs {
+            let submits = job.submitter.take_if(|submitter| *submitter == peer);
             job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+            if submits.is_some() && job.fetcher.is_none() && job.accepted.is_empty() {
+                empty.push(id);
+            }
+        }
+        for id in empty {
+            self.drop_job(now, id);
         }
     }
 
     /// Asks a client that we have lost sight of to begin anew.
-    fn reconnect(&mut self, peer: PeerId, submitting: &[JobId], fetching: &[JobId]) {
-        let mut lost = BTreeSet::new();
-        for &id in submitting.iter().chain(fetching) {
+    fn reconnect(&mut self, peer: PeerId, submitting: Vec<JobId>, fetching: Vec<JobId>) {
+        let submitting: BTreeSet<JobId> = submitting.into_iter().collect();
+        let fetching: BTreeSet<JobId> = fetching.into_iter().collect();
+        for &id in submitting.union(&fetching) {
             let Some(job) = self.jobs.get(&id) else {
                 self.say_over(peer, id);
                 continue;
             };
-            let fetches = fetching.contains(&id);
-            if job.submitter.is_none() && !fetches || job.fetcher.is_none() && fetches {
-                lost.insert(id);
+            // What another connection of the client carried last may be lost.
+            let resubmits = submitting.contains(&id) && job.submitter != Some(peer);
+            if resubmits || fetching.contains(&id) && job.fetcher.is_none() {
+                self.say(peer, BrokerSays::Resume { job: id });
             }
-        }
-        for job in lost {
-            self.say(peer, BrokerSays::Resume { job });
         }
     }
 
@@ -101,25 +107,25 @@ impl BrokerMachine {
             return self.say(peer, BrokerSays::Refused { job: id, reason });
         }
         if !self.jobs.contains_key(&id) {
+            if self.is_ending(id) {
+                return;
+            }
             self.add_job(now, id, settings);
             self.describe(id);
         }
-        let incarnation = self.incarnation;
+        let (incarnation, durable) = (self.incarnation, self.durable);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
         job.submitter = Some(peer);
         // What is not safe in the store yet counts as accepted only later.
-        let waiting = self.acceptances.iter().any(|next| next.job == id);
-        let accepted = match waiting {
-            true => Vec::new(),
-            false => job.accepted.iter().collect(),
-        };
+        let accepted = job.promised.iter().collect();
         self.say(
             peer,
             BrokerSays::Opened {
                 job: id,
                 incarnation,
+                durable,
                 accepted,
             },
         );
@@ -130,6 +136,9 @@ impl BrokerMachine {
             return Err(format!(
                 "the name of an operation has 1 to {MAX_NAME_BYTES} bytes"
             ));
+        }
+        if settings.label.len() > MAX_LABEL_BYTES {
+            return Err(format!("a label has at most {MAX_LABEL_BYTES} bytes"));
         }
         match self.jobs.get(&id) {
             Some(job) if job.settings.operation != settings.operation => Err(format!(
@@ -142,6 +151,9 @@ impl BrokerMachine {
 
     pub(super) fn add_job(&mut self, now: Time, id: JobId, settings: JobSettings) {
         let operation = self.service_name(&settings.operation);
+        if let Some(service) = self.services.get_mut(&operation) {
+            service.jobs += 1;
+        }
         self.jobs.insert(id, Job::new(settings, operation, now));
     }
 
@@ -153,6 +165,13 @@ impl BrokerMachine {
         let name: Arc<str> = operation.into();
         self.services.insert(name.clone(), Default::default());
         name
+    }
+
+    /// Lets go of a service that nobody has use for.
+    pub(super) fn tidy(&mut self, name: &Arc<str>) {
+        if self.services.get(name).is_some_and(Service::is_idle) {
+            self.services.remove(name);
+        }
     }
 
     /// Writes down what a job is about.
@@ -178,16 +197,15 @@ impl BrokerMachine {
     ) {
         self.greet_client(now, peer);
         let sound = span.count > 0
-            && span.first.checked_add(u64::from(span.count)).is_some()
+            && span.end() < TaskId::MAX
             && holds(records.bytes(), u64::from(span.count));
         if !sound {
             self.counts.malformed += 1;
             return;
         }
         let Some(job) = self.jobs.get_mut(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+            return self.say_over(peer, id);
         };
-        job.submitter = Some(peer);
         let missing = job.accepted.missing(span.range());
         if !missing.is_empty()
             && let Some(reason) = self.no_room(id, span, records.len())
@@ -215,16 +233,33 @@ impl BrokerMachine {
         self.enqueue(now, id, vec![piece], super::assign::Line::Fresh);
     }
 
-    fn accept_when_stored(&mut self, peer: PeerId, job: JobId, span: Span) {
-        if !self.durable || self.stored == self.writes {
-            let tasks = vec![span.range()];
-            return self.say(peer, BrokerSays::Accepted { job, tasks });
+    fn accept_when_stored(&mut self, peer: PeerId, id: JobId, span: Span) {
+        let known = self.jobs.get(&id);
+        let known = known.is_some_and(|job| job.promised.contains_all(span.range()));
+        match known || self.is_stored() {
+            true => self.accept(peer, id, &RangeSet::from_iter([span.range()])),
+            false => self.promise_later(peer, id, Promise::Tasks(span)),
         }
+    }
+
+    /// Whether all that was written is safe.
+    fn is_stored(&self) -> bool {
+        !self.durable || self.stored == self.writes
+    }
+
+    fn say_when_stored(&mut self, peer: PeerId, id: JobId, says: BrokerSays) {
+        match self.is_stored() {
+            true => self.say(peer, says),
+            false => self.promise_later(peer, id, Promise::Say(says)),
+        }
+    }
+
+    fn promise_later(&mut self, peer: PeerId, job: JobId, promise: Promise) {
         self.acceptances.push_back(Acceptance {
             write: self.writes,
             peer,
             job,
-            span,
+            promise,
         });
     }
 
@@ -243,8 +278,9 @@ impl BrokerMachine {
     }
 
     fn refuse_for_now(&mut self, peer: PeerId, id: JobId, first: TaskId, reason: String) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.wants_room = true;
+        let name = self.jobs.get(&id).map(|job| job.operation.clone());
+        if let Some(service) = name.and_then(|name| self.services.get_mut(&name)) {
+            service.wanting.insert(id);
         }
         self.say(
             peer,
@@ -256,34 +292,44 @@ impl BrokerMachine {
         );
     }
 
+    /// Tells those who wait for room in any service that there is some.
+    pub(super) fn offer_all_room(&mut self) {
+        let waiting = self.services.iter();
+        let waiting = waiting.filter(|(_, service)| !service.wanting.is_empty());
+        let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.offer_room(&name);
+        }
+    }
+
     /// Tells those who wait for it that there is room.
-    pub(super) fn offer_room(&mut self) {
-        if self.trouble.is_some() {
+    pub(super) fn offer_room(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
+        let room = service.queued <= tasks / 100 * ROOM_PERCENT
+            && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
+        if !room || self.trouble.is_some() {
             return;
         }
-        let (tasks, bytes) = (self.limits.queue_tasks, self.limits.queue_bytes as u64);
-        for (&id, job) in &mut self.jobs {
-            let Some(service) = self.services.get(&job.operation).filter(|_| job.wants_room) else {
-                continue;
-            };
-            let room = service.queued <= tasks / 100 * ROOM_PERCENT
-                && service.queued_bytes as u64 <= bytes / 100 * ROOM_PERCENT;
-            if let Some(peer) = job.submitter.filter(|_| room) {
-                job.wants_room = false;
-                let says = BrokerSays::Room { job: id };
-                self.outbox.push_back(BrokerOutput::ToClient(peer, says));
+        for job in std::mem::take(&mut service.wanting) {
+            // A client that is not there begins anew when it comes back.
+            if let Some(peer) = self.jobs.get(&job).and_then(|job| job.submitter) {
+                self.say(peer, BrokerSays::Room { job });
             }
         }
     }
 
     fn close(&mut self, now: Time, peer: PeerId, id: JobId, tasks: u64) {
         let Some(job) = self.jobs.get_mut(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+            return self.say_over(peer, id);
         };
         if job.total != Some(tasks) {
             job.total = Some(tasks);
             self.describe(id);
         }
+        self.say_when_stored(peer, id, BrokerSays::Closed { job: id, tasks });
         self.finish_if_done(now, id);
     }
 
@@ -303,14 +349,30 @@ impl BrokerMachine {
         self.send_results(id);
     }
 
+    fn find_over(&self, id: JobId) -> Option<&(JobView, u64)> {
+        self.over.iter().rev().find(|(view, _)| view.job == id)
+    }
+
+    /// Whether a broker that dies now has the job again, though it is over. Nothing is said of it
+    /// until that is settled: the client asks again.
+    fn is_ending(&self, id: JobId) -> bool {
+        let over = self.find_over(id);
+        over.is_some_and(|(_, write)| self.durable && *write > self.stored)
+    }
+
     /// Answers about a job that is not there any more.
     fn say_over(&mut self, peer: PeerId, id: JobId) {
-        let over = self.over.iter().rev().find(|view| view.job == id);
-        let says = match over.map(|view| view.counts) {
-            Some(counts) if counts.fetched == counts.accepted => {
-                BrokerSays::Complete { job: id, counts }
-            }
-            _ => BrokerSays::Unknown { job: id },
+        if self.is_ending(id) {
+            return;
+        }
+        let over = self.find_over(id).map(|(view, _)| view);
+        let complete = over.filter(|view| {
+            let tasks = view.tasks.map(|tasks| tasks.max(view.counts.accepted));
+            tasks.is_some_and(|tasks| view.counts.fetched >= tasks)
+        });
+        let says = match complete.map(|view| view.counts) {
+            Some(counts) => BrokerSays::Complete { job: id, counts },
+            None => BrokerSays::Unknown { job: id },
         };
         self.say(peer, says);
     }
@@ -321,12 +383,14 @@ impl BrokerMachine {
         };
         let before = job.kept_bytes();
         let mut over = Vec::new();
-        for range in tasks {
+        // As a set, so that it costs no more to say the same a thousand times.
+        for range in RangeSet::from_iter(tasks).iter() {
             over.extend(job.note_fetched(range));
         }
-        let fetched = job.fetched.iter().collect();
         self.kept_bytes -= before - job.kept_bytes();
-        if !over.is_empty() {
+        let freed = !over.is_empty();
+        if freed && self.durable {
+            let fetched = job.fetched.iter().collect();
             self.write(Write::Fetched {
                 job: id,
                 tasks: fetched,
@@ -337,7 +401,9 @@ impl BrokerMachine {
         }
         self.send_results(id);
         self.finish_if_done(now, id);
-        self.serve_all(now);
+        if freed {
+            self.serve_all(now);
+        }
     }
 
     /// Sends the client that fetches what its window has room for.
@@ -362,10 +428,10 @@ impl BrokerMachine {
         };
         if job.is_fetched() {
             let (counts, fetcher) = (job.counts(), job.fetcher.as_ref().map(|to| to.peer));
-            if let Some(peer) = fetcher {
-                self.say(peer, BrokerSays::Complete { job: id, counts });
-            }
             self.drop_job(now, id);
+            if let Some(peer) = fetcher {
+                self.say_when_stored(peer, id, BrokerSays::Complete { job: id, counts });
+            }
         } else if job.is_done() && job.finished.is_none() {
             job.finished = Some(now);
             if job.settings.keep_seconds > 0 {
@@ -381,6 +447,11 @@ impl BrokerMachine {
             && due <= now
         {
             self.forgets.pop_first();
+            if let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_done()) {
+                // There are more tasks than it seemed.
+                job.finished = None;
+                continue;
+            }
             log::warn!("job {id}: its results were not fetched in time and are let go");
             self.drop_job(now, id);
         }
@@ -396,7 +467,7 @@ impl BrokerMachine {
         told.sort_unstable();
         told.dedup();
         for peer in told {
-            self.say(peer, BrokerSays::Cancelled { job: id });
+            self.say_when_stored(peer, id, BrokerSays::Cancelled { job: id });
         }
     }
 
@@ -415,7 +486,13 @@ impl BrokerMachine {
         }
         self.write(Write::Forget { job: id });
         self.remember(view(now, id, &job));
-        self.offer_room();
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.jobs -= 1;
+        }
+        self.offer_room(&job.operation);
+        self.tidy(&job.operation);
+        // What it kept makes room for the results of others.
+        self.serve_all(now);
     }
 
     /// Lets go what waits for a worker.
@@ -426,6 +503,8 @@ impl BrokerMachine {
         let queue = std::mem::take(&mut job.queue);
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.step_out(id, job.settings.priority, job.turn);
+            service.suspects.remove(&id);
+            service.wanting.remove(&id);
             service.queued -= queue.tasks();
             service.queued_bytes -= queue.bytes();
         }
@@ -442,7 +521,7 @@ impl BrokerMachine {
 
     fn show(&mut self, now: Time, peer: PeerId, id: JobId) {
         let living = self.jobs.get(&id).map(|job| view(now, id, job));
-        let found = living.or_else(|| self.over.iter().rev().find(|view| view.job == id).cloned());
+        let found = living.or_else(|| self.find_over(id).map(|(view, _)| view.clone()));
         let says = match found {
             Some(job) => BrokerSays::Job { job },
             None => BrokerSays::Unknown { job: id },

@@ -21,6 +21,8 @@ pub(super) struct Queue {
     again: VecDeque<Piece>,
     /// What nobody has tried, in the order of the tasks.
     fresh: VecDeque<Piece>,
+    /// What may have killed its workers; no worker gets two of these at once.
+    suspects: VecDeque<Piece>,
     /// What is tried again after a pause.
     later: BTreeMap<(Time, TaskId), Piece>,
     tasks: u64,
@@ -46,7 +48,14 @@ impl Queue {
 
     pub(super) fn push_again(&mut self, piece: Piece) {
         self.count_in(&piece);
-        self.again.push_back(piece);
+        self.put_again(piece);
+    }
+
+    fn put_again(&mut self, piece: Piece) {
+        match piece.suspect {
+            true => self.suspects.push_back(piece),
+            false => self.again.push_back(piece),
+        }
     }
 
     pub(super) fn push_later(&mut self, due: Time, piece: Piece) {
@@ -72,9 +81,21 @@ impl Queue {
         Some(piece)
     }
 
+    /// The next piece that may have killed its workers.
+    pub(super) fn take_suspect(&mut self) -> Option<Piece> {
+        let piece = self.suspects.pop_front()?;
+        self.tasks -= u64::from(piece.span.count);
+        self.bytes -= piece.records.len();
+        Some(piece)
+    }
+
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
     /// Takes exactly the tasks of `span`, if they wait in one piece.
     pub(super) fn take_span(&mut self, span: Span) -> Option<Piece> {
-        for line in [&mut self.again, &mut self.fresh] {
+        for line in [&mut self.again, &mut self.fresh, &mut self.suspects] {
             let Some(at) = line.iter().position(|piece| piece.contains(span)) else {
                 continue;
             };
@@ -94,7 +115,8 @@ impl Queue {
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
         {
-            self.again.push_back(entry.remove());
+            let piece = entry.remove();
+            self.put_again(piece);
         }
     }
 
@@ -109,6 +131,10 @@ impl Queue {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn pieces(&self) -> usize {
+        self.again.len() + self.fresh.len() + self.suspects.len() + self.later.len()
     }
 
     fn count_in(&mut self, piece: &Piece) {
@@ -156,6 +182,8 @@ pub(super) struct Job {
     /// How many tasks it has, once the client has said so.
     pub(super) total: Option<u64>,
     pub(super) accepted: RangeSet,
+    /// Those of them that a client was told are accepted, or may be told.
+    pub(super) promised: RangeSet,
     pub(super) queue: Queue,
     pub(super) leased: u64,
     pub(super) done: RangeSet,
@@ -163,8 +191,6 @@ pub(super) struct Job {
     pub(super) failed: u64,
     pub(super) retried: u64,
     pub(super) submitter: Option<PeerId>,
-    /// The client was told that there is no room, and waits to hear otherwise.
-    pub(super) wants_room: bool,
     pub(super) fetcher: Option<Fetcher>,
     kept: BTreeMap<TaskId, Kept>,
     kept_bytes: usize,
@@ -188,6 +214,7 @@ impl Job {
             opened,
             total: None,
             accepted: RangeSet::default(),
+            promised: RangeSet::default(),
             queue: Queue::default(),
             leased: 0,
             done: RangeSet::default(),
@@ -195,7 +222,6 @@ impl Job {
             failed: 0,
             retried: 0,
             submitter: None,
-            wants_room: false,
             fetcher: None,
             kept: BTreeMap::new(),
             kept_bytes: 0,
@@ -229,7 +255,7 @@ impl Job {
             if end <= from {
                 break;
             }
-            stored.left -= end - from;
+            stored.left = stored.left.saturating_sub(end - from);
             if stored.left == 0 {
                 over.push(first);
             }
@@ -250,7 +276,9 @@ impl Job {
         };
         self.kept_bytes += kept.cost();
         self.unsent.insert(span.first);
-        self.kept.insert(span.first, kept);
+        if let Some(before) = self.kept.insert(span.first, kept) {
+            self.kept_bytes -= before.cost();
+        }
     }
 
     /// The next results to send to the client that fetches, as far as its window goes.
@@ -259,7 +287,10 @@ impl Job {
         let first = *self.unsent.first()?;
         let kept = self.kept.get_mut(&first)?;
         let bytes = kept.cost() as u64;
-        if fetcher.on_way_bytes > 0 && fetcher.on_way_bytes + bytes > fetcher.window_bytes {
+        // A client that puts results in order can make nothing safe before it has the next one.
+        let is_next = self.fetched.contains_all(0..first);
+        let fits = fetcher.on_way_bytes + bytes <= fetcher.window_bytes;
+        if fetcher.on_way_bytes > 0 && !fits && !is_next {
             return None;
         }
         fetcher.on_way_bytes += bytes;
@@ -283,21 +314,18 @@ impl Job {
 
     /// Notes that a client has results safe, and returns those that are not needed any more.
     pub(super) fn note_fetched(&mut self, tasks: Range<TaskId>) -> Vec<TaskId> {
+        if tasks.is_empty() {
+            return Vec::new();
+        }
         // What is not done cannot have been fetched.
-        for done in self.done.intersection(tasks.clone()).collect::<Vec<_>>() {
+        for done in self.done.intersection(tasks.clone()) {
             self.fetched.insert(done);
         }
-        let mut over = Vec::new();
-        let start = self
-            .kept
-            .range(..=tasks.start)
-            .next_back()
-            .map_or(tasks.start, |(&first, _)| first);
-        for (&first, kept) in self.kept.range(start..tasks.end) {
-            if self.fetched.contains_all(kept.span.range()) {
-                over.push(first);
-            }
-        }
+        let before = self.kept.range(..=tasks.start).next_back();
+        let start = before.map_or(tasks.start, |(&first, _)| first);
+        let within = self.kept.range(start..tasks.end);
+        let fetched = within.filter(|(_, kept)| self.fetched.contains_all(kept.span.range()));
+        let over: Vec<TaskId> = fetched.map(|(&first, _)| first).collect();
         for first in &over {
             self.let_go(*first);
         }
@@ -324,14 +352,20 @@ impl Job {
         self.kept_bytes
     }
 
+    /// How many tasks it has, once that is known; what was accepted counts, whatever was said.
+    fn tasks(&self) -> Option<u64> {
+        self.total.map(|total| total.max(self.accepted.len()))
+    }
+
     /// Whether every task is done.
     pub(super) fn is_done(&self) -> bool {
-        self.total.is_some_and(|total| self.done.len() >= total)
+        self.tasks().is_some_and(|tasks| self.done.len() >= tasks)
     }
 
     /// Whether every result is safe with a client.
     pub(super) fn is_fetched(&self) -> bool {
-        self.total.is_some_and(|total| self.fetched.len() >= total)
+        self.tasks()
+            .is_some_and(|tasks| self.fetched.len() >= tasks)
     }
 
     pub(super) fn counts(&self) -> JobCounts {
@@ -344,6 +378,13 @@ impl Job {
             retried: self.retried,
             fetched: self.fetched.len(),
         }
+    }
+
+    /// For tests: how many things it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        let sets = [&self.accepted, &self.promised, &self.done, &self.fetched];
+        let ranges: usize = sets.into_iter().map(RangeSet::ranges).sum();
+        1 + ranges + self.queue.pieces() + self.kept.len() + self.unsent.len() + self.stored.len()
     }
 
     /// For tests: what adds up.

@@ -142,6 +142,10 @@ impl<B> Leaseholder<B> {
             operations: self.operations.clone(),
             held,
         });
+        if self.leaving {
+            // A broker that meets us anew would send what we only give back.
+            self.tell(WorkerTells::Leaving {});
+        }
     }
 
     fn take(&mut self, leased: Leased<B>) {

@@ -8,14 +8,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::machine::{Machine, Time};
-use crate::pipeline::{Incarnation, JobId, PeerId, Span, TaskId, WorkerId};
+use crate::pipeline::{Incarnation, JobId, PeerId, RangeSet, Span, WorkerId};
 
 use super::hands::{self, Deed};
 use super::job::Job;
 use super::majordomo::Version;
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobView, LeaseId, WorkerTells};
-use super::requests::{Asker, Promise};
+use super::requests::{Asker, Pledge};
 use super::service::{Place, Service};
 use super::store::Write;
 
@@ -238,11 +238,13 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slots: usize,
     pub(super) operations: Vec<Arc<str>>,
-    /// Which of the operations is served next.
-    pub(super) next_operation: usize,
     pub(super) leases: BTreeSet<LeaseId>,
+    /// The one of them that may have killed others.
+    pub(super) suspect: Option<LeaseId>,
     pub(super) heard: Time,
     pub(super) leaving: bool,
+    /// Its connection broke; it may come back, as another peer, with what it holds.
+    pub(super) unreachable: bool,
     /// Where it stands among the workers with room.
     pub(super) place: Option<Place>,
     pub(super) done: u64,
@@ -259,13 +261,21 @@ pub(super) struct Client {
     pub(super) asking: u64,
 }
 
-/// Tasks that are accepted as soon as a write is safe.
+/// What is promised to a client as soon as a write is safe.
 #[derive(Debug)]
 pub(super) struct Acceptance {
     pub(super) write: u64,
     pub(super) peer: PeerId,
     pub(super) job: JobId,
-    pub(super) span: Span,
+    pub(super) promise: Promise,
+}
+
+#[derive(Debug)]
+pub(super) enum Promise {
+    /// To have these tasks.
+    Tasks(Span),
+    /// Whatever this says.
+    Say(BrokerSays),
 }
 
 /// What was counted since the start.
@@ -293,8 +303,8 @@ pub struct BrokerMachine {
     /// Whether there is a store.
     pub(super) durable: bool,
     pub(super) jobs: BTreeMap<JobId, Job>,
-    /// Jobs that are over, the newest last.
-    pub(super) over: VecDeque<JobView>,
+    /// Jobs that are over, the newest last, each with the write that forgets it.
+    pub(super) over: VecDeque<(JobView, u64)>,
     pub(super) services: BTreeMap<Arc<str>, Service>,
     pub(super) workers: BTreeMap<PeerId, Worker>,
     pub(super) worker_peers: BTreeMap<WorkerId, PeerId>,
@@ -302,22 +312,28 @@ pub struct BrokerMachine {
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) next_lease: LeaseId,
     pub(super) turns: u64,
+    /// How much time the service had spent that was served last.
+    pub(super) spent_ns: u64,
     pub(super) kept_bytes: usize,
     pub(super) counts: BrokerCounts,
     pub(super) outbox: VecDeque<BrokerOutput>,
     pub(super) writes: u64,
     pub(super) stored: u64,
     pub(super) acceptances: VecDeque<Acceptance>,
-    pub(super) promises: VecDeque<Promise>,
+    pub(super) pledges: VecDeque<Pledge>,
     pub(super) rng: StdRng,
     pub(super) trouble: Option<String>,
     /// When somebody may have been silent for too long.
     pub(super) silence: BTreeSet<(Time, PeerId)>,
+    /// Who is in it.
+    pub(super) watched: BTreeSet<PeerId>,
     /// When tasks of a job may be given out that could not before.
     pub(super) releases: BTreeSet<(Time, JobId)>,
     /// When results that nobody fetched are let go.
     pub(super) forgets: BTreeSet<(Time, JobId)>,
     pub(super) next_beat: Time,
+    /// The last time that it was woken.
+    pub(super) woken: Time,
     pub(super) next_steal: Option<Time>,
 }
 
@@ -343,20 +359,23 @@ impl BrokerMachine {
             leases: BTreeMap::new(),
             next_lease: first_lease,
             turns: 0,
+            spent_ns: 0,
             kept_bytes: 0,
             counts: BrokerCounts::default(),
             outbox: VecDeque::new(),
             writes: 0,
             stored: 0,
             acceptances: VecDeque::new(),
-            promises: VecDeque::new(),
+            pledges: VecDeque::new(),
             // Differs at every start, as the incarnation does.
             rng: StdRng::seed_from_u64(incarnation.0),
             trouble: None,
             silence: BTreeSet::new(),
+            watched: BTreeSet::new(),
             releases: BTreeSet::new(),
             forgets: BTreeSet::new(),
             next_beat: Time::START,
+            woken: Time::START,
             next_steal: None,
         }
     }
@@ -396,7 +415,7 @@ impl BrokerMachine {
         if self.over.len() == REMEMBERED_JOBS {
             self.over.pop_front();
         }
-        self.over.push_back(view);
+        self.over.push_back((view, self.writes));
     }
 
     fn beat(&mut self, now: Time) {
@@ -421,45 +440,112 @@ impl BrokerMachine {
 
     /// Lets go of those who have been silent for too long.
     fn bury(&mut self, now: Time) {
-        let patience = self.limits.patience();
+        // Who stood still itself has not heard what was said, and first listens for a while.
+        let stood_still = now.since(self.woken) > 2 * self.limits.heartbeat;
+        let grace = stood_still.then(|| now + self.limits.heartbeat);
         while let Some(&(due, peer)) = self.silence.first()
             && due <= now
         {
             self.silence.pop_first();
-            let end = match (self.workers.get(&peer), self.clients.get(&peer)) {
-                (Some(hand), _) if hand.majordomo.is_some() => hand.heard + hands::PATIENCE,
-                (Some(worker), _) => worker.heard + patience,
-                (None, Some(client)) if client.asking > 0 => now + patience,
-                (None, Some(client)) => client.heard + patience,
-                (None, None) => continue,
-            };
-            if end > now {
+            let end = self.end_of(now, peer);
+            if let Some(end) = end.max(grace).filter(|&end| end > now) {
                 self.silence.insert((end, peer));
-            } else {
-                self.lose_worker(now, peer, true);
-                self.lose_client(peer);
+                continue;
+            }
+            self.watched.remove(&peer);
+            self.outbox.push_back(BrokerOutput::Gone(peer));
+            self.lose_worker(now, peer, true);
+            self.lose_client(now, peer);
+        }
+    }
+
+    /// How long a peer is believed alive as far as is known now.
+    fn end_of(&self, now: Time, peer: PeerId) -> Option<Time> {
+        let patience = self.limits.patience();
+        let worker = self
+            .workers
+            .get(&peer)
+            .map(|worker| match worker.majordomo {
+                Some(_) => worker.heard + hands::PATIENCE,
+                None => worker.heard + patience,
+            });
+        let client = self.clients.get(&peer).map(|client| match client.asking {
+            0 => client.heard + patience,
+            _ => now + patience,
+        });
+        worker.max(client)
+    }
+
+    /// Looks in time whether a peer is still there, so that none is remembered for ever.
+    pub(super) fn watch(&mut self, now: Time, peer: PeerId) {
+        if self.watched.insert(peer) {
+            self.silence.insert((now + self.limits.patience(), peer));
+        }
+    }
+
+    /// A broken connection is no death: a worker has the time of its heartbeats to come back, and
+    /// gets nothing until then.
+    fn lose_sight(&mut self, now: Time, peer: PeerId) {
+        self.lose_client(now, peer);
+        match self.workers.get_mut(&peer) {
+            // It comes back as somebody else, and knows nothing of what it held.
+            Some(worker) if worker.majordomo.is_some() => {
+                self.lose_worker(now, peer, false);
                 self.outbox.push_back(BrokerOutput::Gone(peer));
             }
+            Some(worker) => {
+                worker.unreachable = true;
+                self.unplace(peer);
+            }
+            None => self.outbox.push_back(BrokerOutput::Gone(peer)),
         }
     }
 
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
-        let mut accepted: BTreeMap<(PeerId, JobId), Vec<std::ops::Range<TaskId>>> = BTreeMap::new();
-        while let Some(next) = self.acceptances.front()
-            && next.write <= writes
-        {
-            let ranges = accepted.entry((next.peer, next.job)).or_default();
-            match ranges.last_mut() {
-                Some(last) if last.end == next.span.first => last.end = next.span.end(),
-                _ => ranges.push(next.span.range()),
+        let mut accepted: BTreeMap<(PeerId, JobId), RangeSet> = BTreeMap::new();
+        let mut others = Vec::new();
+        let safe = self
+            .acceptances
+            .partition_point(|next| next.write <= writes);
+        for next in self.acceptances.drain(..safe) {
+            match next.promise {
+                Promise::Tasks(span) => {
+                    let tasks = accepted.entry((next.peer, next.job)).or_default();
+                    tasks.insert(span.range());
+                }
+                Promise::Say(says) => others.push((next.peer, says)),
             }
-            self.acceptances.pop_front();
         }
-        self.keep_promises();
+        self.keep_pledges();
         for ((peer, job), tasks) in accepted {
-            self.say(peer, BrokerSays::Accepted { job, tasks });
+            self.accept(peer, job, &tasks);
         }
+        for (peer, says) in others {
+            self.say(peer, says);
+        }
+    }
+
+    /// Promises tasks to a client.
+    pub(super) fn accept(&mut self, peer: PeerId, id: JobId, tasks: &RangeSet) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            for range in tasks.iter() {
+                job.promised.insert(range);
+            }
+        }
+        let tasks = tasks.iter().collect();
+        self.say(peer, BrokerSays::Accepted { job: id, tasks });
+    }
+
+    /// For tests: how many things of all kinds it remembers, but for views of jobs that are over.
+    #[doc(hidden)]
+    pub fn footprint(&self) -> usize {
+        let lined = self.services.values().map(Service::footprint);
+        let peers = self.workers.len() + self.worker_peers.len() + self.clients.len();
+        let due = self.silence.len() + self.watched.len() + self.releases.len();
+        let kept = self.jobs.values().map(Job::footprint);
+        let rest = self.leases.len() + self.acceptances.len() + self.forgets.len();
+        lined.chain(kept).sum::<usize>() + peers + due + rest + self.outbox.len()
     }
 
     /// For tests: what must always be true.
@@ -480,7 +566,7 @@ impl BrokerMachine {
             if (queued, leased) != (service.queued, service.leased) {
                 return Err(format!("service {name} is miscounted"));
             }
-            if service.has_work() && !service.open.is_empty() && self.may_give() {
+            if service.can_serve() && self.may_give() {
                 return Err(format!("service {name} has work and idle workers"));
             }
         }
@@ -524,15 +610,11 @@ impl Machine for BrokerMachine {
                 record,
             } => self.request(now, Asker { peer, version }, &service, record),
             BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
-            BrokerInput::Unreachable(peer) => {
-                self.lose_worker(now, peer, true);
-                self.lose_client(peer);
-                self.outbox.push_back(BrokerOutput::Gone(peer));
-            }
+            BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => {
                 self.trouble = trouble;
-                self.offer_room();
+                self.offer_all_room();
             }
         }
     }
@@ -543,6 +625,7 @@ impl Machine for BrokerMachine {
         self.release(now);
         self.forget_old(now);
         self.steal(now);
+        self.woken = now;
     }
 
     fn poll(&mut self) -> Option<BrokerOutput> {

@@ -76,8 +76,10 @@ pub(super) struct Piece {
     pub(super) records: Slice,
     /// Which attempt is the next, counted from 1.
     pub(super) attempt: u32,
-    /// Workers that died while they held it.
+    /// Workers that died while they worked on it.
     pub(super) deaths: u32,
+    /// One death more would be its end, so it is kept apart from others like it.
+    pub(super) suspect: bool,
 }
 
 impl Piece {
@@ -88,6 +90,7 @@ impl Piece {
             records,
             attempt: 1,
             deaths: 0,
+            suspect: false,
         }
     }
 

@@ -63,7 +63,7 @@ pub enum ClientSays {
         /// What it is about.
         settings: JobSettings,
     },
-    /// "That was all: the job has so many tasks."
+    /// "That was all: the job has so many tasks." Answered by `Closed`.
     Close {
         /// Which job.
         job: JobId,
@@ -123,6 +123,8 @@ pub enum BrokerSays {
         job: JobId,
         /// Which start of the broker speaks.
         incarnation: Incarnation,
+        /// Whether it has a store: what it accepted is still there after a restart.
+        durable: bool,
         /// Tasks that need not be submitted any more.
         accepted: Vec<Range<TaskId>>,
     },
@@ -132,6 +134,13 @@ pub enum BrokerSays {
         job: JobId,
         /// Which tasks.
         tasks: Vec<Range<TaskId>>,
+    },
+    /// "I know, for good, how many tasks the job has." The answer to `Close`.
+    Closed {
+        /// Which job.
+        job: JobId,
+        /// The number of its tasks.
+        tasks: u64,
     },
     /// "There is no room for these tasks now: submit them again when I say `Room`."
     Full {

@@ -8,7 +8,7 @@ use crate::pipeline::{JobId, Span, TaskId};
 
 use super::clients::Description;
 use super::machine::BrokerMachine;
-use super::piece::{Piece, Slice};
+use super::piece::{Piece, Slice, holds};
 use super::store::Write;
 use super::workers::failures;
 
@@ -73,44 +73,55 @@ impl BrokerMachine {
         true
     }
 
-    fn recover_results(&mut self, job: JobId, span: Span, body: Arc<[u8]>) -> bool {
-        let Some(job) = self.jobs.get_mut(&job) else {
+    fn recover_results(&mut self, id: JobId, span: Span, body: Arc<[u8]>) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else {
             return false;
         };
-        let Some(failed) = failures(&body, span.count) else {
+        let Some(failed) = failures(&body, span.count).filter(|_| span.end() < TaskId::MAX) else {
             return false;
         };
         job.failed += failed;
         job.accepted.insert(span.range());
         job.done.insert(span.range());
+        if job.fetched.contains_all(span.range()) {
+            let first = span.first;
+            self.write(Write::ResultsFetched { job: id, first });
+            return true;
+        }
         let before = job.kept_bytes();
         job.keep(span, Slice::from(body, 0));
-        self.kept_bytes += job.kept_bytes() - before;
+        self.kept_bytes = self.kept_bytes + job.kept_bytes() - before;
         true
     }
 
-    fn recover_fetched(&mut self, job: JobId, tasks: Vec<std::ops::Range<TaskId>>) {
-        let Some(job) = self.jobs.get_mut(&job) else {
+    fn recover_fetched(&mut self, id: JobId, tasks: Vec<std::ops::Range<TaskId>>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
         let before = job.kept_bytes();
+        let mut over = Vec::new();
         for range in tasks {
             job.accepted.insert(range.clone());
             job.done.insert(range.clone());
-            job.note_fetched(range);
+            over.extend(job.note_fetched(range));
         }
         self.kept_bytes -= before - job.kept_bytes();
+        for first in over {
+            self.write(Write::ResultsFetched { job: id, first });
+        }
     }
 
     fn recover_tasks(&mut self, now: Time, id: JobId, span: Span, body: Arc<[u8]>) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else {
             return false;
         };
-        if !super::piece::holds(&body, u64::from(span.count)) {
+        let sound = span.end() < TaskId::MAX && holds(&body, u64::from(span.count));
+        if !sound {
             return false;
         }
+        // What is done, and what another entry holds already, was accepted before.
+        let missing = job.accepted.missing(span.range());
         job.accepted.insert(span.range());
-        let missing = job.done.missing(span.range());
         let left = missing.iter().map(|range| range.end - range.start).sum();
         job.note_stored(span, left);
         if missing.is_empty() {
@@ -133,8 +144,19 @@ impl BrokerMachine {
     /// Ends the jobs that were complete when the former start died.
     fn settle_recovered(&mut self, now: Time) {
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in self.jobs.values_mut() {
+            job.promised = job.accepted.clone();
+        }
         for id in ids {
-            self.finish_if_done(now, id);
+            match self
+                .jobs
+                .get(&id)
+                .is_some_and(|job| job.accepted.is_empty())
+            {
+                // Nobody was promised anything; a client that wants it opens it anew.
+                true => self.drop_job(now, id),
+                false => self.finish_if_done(now, id),
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Asker {
 
 /// What Titanic promised to keep, and says so when it is safe.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(super) struct Pledge {
     pub(super) write: u64,
     pub(super) asker: Asker,
     pub(super) ticket: Ticket,
@@ -179,22 +179,22 @@ impl BrokerMachine {
             let body = titanic::Answer::Failed.body();
             return self.answer(&asker, titanic::Service::Request.name(), &body);
         }
-        self.promises.push_back(Promise {
+        self.pledges.push_back(Pledge {
             write: self.writes,
             asker,
             ticket,
         });
-        self.keep_promises();
+        self.keep_pledges();
     }
 
     /// Answers those whose requests are safe by now.
-    pub(super) fn keep_promises(&mut self) {
-        while let Some(promise) = self.promises.front()
-            && (promise.write <= self.stored || !self.durable)
-            && let Some(promise) = self.promises.pop_front()
+    pub(super) fn keep_pledges(&mut self) {
+        while let Some(pledge) = self.pledges.front()
+            && (pledge.write <= self.stored || !self.durable)
+            && let Some(pledge) = self.pledges.pop_front()
         {
-            let body = titanic::Answer::Kept(promise.ticket).body();
-            self.answer(&promise.asker, titanic::Service::Request.name(), &body);
+            let body = titanic::Answer::Kept(pledge.ticket).body();
+            self.answer(&pledge.asker, titanic::Service::Request.name(), &body);
         }
     }
 

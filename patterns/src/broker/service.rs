@@ -30,12 +30,22 @@ pub(super) struct Service {
     picks: u64,
     /// Workers with room.
     pub(super) open: BTreeSet<Place>,
+    /// Those of them that hold nothing that may have killed others.
+    pub(super) clean: BTreeSet<Place>,
+    /// Jobs with tasks waiting that may have killed their workers.
+    pub(super) suspects: BTreeSet<JobId>,
     pub(super) pace: Pace,
+    /// Jobs whose client was told that there is no room, and waits to hear otherwise.
+    pub(super) wanting: BTreeSet<JobId>,
     pub(super) queued: u64,
     pub(super) queued_bytes: usize,
     pub(super) leased: u64,
     pub(super) done: u64,
+    /// Time that its tasks take of the workers, in nanoseconds, as it was when they were given out; it
+    /// begins where that of the others stands.
+    pub(super) spent_ns: u64,
     pub(super) workers: u64,
+    pub(super) jobs: u64,
 }
 
 impl Service {
@@ -61,8 +71,40 @@ impl Service {
         self.by_rank.first().map(|&(_, _, job)| job)
     }
 
+    /// The worker and the job that are served next, and whether with a suspect.
+    pub(super) fn pair(&mut self) -> Option<(PeerId, JobId, bool)> {
+        if let (Some(&job), Some(&(_, _, peer))) = (self.suspects.first(), self.clean.first()) {
+            return Some((peer, job, true));
+        }
+        let &(_, _, peer) = self.open.first()?;
+        Some((peer, self.pick()?, false))
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.by_turn.is_empty()
+    }
+
+    /// Whether there is a worker with room for something that waits.
+    pub(super) fn can_serve(&self) -> bool {
+        self.has_work() && !self.open.is_empty()
+            || !self.suspects.is_empty() && !self.clean.is_empty()
+    }
+
+    /// For tests: how many things it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        let lines = self.by_rank.len() + self.by_turn.len() + self.suspects.len();
+        1 + lines + self.open.len() + self.clean.len() + self.wanting.len()
+    }
+
+    /// Notes that tasks go out which take about so long.
+    pub(super) fn charge(&mut self, tasks: u32, unknown: Duration) {
+        let time_ns = self.pace.time_ns(tasks, unknown);
+        self.spent_ns = self.spent_ns.saturating_add(time_ns);
+    }
+
+    /// Whether nobody has use for it, and there is nothing to tell of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.workers == 0 && self.jobs == 0 && self.done == 0
     }
 
     pub(super) fn view(&self) -> ServiceView {
@@ -88,6 +130,14 @@ impl Pace {
             None => sample,
             Some(before) => before - before / 4 + sample / 4,
         });
+    }
+
+    /// How long so many tasks take; `unknown` as long as nothing is known.
+    fn time_ns(self, tasks: u32, unknown: Duration) -> u64 {
+        let unknown_ns = u64::try_from(unknown.as_nanos()).unwrap_or(u64::MAX);
+        self.task_ns.map_or(unknown_ns, |task_ns| {
+            task_ns.saturating_mul(u64::from(tasks))
+        })
     }
 
     /// How many tasks keep a worker busy for so long; one as long as nothing is known.

@@ -137,6 +137,7 @@ impl<T: Serialize + ?Sized> Submitter<T> {
             link,
             shared: shared.clone(),
             closed: false,
+            confirmed: false,
         };
         let thread = Some(spawn("submitter", node, sleeper)?);
         Ok(Submitter {
@@ -270,6 +271,8 @@ struct Submitting {
     link: Link,
     shared: Arc<Shared>,
     closed: bool,
+    /// The broker knows that it is all.
+    confirmed: bool,
 }
 
 impl Submitting {
@@ -319,6 +322,8 @@ impl Submitting {
                     stage.trouble = Some(reason);
                 }
                 ClientOutput::Lost => log::warn!("the broker has been silent for too long"),
+                // Of a job that was handed in before, all may be done and fetched.
+                ClientOutput::Closed(_) | ClientOutput::Complete(..) => self.confirmed = true,
                 ClientOutput::Accepted(_) => stage.trouble = None,
                 ClientOutput::Opened(_) => {
                     stage.opened = true;
@@ -334,10 +339,10 @@ impl Submitting {
     fn report(&mut self) {
         let bytes = self.link.machine.unaccepted_bytes();
         let mut stage = self.shared.stage();
-        let done = self.closed && bytes == 0 && self.link.machine.is_connected();
+        let done = self.confirmed;
         if stage.unaccepted_bytes != bytes || stage.done != done || stage.end.is_some() {
             stage.unaccepted_bytes = bytes;
-            stage.done = done && self.link.is_flushed();
+            stage.done = done;
             self.shared.stage.notify();
         }
     }

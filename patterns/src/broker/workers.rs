@@ -8,6 +8,7 @@ use crate::machine::Time;
 use crate::pipeline::{JobId, PeerId, Span, TaskId, WorkerId};
 
 use super::assign::Line;
+use super::clients::MAX_NAME_BYTES;
 use super::machine::{BrokerMachine, Lease, Worker};
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
@@ -31,6 +32,7 @@ const TRUE: u8 = 0xc3;
 
 impl BrokerMachine {
     pub(super) fn hear_worker(&mut self, now: Time, peer: PeerId, tells: WorkerTells) {
+        self.watch(now, peer);
         if let WorkerTells::Ready {
             worker,
             slots,
@@ -47,6 +49,10 @@ impl BrokerMachine {
             };
         };
         worker.heard = now;
+        if std::mem::take(&mut worker.unreachable) {
+            self.replace(peer);
+            self.give(now, peer);
+        }
         match tells {
             WorkerTells::Beat { seen, held } => self.compare(now, peer, seen, held),
             WorkerTells::Failed {
@@ -55,10 +61,7 @@ impl BrokerMachine {
                 reason,
             } => self.failed(now, peer, lease, task, reason),
             WorkerTells::Returned { leases } => self.returned(now, peer, leases),
-            WorkerTells::Leaving {} => {
-                worker.leaving = true;
-                self.replace(peer);
-            }
+            WorkerTells::Leaving {} => self.see_leaving(peer),
             WorkerTells::Gone {} => self.lose_worker(now, peer, false),
             WorkerTells::Ready { .. } => {}
         }
@@ -73,10 +76,8 @@ impl BrokerMachine {
         operations: Vec<String>,
         held: Vec<Held>,
     ) {
-        let before = self.worker_peers.insert(id, peer);
-        if let Some(before) = before.filter(|&before| before != peer) {
-            self.move_leases(before, peer);
-        }
+        let is_same = self.worker_peers.get(&id) == Some(&peer);
+        self.replace_peer(now, id, peer);
         self.register(now, peer, id, slots, operations);
         let known: BTreeSet<LeaseId> = held.iter().map(|held| held.lease).collect();
         let unwanted: Vec<LeaseId> = held
@@ -87,9 +88,9 @@ impl BrokerMachine {
         if !unwanted.is_empty() {
             self.tell(peer, BrokerTells::Drop { leases: unwanted });
         }
-        let lost: Vec<LeaseId> = self
-            .workers
-            .get(&peer)
+        // Over the same connection what it does not hold may be on its way; its heartbeats tell.
+        let worker = self.workers.get(&peer).filter(|_| !is_same);
+        let lost: Vec<LeaseId> = worker
             .map(|worker| worker.leases.difference(&known).copied().collect())
             .unwrap_or_default();
         for lease in lost {
@@ -97,6 +98,22 @@ impl BrokerMachine {
         }
         self.replace(peer);
         self.give(now, peer);
+    }
+
+    /// Puts a start of a worker in the place of another that spoke as this peer, and takes along what
+    /// it held as another peer.
+    fn replace_peer(&mut self, now: Time, id: WorkerId, peer: PeerId) {
+        if self
+            .workers
+            .get(&peer)
+            .is_some_and(|worker| worker.id != id)
+        {
+            self.lose_worker(now, peer, true);
+        }
+        let before = self.worker_peers.insert(id, peer);
+        if let Some(before) = before.filter(|&before| before != peer) {
+            self.move_leases(before, peer);
+        }
     }
 
     pub(super) fn register(
@@ -110,6 +127,7 @@ impl BrokerMachine {
         let leases = self.forget_worker(peer);
         let mut names: Vec<Arc<str>> = operations
             .iter()
+            .filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len()))
             .map(|name| self.service_name(name))
             .collect();
         names.sort_unstable();
@@ -119,18 +137,22 @@ impl BrokerMachine {
                 service.workers += 1;
             }
         }
+        let suspect = leases.iter().copied().find(|id| {
+            let lease = self.leases.get(id);
+            lease.is_some_and(|lease| lease.piece.suspect)
+        });
         self.worker_peers.insert(id, peer);
-        self.silence.insert((now + self.limits.patience(), peer));
         self.workers.insert(
             peer,
             Worker {
                 id,
                 slots: slots.clamp(1, 65_536) as usize,
                 operations: names,
-                next_operation: 0,
                 leases,
+                suspect,
                 heard: now,
                 leaving: false,
+                unreachable: false,
                 place: None,
                 done: 0,
                 majordomo: None,
@@ -156,10 +178,11 @@ impl BrokerMachine {
                 id: WorkerId(0),
                 slots: 1,
                 operations: Vec::new(),
-                next_operation: 0,
                 leases,
+                suspect: None,
                 heard: Time::START,
                 leaving: false,
+                unreachable: false,
                 place: None,
                 done: 0,
                 majordomo: None,
@@ -177,6 +200,7 @@ impl BrokerMachine {
             if let Some(service) = self.services.get_mut(name) {
                 service.workers -= 1;
             }
+            self.tidy(name);
         }
         if self.worker_peers.get(&worker.id) == Some(&peer) {
             self.worker_peers.remove(&worker.id);
@@ -205,8 +229,10 @@ impl BrokerMachine {
 
     /// Ends everything with a worker; what it held goes to others.
     pub(super) fn lose_worker(&mut self, now: Time, peer: PeerId, died: bool) {
-        for lease in self.forget_worker(peer) {
-            self.take_back(now, lease, died);
+        // What it had not begun cannot have killed it.
+        let begun = self.workers.get(&peer).map_or(0, |worker| worker.slots);
+        for (at, lease) in self.forget_worker(peer).into_iter().enumerate() {
+            self.take_back(now, lease, died && at < begun);
         }
     }
 
@@ -233,6 +259,13 @@ impl BrokerMachine {
         }
     }
 
+    fn see_leaving(&mut self, peer: PeerId) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.leaving = true;
+            self.unplace(peer);
+        }
+    }
+
     fn returned(&mut self, now: Time, peer: PeerId, leases: Vec<LeaseId>) {
         for id in leases {
             if self.leases.get(&id).is_some_and(|lease| lease.peer == peer) {
@@ -251,7 +284,9 @@ impl BrokerMachine {
         for &span in &lease.left {
             let (_, mut piece, _) = lease.piece.clone().cut_out(span);
             piece.deaths += u32::from(died);
-            match self.is_fatal(lease.job, &piece) {
+            let deaths_most = self.deaths_most(lease.job);
+            piece.suspect = piece.deaths + 1 >= deaths_most;
+            match piece.span.count == 1 && piece.deaths >= deaths_most {
                 true => self.give_up(
                     now,
                     lease.job,
@@ -276,10 +311,11 @@ impl BrokerMachine {
         }
     }
 
-    /// Whether a task has killed so many workers that nobody should try it again.
-    fn is_fatal(&self, job: JobId, piece: &Piece) -> bool {
+    /// How many workers a task may kill before it is given up; of one death anybody may be guilty who
+    /// was at that worker.
+    fn deaths_most(&self, job: JobId) -> u32 {
         let attempts = self.jobs.get(&job).map_or(1, |job| job.settings.attempts);
-        piece.span.count == 1 && piece.deaths >= attempts.max(1)
+        attempts.max(2)
     }
 
     /// Takes a lease off the books.
@@ -287,12 +323,16 @@ impl BrokerMachine {
         let lease = self.leases.remove(&id)?;
         if let Some(worker) = self.workers.get_mut(&lease.peer) {
             worker.leases.remove(&id);
+            worker.suspect.take_if(|suspect| *suspect == id);
         }
         Some(lease)
     }
 
     /// Drops the leases of a job that nobody wants any more.
     pub(super) fn drop_leases(&mut self, now: Time, job: JobId) {
+        if self.jobs.get(&job).is_none_or(|job| job.leased == 0) {
+            return;
+        }
         let of_job = self.leases.iter().filter(|(_, lease)| lease.job == job);
         let ids: Vec<LeaseId> = of_job.map(|(&id, _)| id).collect();
         for id in ids {
@@ -315,6 +355,7 @@ impl BrokerMachine {
         busy: Duration,
         records: Slice,
     ) {
+        self.watch(now, peer);
         match self.workers.get_mut(&peer) {
             Some(worker) => worker.heard = now,
             None => return self.tell(peer, BrokerTells::WhoAreYou {}),

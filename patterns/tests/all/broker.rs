@@ -133,3 +133,78 @@ fn workers_that_leave_give_back_what_they_have_not_begun() {
     let _worker = doubler(broker.endpoint());
     assert_eq!(fetch(broker.endpoint(), JOB).0.len(), 10_000);
 }
+
+/// A program that writes results in order confirms none behind a gap, whatever has come.
+#[test]
+fn results_that_wait_for_the_one_before_them_do_not_keep_it_away() {
+    const TASKS: u64 = 12;
+    let broker = broker("tcp");
+    let (release, held) = std::sync::mpsc::channel();
+    let held = std::sync::Mutex::new(held);
+    let config = BrokerWorkerConfig {
+        slots: 2,
+        ..BrokerWorkerConfig::new(broker.endpoint().clone(), vec!["double".into()])
+    };
+    let _worker = Worker::start_at_broker(config, move |number: u64, _| {
+        if number == 0 {
+            let _ = held.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        Ok::<_, Failure>(vec![number; 10_000])
+    })
+    .expect("a worker");
+    submit(broker.endpoint(), JOB, 0..TASKS);
+    let mut config = ClientConfig::new(broker.endpoint().clone());
+    config.limits.window_bytes = 30_000;
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    while console.job(JOB).unwrap().unwrap().counts.done < TASKS - 1 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut fetcher = Fetcher::<Vec<u64>>::connect(config).unwrap();
+    fetcher.fetch(JOB, Vec::new());
+    let (mut here, mut next) = (BTreeSet::new(), 0);
+    loop {
+        match fetcher.recv_within(PATIENCE).unwrap() {
+            Some(FetchEvent::Result { task, .. }) => {
+                here.insert(task);
+                let _ = release.send(());
+                while here.remove(&next) {
+                    fetcher.confirm(JOB, next..next + 1);
+                    next += 1;
+                }
+            }
+            Some(FetchEvent::Complete { .. }) => return assert_eq!(next, TASKS),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_submitter_knows_when_the_broker_has_taken_its_job() {
+    let endpoint = fresh_endpoint("ipc");
+    let config = ClientConfig::new(endpoint.clone());
+    let submitter = Submitter::<u64>::open(config.clone(), JOB, JobSettings::new("x")).unwrap();
+    let soon = Some(Duration::from_millis(20));
+    submitter.opened(soon).expect_err("nobody is there");
+    let _broker = Broker::start(BrokerConfig::new(endpoint), None).expect("a broker");
+    submitter.opened(Some(PATIENCE)).expect("it is taken");
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    assert!(console.job(JOB).unwrap().is_some());
+}
+
+#[test]
+fn a_submitter_hears_that_a_broker_without_a_store_has_lost_its_tasks() {
+    let endpoint = fresh_endpoint("ipc");
+    let config = ClientConfig::new(endpoint.clone());
+    let broker = Broker::start(BrokerConfig::new(endpoint.clone()), None).expect("a broker");
+    let mut submitter = Submitter::open(config.clone(), JOB, JobSettings::new("double")).unwrap();
+    submitter.submit(&1u64).unwrap();
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    let accepted = |console: &mut Console| console.job(JOB).unwrap().map(|job| job.counts.accepted);
+    while accepted(&mut console) != Some(1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(broker);
+    let _broker = Broker::start(BrokerConfig::new(endpoint), None).expect("another");
+    let error = submitter.finish(Some(PATIENCE)).expect_err("it is lost");
+    assert!(error.to_string().contains("has lost tasks"), "{error}");
+}

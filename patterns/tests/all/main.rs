@@ -10,6 +10,7 @@ mod pushpull;
 mod python;
 mod reqrep;
 mod security;
+mod sim_broker;
 mod sim_pipeline;
 #[cfg(feature = "disk")]
 mod store;

@@ -77,6 +77,11 @@ impl Writer {
         recovery::open(out, job)
     }
 
+    /// What has become of the job up to now.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
     pub(super) fn new(results: Results, store: Store, journal: Journal) -> Writer {
         Writer {
             results,

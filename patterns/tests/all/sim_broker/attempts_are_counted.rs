@@ -1,0 +1,66 @@
+//! A failing task is tried as often as its job says; one that kills its workers ends as failed, alone.
+
+use std::time::Duration;
+
+use mutirao::pipeline::JobId;
+use mutirao::sim::{Rng, run_seeds};
+
+use super::work::Outcome;
+use super::world::{Setup, World};
+
+#[test]
+fn a_task_that_fails_is_tried_as_often_as_its_job_says() {
+    run_seeds("a_task_that_fails_is_tried", 0..200, |seed| {
+        let mut setup = Setup::calm(seed);
+        setup.work.failing = 0.5;
+        setup.clients[0].settings.attempts = 1 + seed as u32 % 5;
+        let attempts = setup.clients[0].settings.attempts;
+        let mut world = World::new(setup);
+        world.finish_within(Duration::from_secs(60));
+        world.check_results();
+        let log = world.log.borrow();
+        for task in 0..100 {
+            let fails = world.setup.work.failures(JobId(1), task);
+            let expected = fails.saturating_add(1).min(attempts);
+            let runs = log.runs.range((JobId(1), task, 0)..(JobId(1), task + 1, 0));
+            let runs: Vec<_> = runs
+                .map(|(&(_, _, attempt), &runs)| (attempt, runs))
+                .collect();
+            let once_each: Vec<_> = (1..=expected).map(|attempt| (attempt, 1)).collect();
+            assert_eq!(runs, once_each, "task {task}");
+        }
+    });
+}
+
+#[test]
+fn a_task_that_kills_its_workers_fails_and_takes_no_other_with_it() {
+    run_seeds("a_task_that_kills_its_workers", 0..200, |seed| {
+        let mut rng = Rng::new(seed);
+        let mut setup = Setup::calm(seed);
+        let poison = rng.below(100);
+        setup.work.poison = Some(poison);
+        setup.workers.truncate(1 + seed as usize % 2);
+        setup.workers[0].0 = 1 + rng.below(4) as usize;
+        let attempts = 1 + rng.below(4) as u32;
+        setup.clients[0].settings.attempts = attempts;
+        let mut world = World::new(setup);
+        world.finish_within(Duration::from_secs(300));
+        let client = world.clients().next().expect("a client");
+        for (&task, outcome) in &client.memory.safe {
+            match outcome {
+                Outcome::Failed(reason) => {
+                    assert_eq!(task, poison, "{reason}");
+                    assert!(reason.contains("workers died"), "{reason}");
+                }
+                Outcome::Result(_) => assert_ne!(task, poison),
+            }
+        }
+        assert_eq!(client.memory.safe.len(), 100);
+        let deaths = world.log.borrow().deaths[&(JobId(1), poison)];
+        // The first deaths may be those of a batch that is split twice.
+        assert!(
+            (attempts.max(2)..=attempts.max(2) + 3).contains(&deaths),
+            "{deaths} deaths"
+        );
+    });
+}
