@@ -16,6 +16,7 @@
 
 mod assign;
 mod bodies;
+mod caller;
 mod client;
 mod clients;
 mod console;
@@ -39,6 +40,7 @@ pub mod store;
 mod submitter;
 mod workers;
 
+pub use caller::{CallError, Caller, CallerConfig};
 pub use client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
 pub use console::Console;
 pub use fetcher::{FetchEvent, Fetcher};

@@ -51,7 +51,7 @@ pub(crate) fn spawn<N: Node>(
         })
 }
 
-fn panicked() -> TransportError {
+pub(crate) fn panicked() -> TransportError {
     TransportError::Failed {
         what: "drive the sockets",
         reason: "their thread panicked, which is a bug".into(),

@@ -42,19 +42,34 @@ pub(crate) enum Halt {
 pub(crate) struct Patience {
     within: Duration,
     deadline: Option<Time>,
+    end: Option<Time>,
 }
 
 impl Patience {
     pub(crate) fn new(within: Duration) -> Patience {
-        let deadline = None;
-        Patience { within, deadline }
+        Patience {
+            within,
+            deadline: None,
+            end: None,
+        }
+    }
+
+    /// At most `within`, and not beyond `end`.
+    pub(crate) fn until(within: Duration, end: Time) -> Patience {
+        Patience {
+            within,
+            deadline: None,
+            end: Some(end),
+        }
     }
 
     /// When the wait ends, counted from the first time that this is asked.
     pub(crate) fn deadline(&mut self, clock: &Clock) -> Time {
-        *self
-            .deadline
-            .get_or_insert_with(|| clock.now() + self.within)
+        let (within, end) = (self.within, self.end);
+        *self.deadline.get_or_insert_with(|| {
+            let due = clock.now() + within;
+            end.map_or(due, |end| end.min(due))
+        })
     }
 
     pub(crate) fn is_over(&mut self, clock: &Clock) -> bool {

@@ -52,10 +52,13 @@ pub enum Kind {
     Client = 9,
     /// A control message between a worker and a broker: one value.
     Worker = 10,
+    /// A request from a client to a broker, whose reply is an `Outcomes`: `job attempts time_limit_ms
+    /// operation`, one record.
+    Asked = 11,
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Records,
         Kind::Tasks,
         Kind::Results,
@@ -67,6 +70,7 @@ impl Kind {
         Kind::Outcomes,
         Kind::Client,
         Kind::Worker,
+        Kind::Asked,
     ];
 }
 

@@ -1,9 +1,10 @@
 //! No-op tasks through a broker with two worker processes over tcp, beside a bare ROUTER–ROUTER one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mutirao::broker::{
-    Broker, BrokerConfig, ClientConfig, FetchEvent, Fetcher, JobSettings, Submitter,
+    Broker, BrokerConfig, Caller, CallerConfig, ClientConfig, FetchEvent, Fetcher, JobSettings,
+    Submitter,
 };
 use mutirao::pipeline::JobId;
 use mutirao::trio::BrokerWorkerConfig;
@@ -178,22 +179,12 @@ fn take_all(fetcher: &mut Fetcher<u64>, job: JobId, tasks: u64) -> Result<()> {
 /// Says the p50 and p99 of a round trip in µs.
 pub(crate) fn request(args: &[String]) -> Result<()> {
     let (at, trips): (Endpoint, u64) = (process::arg(args, 0)?, process::arg(args, 1)?);
-    let job = JobId(3);
-    let config = ClientConfig::new(at);
-    let mut submitter = Submitter::<ByteBuf>::open(config.clone(), job, JobSettings::new("noop"))?;
-    let mut fetcher = Fetcher::<u64>::connect(config)?;
-    submitter.opened(None)?;
-    fetcher.fetch(job, Vec::new());
-    let mut latencies_us = Vec::new();
+    let config = CallerConfig::new(at, "noop");
+    let mut caller = Caller::<ByteBuf, u64>::connect(config)?;
+    let (payload, mut latencies_us) = (payload(), Vec::new());
     for trip in 0..trips + 1000 {
         let begun = Instant::now();
-        submitter.submit(&payload())?;
-        match fetcher.recv_within(Duration::from_secs(10))? {
-            Some(FetchEvent::Result { task, .. }) if task == trip => {
-                fetcher.confirm(job, task..task + 1);
-            }
-            other => return Err(format!("unexpected: {other:?}").into()),
-        }
+        caller.call(&payload)?;
         if trip >= 1000 {
             latencies_us.push(begun.elapsed().as_secs_f64() * 1e6);
         }

@@ -45,6 +45,7 @@ impl BrokerMachine {
                 safe,
             } => self.fetch(now, peer, job, window_bytes, safe),
             ClientSays::Safe { job, tasks } => self.safe(now, peer, job, tasks),
+            ClientSays::Await { job } => self.await_reply(peer, job),
             ClientSays::Cancel { job } => self.cancel(now, peer, job),
             ClientSays::Jobs {} => {
                 let jobs = self.views(now);
@@ -74,6 +75,12 @@ impl BrokerMachine {
         }
         let mut empty = Vec::new();
         for (&id, job) in &mut self.jobs {
+            let asker = job.asker.as_ref();
+            // One that speaks Majordomo says nothing while it waits, and may be back.
+            if asker.is_some_and(|asker| asker.peer == peer && asker.version.is_none()) {
+                empty.push(id);
+                continue;
+            }
             let submits = job.submitter.take_if(|submitter| *submitter == peer);
             job.fetcher.take_if(|fetcher| fetcher.peer == peer);
             if submits.is_some() && job.fetcher.is_none() && job.accepted.is_empty() {
@@ -131,7 +138,7 @@ impl BrokerMachine {
         );
     }
 
-    fn check_settings(&self, id: JobId, settings: &JobSettings) -> Result<(), String> {
+    pub(super) fn check_settings(&self, id: JobId, settings: &JobSettings) -> Result<(), String> {
         if settings.operation.is_empty() || settings.operation.len() > MAX_NAME_BYTES {
             return Err(format!(
                 "the name of an operation has 1 to {MAX_NAME_BYTES} bytes"
@@ -484,8 +491,10 @@ impl BrokerMachine {
             let keep = std::time::Duration::from_secs(keep);
             self.forgets.remove(&(finished + keep, id));
         }
-        self.write(Write::Forget { job: id });
-        self.remember(view(now, id, &job));
+        if job.asker.is_none() {
+            self.write(Write::Forget { job: id });
+            self.remember(view(now, id, &job));
+        }
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.jobs -= 1;
         }

@@ -13,7 +13,7 @@ use crate::wire::{Kind, Reader, WireError, Writer};
 use super::leaseholder::Leased;
 use super::machine::{BrokerInput, Grant};
 use super::piece::Slice;
-use super::protocol::{BrokerSays, BrokerTells, ClientSays, WorkerTells};
+use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobSettings, WorkerTells};
 
 /// What a header takes at most.
 const HEADER_BYTES: usize = 96;
@@ -47,8 +47,29 @@ pub(super) fn read_at_broker(peer: PeerId, frame: &[u8]) -> Result<BrokerInput, 
             busy: Duration::from_micros(reader.uint()?),
             records: slice(reader.rest()),
         }),
+        Kind::Asked => Ok(BrokerInput::Ask {
+            peer,
+            job: JobId(reader.uint()?),
+            settings: Box::new(JobSettings {
+                attempts: reader.uint32()?,
+                time_limit_ms: reader.uint()?,
+                ..JobSettings::new(reader.text()?)
+            }),
+            record: slice(reader.rest()),
+        }),
         other => Err(WireError::Unexpected(other as u8)),
     }
+}
+
+/// A request for a broker.
+pub(super) fn asked(job: JobId, settings: &JobSettings, record: &[u8]) -> Frame {
+    let buffer = Vec::with_capacity(record.len() + settings.operation.len() + HEADER_BYTES);
+    let writer = Writer::with_buffer(buffer, Kind::Asked)
+        .uint(job.0)
+        .uint(u64::from(settings.attempts))
+        .uint(settings.time_limit_ms)
+        .text(&settings.operation);
+    writer.records(record).finish().into()
 }
 
 fn slice(bytes: &[u8]) -> Slice {

@@ -106,7 +106,7 @@ impl BrokerMachine {
             return;
         };
         let asker = job.asker.as_ref();
-        if let Some(asker) = asker.filter(|asker| asker.version == Version::V2) {
+        if let Some(asker) = asker.filter(|asker| asker.version == Some(Version::V2)) {
             self.outbox.push_back(BrokerOutput::Part {
                 peer: asker.peer,
                 service: job.operation.clone(),

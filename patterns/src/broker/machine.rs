@@ -14,7 +14,9 @@ use super::hands::{self, Deed};
 use super::job::Job;
 use super::majordomo::Version;
 use super::piece::{Piece, Slice};
-use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobView, LeaseId, WorkerTells};
+use super::protocol::{
+    BrokerSays, BrokerTells, ClientSays, JobSettings, JobView, LeaseId, WorkerTells,
+};
 use super::requests::{Asker, Pledge};
 use super::service::{Place, Service};
 use super::store::Write;
@@ -127,6 +129,17 @@ pub enum BrokerInput {
         /// Which.
         service: String,
         /// The body as a record.
+        record: Slice,
+    },
+    /// A client asks an operation, and waits for the reply.
+    Ask {
+        /// Who.
+        peer: PeerId,
+        /// Under which name.
+        job: JobId,
+        /// What, how often and for how long.
+        settings: Box<JobSettings>,
+        /// The task.
         record: Slice,
     },
     /// A Majordomo worker speaks.
@@ -608,7 +621,16 @@ impl Machine for BrokerMachine {
                 version,
                 service,
                 record,
-            } => self.request(now, Asker { peer, version }, &service, record),
+            } => {
+                let version = Some(version);
+                self.request(now, Asker { peer, version }, &service, record);
+            }
+            BrokerInput::Ask {
+                peer,
+                job,
+                settings,
+                record,
+            } => self.ask(now, peer, job, *settings, record),
             BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
             BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),

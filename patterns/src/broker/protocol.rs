@@ -93,6 +93,12 @@ pub enum ClientSays {
         /// Which job.
         job: JobId,
     },
+    /// "I still wait for the reply to this request." Answered by `Unknown` when there is no such
+    /// request (any more): ask again.
+    Await {
+        /// Which request.
+        job: JobId,
+    },
     /// "Which jobs are there?" Answered by `Jobs`.
     Jobs {},
     /// "How does this job stand?" Answered by `Job` or `Unknown`.

@@ -12,8 +12,8 @@ use super::bodies;
 use super::machine::{BrokerMachine, BrokerOutput};
 use super::majordomo::titanic::{self, Asked, Ticket};
 use super::majordomo::{Version, mmi};
-use super::piece::{Piece, Slice};
-use super::protocol::JobSettings;
+use super::piece::{Piece, Slice, holds};
+use super::protocol::{BrokerSays, JobSettings};
 use super::store::Write;
 
 /// MessagePack's `true`, before a result.
@@ -26,7 +26,8 @@ const ONLY: Span = Span { first: 0, count: 1 };
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
     pub(super) peer: PeerId,
-    pub(super) version: Version,
+    /// `None` for one that speaks our own protocol.
+    pub(super) version: Option<Version>,
 }
 
 /// What Titanic promised to keep, and says so when it is safe.
@@ -54,10 +55,53 @@ impl BrokerMachine {
         let id = self.free_id();
         if self
             .start_request(now, id, settings, record, Some(asker))
-            .is_none()
+            .is_err()
         {
             // Majordomo has no word for it; the client asks again.
             self.counts.refused += 1;
+        }
+    }
+
+    /// A client of our own protocol asks an operation; the same again is harmless.
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        id: JobId,
+        settings: JobSettings,
+        record: Slice,
+    ) {
+        self.greet_client(now, peer);
+        if !holds(record.bytes(), 1) {
+            self.counts.malformed += 1;
+            return;
+        }
+        let refused = match self.jobs.get_mut(&id).map(|job| &mut job.asker) {
+            Some(Some(asker)) if asker.version.is_none() => {
+                asker.peer = peer;
+                return;
+            }
+            Some(_) => Some(format!("job {id} exists: choose another id")),
+            None => self.check_settings(id, &settings).err(),
+        };
+        let asker = Asker {
+            peer,
+            version: None,
+        };
+        let refused = refused.or_else(|| {
+            self.start_request(now, id, settings, record, Some(asker))
+                .err()
+        });
+        if let Some(reason) = refused {
+            self.say(peer, BrokerSays::Refused { job: id, reason });
+        }
+    }
+
+    /// A client still waits for a reply, maybe over another connection.
+    pub(super) fn await_reply(&mut self, peer: PeerId, id: JobId) {
+        match self.jobs.get_mut(&id).and_then(|job| job.asker.as_mut()) {
+            Some(asker) if asker.version.is_none() => asker.peer = peer,
+            _ => self.say(peer, BrokerSays::Unknown { job: id }),
         }
     }
 
@@ -80,7 +124,11 @@ impl BrokerMachine {
         }
     }
 
-    /// Makes a job of one task; `None` when its queue is full.
+    /// Makes a job of one task.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is no room for it.
     fn start_request(
         &mut self,
         now: Time,
@@ -88,29 +136,39 @@ impl BrokerMachine {
         settings: JobSettings,
         record: Slice,
         asker: Option<Asker>,
-    ) -> Option<()> {
+    ) -> Result<(), String> {
         self.add_job(now, id, settings);
-        if self.no_room(id, ONLY, record.len()).is_some() {
-            self.jobs.remove(&id);
-            return None;
+        if let Some(reason) = self.no_room(id, ONLY, record.len()) {
+            self.remove_request(id);
+            return Err(reason);
         }
         let is_kept = asker.is_none();
-        if let Some(client) = asker
-            .as_ref()
-            .and_then(|asker| self.clients.get_mut(&asker.peer))
-        {
+        // One that speaks our protocol says that it waits.
+        let silent = asker.as_ref().filter(|asker| asker.version.is_some());
+        if let Some(client) = silent.and_then(|asker| self.clients.get_mut(&asker.peer)) {
             client.asking += 1;
         }
-        let job = self.jobs.get_mut(&id)?;
-        job.asker = asker;
-        job.total = Some(1);
-        job.accepted.insert(ONLY.range());
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.asker = asker;
+            job.total = Some(1);
+            job.accepted.insert(ONLY.range());
+        }
         if is_kept {
             self.describe(id);
             self.keep_tasks(id, ONLY, &record);
         }
         self.enqueue(now, id, vec![Piece::new(ONLY, record)], Line::Fresh);
-        Some(())
+        Ok(())
+    }
+
+    fn remove_request(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.jobs -= 1;
+        }
+        self.tidy(&job.operation);
     }
 
     /// Sends the result of a request to whoever waits for it, and forgets the request; `false` when
@@ -122,24 +180,38 @@ impl BrokerMachine {
         let Some(asker) = job.asker.take() else {
             return false;
         };
-        let service = job.operation.clone();
-        if let Some(client) = self.clients.get_mut(&asker.peer) {
-            client.asking -= 1;
-        }
-        self.outbox.push_back(BrokerOutput::Reply {
-            peer: asker.peer,
-            version: asker.version,
-            service,
-            body: reply_body(outcome.bytes()),
+        let (peer, service) = (asker.peer, job.operation.clone());
+        self.outbox.push_back(match asker.version {
+            Some(version) => BrokerOutput::Reply {
+                peer,
+                version,
+                service,
+                body: reply_body(outcome.bytes()),
+            },
+            None => BrokerOutput::Results {
+                peer,
+                job: id,
+                span: ONLY,
+                records: outcome.clone(),
+            },
         });
-        self.jobs.remove(&id);
+        let silent = asker.version.and_then(|_| self.clients.get_mut(&peer));
+        if let Some(client) = silent {
+            // Who was lost sight of in between begins with nothing.
+            client.asking = client.asking.saturating_sub(1);
+        }
+        self.remove_request(id);
         true
     }
 
+    /// Answers one that speaks Majordomo on the spot.
     fn answer(&mut self, asker: &Asker, service: &str, body: &[Frame]) {
+        let Some(version) = asker.version else {
+            return;
+        };
         self.outbox.push_back(BrokerOutput::Reply {
             peer: asker.peer,
-            version: asker.version,
+            version,
             service: service.into(),
             body: bodies::record(body),
         });
@@ -172,9 +244,7 @@ impl BrokerMachine {
         let id = job_of(ticket);
         let failed = self.trouble.is_some()
             || self.jobs.contains_key(&id)
-            || self
-                .start_request(now, id, settings, record, None)
-                .is_none();
+            || self.start_request(now, id, settings, record, None).is_err();
         if failed {
             let body = titanic::Answer::Failed.body();
             return self.answer(&asker, titanic::Service::Request.name(), &body);

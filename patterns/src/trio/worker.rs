@@ -1,8 +1,11 @@
 //! The worker: runs tasks in its slots and hands the results to the sink.
 
 mod absence;
+mod crew;
 mod driver;
 mod leaseholder;
+mod paces;
+mod run;
 mod slots;
 
 use std::sync::Arc;
@@ -22,9 +25,11 @@ use crate::wait::Sleeper;
 use crate::watched::Watched;
 
 use super::{Pattern, check};
+use crew::Crew;
 use driver::WorkerDriver;
 use leaseholder::LeaseholderDriver;
-use slots::Slots;
+use run::work_off;
+use slots::{Slots, Work};
 
 /// Settings of a [`Worker`].
 #[derive(Clone, Debug)]
@@ -256,10 +261,35 @@ impl Worker {
         });
         let slots = Slots::new(waker);
         let driver = LeaseholderDriver::open(&config, shared.clone(), slots.clone())?;
-        let threads = vec![spawn("worker", driver, sleeper)?];
+        let crew = Arc::new(Crew::new(driver, sleeper, slots));
+        let threads = Vec::new();
         let worker = Worker { shared, threads };
         let limit = config.socket.max_message_bytes;
-        Ok(worker.with_slots(&slots, config.slots, limit, handler)?)
+        Ok(worker.with_crew(&crew, config.slots, limit, handler)?)
+    }
+
+    /// Starts the threads: one more than there are slots, as one of them drives the machine.
+    fn with_crew<T, R, F>(
+        mut self,
+        crew: &Arc<Crew>,
+        slots: usize,
+        max_result_bytes: usize,
+        handler: F,
+    ) -> std::io::Result<Worker>
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        F: Fn(T, &TaskInfo) -> Result<R, Failure> + Send + Sync + 'static,
+    {
+        let handler = Arc::new(handler);
+        for member in 0..=slots.max(1) {
+            let (crew, handler) = (crew.clone(), handler.clone());
+            let run = move |work: &Work| work_off(work, max_result_bytes, &*handler);
+            let thread = std::thread::Builder::new().name(format!("worker {member}"));
+            self.threads
+                .push(thread.spawn(move || crew.serve(member, run))?);
+        }
+        Ok(self)
     }
 
     /// Starts the slots; the worker is dropped, and so stopped, if the system refuses one.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bare;
 mod broker;
+mod caller;
 mod examples;
 mod majordomo;
 mod pubsub;

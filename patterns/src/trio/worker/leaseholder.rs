@@ -14,11 +14,19 @@ use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, Transport
 use crate::wait::Interest;
 use crate::wire::{Kind, Writer};
 
+use super::paces::Paces;
 use super::slots::{Author, Body, Slots, Work, Worked};
 use super::{BrokerWorkerConfig, Shared, WorkerExit};
 
 /// How long a leaving worker tries to hand on its last results.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the thread that drives the worker may be at tasks itself, when no other slot could run
+/// others meanwhile.
+const OWN_MOST_ALONE: Duration = Duration::from_millis(5);
+
+/// The same when there are such slots: the longest that they wait for it.
+const OWN_MOST: Duration = Duration::from_micros(200);
 
 type Records = (Frame, usize);
 
@@ -28,6 +36,11 @@ pub(super) struct LeaseholderDriver {
     slots: Slots,
     port: Port,
     mistakes: Complaints,
+    paces: Paces,
+    /// The longest that the thread which drives this may be at tasks itself.
+    own_most: Duration,
+    /// What it shall work off before its next turn.
+    own: Option<Work>,
     /// When a leaving worker gives up.
     leave_by: Option<Time>,
     exit: Option<WorkerExit>,
@@ -57,6 +70,12 @@ impl LeaseholderDriver {
             slots,
             port: Port::new(socket),
             mistakes: Complaints::default(),
+            paces: Paces::new(&config.operations),
+            own_most: match config.slots {
+                0 | 1 => OWN_MOST_ALONE,
+                _ => OWN_MOST,
+            },
+            own: None,
             leave_by: None,
             exit: None,
         })
@@ -86,7 +105,7 @@ impl LeaseholderDriver {
     fn act(&mut self) -> Result<(), TransportError> {
         while let Some(output) = self.machine.poll() {
             match output {
-                LeaseholderOutput::Run(leased) => self.slots.run(work(leased)),
+                LeaseholderOutput::Run(leased) => self.run(work(leased)),
                 LeaseholderOutput::Tell(tells) => self.tell(&tells)?,
                 LeaseholderOutput::Send(frame) => {
                     self.port.send(vec![frame.into()])?;
@@ -100,6 +119,20 @@ impl LeaseholderDriver {
             }
         }
         Ok(())
+    }
+
+    /// Has tasks worked off: in this thread if that does not take long, else in another.
+    fn run(&mut self, work: Work) {
+        let expected = self.paces.expect(&work);
+        match self.own.is_none() && expected.is_some_and(|time| time <= self.own_most) {
+            true => self.own = Some(work),
+            false => self.slots.run(work),
+        }
+    }
+
+    /// What the thread that drives this shall work off now.
+    pub(super) fn take_own(&mut self) -> Option<Work> {
+        self.own.take()
     }
 
     fn tell(&mut self, tells: &WorkerTells) -> Result<(), TransportError> {
@@ -162,6 +195,7 @@ impl Node for LeaseholderDriver {
         self.machine.wake(now);
         let more = self.receive(now)?;
         for worked in self.slots.worked() {
+            self.paces.note(&worked);
             if let Some(input) = input(worked) {
                 self.machine.handle(now, input);
             }

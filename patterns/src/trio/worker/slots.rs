@@ -1,9 +1,8 @@
 //! The slots: threads that run a worker's tasks.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,8 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::pipeline::{JobId, Results, Span, TaskId, WorkerId};
 use crate::transport::Frame;
 use crate::wait::Waker;
-use crate::wire::{Decoder, Kind, RecordError, Writer};
 
+use super::crew::Lead;
+use super::run::work_off;
 use super::{Failure, TaskInfo};
 
 /// On whose behalf a slot works, which its results name.
@@ -46,14 +46,12 @@ pub(crate) struct Worked {
     pub(crate) job: JobId,
     pub(crate) span: Span,
     pub(crate) attempt: u32,
+    pub(crate) operation: Option<Arc<str>>,
     pub(crate) busy: Duration,
     pub(crate) results: Vec<Results>,
     /// Tasks to be tried again, with the reason.
     pub(crate) failed: Vec<(TaskId, String)>,
 }
-
-/// Results are sent off when they have grown to this size, while the batch goes on.
-const RESULT_FRAME_BYTES: usize = 256 << 10;
 
 /// A frame of tasks, from the first record on.
 #[derive(Debug)]
@@ -64,22 +62,24 @@ pub(crate) struct Body {
 
 /// The queue between the driver and its slots.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots(Arc<Shared>);
+pub(crate) struct Slots(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     queues: Mutex<Queues>,
-    /// There is a batch to run, or no more will come.
-    more: Condvar,
+    /// There is something to do for one that waits, or there will never be.
+    pub(super) more: Condvar,
     waker: Waker,
 }
 
 #[derive(Debug, Default)]
-struct Queues {
+pub(super) struct Queues {
     /// Never more than there are slots: the machine hands out no more.
-    run: VecDeque<Work>,
-    worked: Vec<Worked>,
-    closed: bool,
+    pub(super) run: VecDeque<Work>,
+    pub(super) worked: Vec<Worked>,
+    pub(super) closed: bool,
+    /// Which of the threads drives the machine, where none does nothing else.
+    pub(super) lead: Lead,
 }
 
 impl Slots {
@@ -91,7 +91,7 @@ impl Slots {
         }))
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues> {
+    pub(super) fn queues(&self) -> MutexGuard<'_, Queues> {
         self.0
             .queues
             .lock()
@@ -125,20 +125,14 @@ impl Slots {
         R: Serialize,
     {
         while let Some(work) = self.next() {
-            let begun = Instant::now();
-            let (results, failed) = Run::new(max_result_bytes, &work, begun).all(handler);
-            let worked = Worked {
-                author: work.author,
-                job: work.job,
-                span: work.span,
-                attempt: work.attempt,
-                busy: begun.elapsed(),
-                results,
-                failed,
-            };
-            self.queues().worked.push(worked);
-            self.0.waker.wake();
+            self.hand_in(work_off(&work, max_result_bytes, handler));
         }
+    }
+
+    /// Takes what came of a batch, and tells the driver.
+    pub(super) fn hand_in(&self, worked: Worked) {
+        self.queues().worked.push(worked);
+        self.0.waker.wake();
     }
 
     fn next(&self) -> Option<Work> {
@@ -157,170 +151,4 @@ impl Slots {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
-}
-
-/// A batch being worked off.
-struct Run<'a> {
-    max_result_bytes: usize,
-    work: &'a Work,
-    /// When the first of the gathered results was begun.
-    begun: Instant,
-    /// Results of the tasks from `first` on that are not in a frame yet.
-    first: TaskId,
-    records: Vec<u8>,
-    count: u32,
-    results: Vec<Results>,
-    failed: Vec<(TaskId, String)>,
-}
-
-impl<'a> Run<'a> {
-    fn new(max_result_bytes: usize, work: &'a Work, begun: Instant) -> Run<'a> {
-        Run {
-            max_result_bytes,
-            work,
-            begun,
-            first: work.span.first,
-            records: Vec::with_capacity(work.body.frame.len() + 64),
-            count: 0,
-            results: Vec::new(),
-            failed: Vec::new(),
-        }
-    }
-
-    fn all<T, R>(
-        mut self,
-        handler: &dyn Fn(T, &TaskInfo) -> Result<R, Failure>,
-    ) -> (Vec<Results>, Vec<(TaskId, String)>)
-    where
-        T: DeserializeOwned,
-        R: Serialize,
-    {
-        let work = self.work;
-        let body = &work.body.frame[work.body.start..];
-        let mut info = TaskInfo {
-            job: work.job,
-            task: 0,
-            attempt: work.attempt,
-            attempts: work.attempts,
-            operation: work.operation.clone(),
-            deadline: None,
-        };
-        let mut tasks = Decoder::<T>::new(body, u64::from(work.span.count));
-        for task in work.span.range() {
-            info.task = task;
-            info.deadline = work.time_limit.map(|limit| Instant::now() + limit);
-            let outcome = match tasks.next() {
-                Some(Ok(value)) => call(handler, value, &info),
-                Some(Err(error @ RecordError::Type(_))) => {
-                    Err(Failure::new(format!("the worker cannot read it: {error}")))
-                }
-                _ => Err(Failure::permanent("the batch that carried it is damaged")),
-            };
-            self.note(task, outcome);
-        }
-        self.close_frame(work.span.end());
-        (self.results, self.failed)
-    }
-
-    fn note<R: Serialize>(&mut self, task: TaskId, outcome: Result<R, Failure>) {
-        let outcome = outcome.and_then(|value| self.put(&value));
-        match outcome {
-            Ok(()) => {}
-            Err(failure) if failure.retry && self.work.attempt < self.work.attempts => {
-                self.close_frame(task);
-                self.first = task + 1;
-                self.failed.push((task, failure.reason));
-                return;
-            }
-            Err(failure) => self.put_failure(failure),
-        }
-        self.count += 1;
-        if self.records.len() >= RESULT_FRAME_BYTES {
-            self.close_frame(task + 1);
-        }
-    }
-
-    fn put<R: Serialize>(&mut self, value: &R) -> Result<(), Failure> {
-        let before = self.records.len();
-        self.records.push(TRUE);
-        let records = &mut self.records;
-        let write = AssertUnwindSafe(|| rmp_serde::encode::write(records, value));
-        let written = catch_unwind(write);
-        let bytes = self.records.len() - before;
-        let failure = match written {
-            Err(_) => "its result cannot be encoded: encoding it panicked".to_string(),
-            Ok(Err(error)) => format!("its result cannot be encoded: {error}"),
-            Ok(Ok(())) if bytes + 1024 > self.max_result_bytes => {
-                format!("its result takes {bytes} bytes, more than a message may")
-            }
-            Ok(Ok(())) => return Ok(()),
-        };
-        self.records.truncate(before);
-        Err(Failure::permanent(failure))
-    }
-
-    fn put_failure(&mut self, failure: Failure) {
-        let task_failure = crate::pipeline::TaskFailure {
-            reason: failure.reason,
-            context: failure.context,
-        };
-        self.records.push(FALSE);
-        // Two plain fields always have a MessagePack form.
-        let _ = rmp_serde::encode::write(&mut self.records, &task_failure);
-    }
-
-    /// Makes a frame of the results gathered; the next ones begin with task `next`.
-    fn close_frame(&mut self, next: TaskId) {
-        if self.count > 0 {
-            let span = Span {
-                first: self.first,
-                count: self.count,
-            };
-            let frame = self.header(span).records(&self.records).finish();
-            self.results.push(Results {
-                span,
-                frame: frame.into(),
-            });
-        }
-        self.records.clear();
-        (self.first, self.count) = (next, 0);
-        self.begun = Instant::now();
-    }
-
-    fn header(&self, span: Span) -> Writer {
-        let buffer = Vec::with_capacity(self.records.len() + 40);
-        match self.work.author {
-            Author::Worker(worker) => Writer::with_buffer(buffer, Kind::Results)
-                .uint(self.work.job.0)
-                .uint(worker.0)
-                .span(span),
-            Author::Lease(lease) => {
-                let busy_us = self.begun.elapsed().as_micros();
-                Writer::with_buffer(buffer, Kind::Worked)
-                    .uint(lease)
-                    .span(span)
-                    .uint(u64::try_from(busy_us).unwrap_or(u64::MAX))
-            }
-        }
-    }
-}
-
-/// MessagePack's `true`, before a result.
-const TRUE: u8 = 0xc3;
-/// MessagePack's `false`, before a failure.
-const FALSE: u8 = 0xc2;
-
-/// Runs the handler; a panic is a failure like any other.
-fn call<T, R>(
-    handler: &dyn Fn(T, &TaskInfo) -> Result<R, Failure>,
-    task: T,
-    info: &TaskInfo,
-) -> Result<R, Failure> {
-    catch_unwind(AssertUnwindSafe(|| handler(task, info))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied().map(str::to_string);
-        let text = text
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Err(Failure::new(format!("the handler panicked: {text}")))
-    })
 }

@@ -1,0 +1,203 @@
+//! The threads of a broker's worker: one of them leads, which is to drive the machine and its socket,
+//! the others run tasks.
+//!
+//! Tasks that will not take long are run by the leader itself, so that no other thread has to wake up
+//! for them. Should they take longer than it seemed, one of the others takes the lead, and heartbeats
+//! go on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::driver::{Node, panicked};
+use crate::machine::Clock;
+use crate::transport::TransportError;
+use crate::wait::{Sleeper, wait};
+
+use super::leaseholder::LeaseholderDriver;
+use super::slots::{Queues, Slots, Work, Worked};
+
+/// How long a leader may be at tasks of its own before it is relieved.
+const RELIEF: Duration = Duration::from_millis(10);
+
+/// Who leads, and whether that one is at tasks of its own.
+#[derive(Debug, Default)]
+pub(super) struct Lead {
+    leader: Option<usize>,
+    /// The leader is at tasks of its own.
+    busy: bool,
+    /// How often one was.
+    turns: u64,
+    /// One of those who wait looks after the leader.
+    watched: bool,
+}
+
+impl Lead {
+    fn take(&mut self, member: usize) {
+        (self.leader, self.busy) = (Some(member), false);
+    }
+}
+
+/// What drives the worker, for whoever leads.
+#[derive(Debug)]
+pub(super) struct Crew {
+    seat: Mutex<Seat>,
+    slots: Slots,
+}
+
+struct Seat {
+    driver: LeaseholderDriver,
+    sleeper: Sleeper,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seat").finish_non_exhaustive()
+    }
+}
+
+enum Duty {
+    Lead,
+    Run(Work),
+    End,
+}
+
+enum Led {
+    /// The worker has ended.
+    Over,
+    /// Somebody else leads now.
+    Relieved,
+}
+
+impl Crew {
+    pub(super) fn new(driver: LeaseholderDriver, sleeper: Sleeper, slots: Slots) -> Crew {
+        let clock = Clock::start();
+        Crew {
+            seat: Mutex::new(Seat {
+                driver,
+                sleeper,
+                clock,
+            }),
+            slots,
+        }
+    }
+
+    /// The life of a member; each has a number of its own.
+    pub(super) fn serve(&self, member: usize, work_off: impl Fn(&Work) -> Worked) {
+        loop {
+            match self.duty(member) {
+                Duty::Lead => {
+                    // Whoever waits for the worker must hear of its end, even of one that is a bug.
+                    let lead = AssertUnwindSafe(|| self.lead(member, &work_off));
+                    let led = catch_unwind(lead).unwrap_or_else(|_| Err(panicked()));
+                    match led {
+                        Ok(Led::Relieved) => {}
+                        Ok(Led::Over) => return self.seat().driver.close(None),
+                        Err(error) => return self.seat().driver.close(Some(error)),
+                    }
+                }
+                Duty::Run(work) => self.slots.hand_in(work_off(&work)),
+                Duty::End => return,
+            }
+        }
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to do.
+    fn duty(&self, member: usize) -> Duty {
+        let mut queues = self.slots.queues();
+        let mut active = false;
+        loop {
+            if let Some(work) = queues.run.pop_front() {
+                if queues.lead.busy && !queues.lead.watched {
+                    self.slots.0.more.notify_one();
+                }
+                return Duty::Run(work);
+            }
+            if queues.closed {
+                return Duty::End;
+            }
+            if queues.lead.leader.is_none() {
+                queues.lead.take(member);
+                return Duty::Lead;
+            }
+            if queues.lead.watched || !(queues.lead.busy || active) {
+                active = false;
+                let waited = self.slots.0.more.wait(queues);
+                queues = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let before = queues.lead.turns;
+            let is_late;
+            (queues, is_late) = self.watch(queues);
+            active = queues.lead.turns != before;
+            if is_late && queues.lead.busy && !active {
+                queues.lead.take(member);
+                return Duty::Lead;
+            }
+        }
+    }
+
+    /// Sleeps for as long as a leader may be at one thing; whether that long.
+    fn watch<'a>(&'a self, mut queues: MutexGuard<'a, Queues>) -> (MutexGuard<'a, Queues>, bool) {
+        queues.lead.watched = true;
+        let waited = self.slots.0.more.wait_timeout(queues, RELIEF);
+        let (mut queues, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        queues.lead.watched = false;
+        (queues, timeout.timed_out())
+    }
+
+    fn lead(
+        &self,
+        member: usize,
+        work_off: &impl Fn(&Work) -> Worked,
+    ) -> Result<Led, TransportError> {
+        let mut seat = self.seat();
+        while !seat.driver.is_over() {
+            let now = seat.clock.now();
+            let more = seat.driver.turn(now)?;
+            if let Some(work) = seat.driver.take_own() {
+                drop(seat);
+                if !self.run_own(member, &work, work_off) {
+                    return Ok(Led::Relieved);
+                }
+                seat = self.seat();
+                continue;
+            }
+            if more || seat.driver.is_over() {
+                continue;
+            }
+            let mut sources = Vec::with_capacity(4);
+            seat.driver.interests(&mut sources);
+            let deadline = seat.driver.deadline();
+            wait(&sources, &seat.sleeper, &seat.clock, deadline);
+        }
+        Ok(Led::Over)
+    }
+
+    /// Works off a batch without giving up the lead; whether it is still ours.
+    fn run_own(&self, member: usize, work: &Work, work_off: &impl Fn(&Work) -> Worked) -> bool {
+        let mut queues = self.slots.queues();
+        queues.lead.busy = true;
+        queues.lead.turns += 1;
+        let watched = queues.lead.watched;
+        drop(queues);
+        if !watched {
+            self.slots.0.more.notify_one();
+        }
+        let worked = work_off(work);
+        let mut queues = self.slots.queues();
+        if queues.lead.leader == Some(member) {
+            queues.lead.busy = false;
+            queues.worked.push(worked);
+            return true;
+        }
+        drop(queues);
+        self.slots.hand_in(worked);
+        false
+    }
+}
