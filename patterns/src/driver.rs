@@ -10,7 +10,7 @@ use crate::wait::{Interest, Sleeper, wait};
 use crate::wire::{Kind, Reader, WireError, Writer};
 
 /// Messages taken from one socket before the others have their turn.
-const MESSAGES_PER_TURN: usize = 256;
+pub(crate) const MESSAGES_PER_TURN: usize = 256;
 
 /// Control messages that may wait for a peer; the protocol repeats what matters.
 const MAX_WAITING_CONTROL: usize = 4096;
@@ -183,11 +183,17 @@ impl Port {
     }
 
     /// Hands over what has arrived, a bounded number at a time; whether there may be more.
-    pub(crate) fn receive(
+    pub(crate) fn receive(&mut self, take: impl FnMut(Message)) -> Result<bool, TransportError> {
+        self.receive_some(MESSAGES_PER_TURN, take)
+    }
+
+    /// The same, with at most so many.
+    pub(crate) fn receive_some(
         &mut self,
+        most: usize,
         mut take: impl FnMut(Message),
     ) -> Result<bool, TransportError> {
-        for _ in 0..MESSAGES_PER_TURN {
+        for _ in 0..most {
             match self
                 .open
                 .then(|| self.socket.receive())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::complaints::Complaints;
-use crate::driver::{Delivery, Node, Port};
+use crate::driver::{Delivery, MESSAGES_PER_TURN, Node, Port};
 use crate::machine::{Machine, Time};
 use crate::pipeline::{JobId, PeerId};
 use crate::transport::{Frame, Message, Source, TransportError};
@@ -82,7 +82,7 @@ impl BrokerNode {
         }
     }
 
-    fn receive(&mut self, now: Time) -> Result<bool, TransportError> {
+    fn receive(&mut self, now: Time, most: usize) -> Result<bool, TransportError> {
         let BrokerNode {
             machine,
             port,
@@ -91,7 +91,7 @@ impl BrokerNode {
             ..
         } = self;
         let mut answers = Vec::new();
-        let more = port.receive(|mut message| {
+        let more = port.receive_some(most, |mut message| {
             let rest = message.split_off(message.len().min(1));
             let Some(route) = message.pop() else { return };
             let is_new = !peers.numbers.contains_key(&route[..]);
@@ -267,8 +267,13 @@ fn grant_message(grant: &Grant) -> Message {
 impl Node for BrokerNode {
     fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
         self.machine.wake(now);
-        let more = self.receive(now)?;
+        // What follows from a single message goes out before the look whether there are more.
+        let mut more = self.receive(now, 1)?;
         self.act(now)?;
+        if more {
+            more = self.receive(now, MESSAGES_PER_TURN)?;
+            self.act(now)?;
+        }
         self.keep(now);
         self.act(now)?;
         Ok(more)

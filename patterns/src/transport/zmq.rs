@@ -571,7 +571,6 @@ impl Socket for ZmqSocket {
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {
-        self.link.as_mut()?.get_mut().update();
         self.mend();
         self.link.as_mut()?.get_mut().next_event()
     }
@@ -625,7 +624,8 @@ impl Socket for ZmqSocket {
             .as_ref()
             .filter(|_| self.plan.options.watch_links)?
             .borrow();
-        Some(Source::new(link.fd(), link.has_event(), false))
+        // Its descriptor is among those of the other source.
+        Some(Source::new(-1, link.has_event(), false))
     }
 
     fn endpoint(&self) -> &Endpoint {

@@ -160,15 +160,20 @@ impl Crew {
         while !seat.driver.is_over() {
             let now = seat.clock.now();
             let more = seat.driver.turn(now)?;
-            if let Some(work) = seat.driver.take_own() {
+            let mut own = seat.driver.take_own();
+            let has_own = own.is_some();
+            while let Some(work) = own {
                 drop(seat);
                 if !self.run_own(member, &work, work_off) {
                     return Ok(Led::Relieved);
                 }
                 seat = self.seat();
-                continue;
+                let now = seat.clock.now();
+                seat.driver.deliver(now)?;
+                own = seat.driver.take_own();
             }
-            if more || seat.driver.is_over() {
+            // After tasks of its own the wait looks by itself whether something has arrived.
+            if more && !has_own || seat.driver.is_over() {
                 continue;
             }
             let mut sources = Vec::with_capacity(4);

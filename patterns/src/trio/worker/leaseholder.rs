@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::broker::{AtWorker, read_at_worker};
 use crate::broker::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput, WorkerTells};
 use crate::complaints::Complaints;
-use crate::driver::{Node, Port};
+use crate::driver::{MESSAGES_PER_TURN, Node, Port};
 use crate::machine::{Machine, Time};
 use crate::pipeline::WorkerId;
 use crate::station::OpenError;
@@ -81,14 +81,14 @@ impl LeaseholderDriver {
         })
     }
 
-    fn receive(&mut self, now: Time) -> Result<bool, TransportError> {
+    fn receive(&mut self, now: Time, most: usize) -> Result<bool, TransportError> {
         let LeaseholderDriver {
             machine,
             port,
             mistakes,
             ..
         } = self;
-        port.receive(|mut message| {
+        port.receive_some(most, |mut message| {
             let frame = message.pop().unwrap_or_else(|| Frame::from(&[][..]));
             match read_at_worker(frame) {
                 Ok(AtWorker::Tells(tells)) => {
@@ -100,6 +100,18 @@ impl LeaseholderDriver {
                 Err(error) => mistakes.add(&"worker, from the broker", &error),
             }
         })
+    }
+
+    /// Hands on what has been worked off.
+    pub(super) fn deliver(&mut self, now: Time) -> Result<(), TransportError> {
+        for worked in self.slots.worked() {
+            self.paces.note(&worked);
+            if let Some(input) = input(worked) {
+                self.machine.handle(now, input);
+            }
+        }
+        self.act()?;
+        self.port.flush()
     }
 
     fn act(&mut self) -> Result<(), TransportError> {
@@ -193,15 +205,13 @@ impl Node for LeaseholderDriver {
         }
         self.leave_if_asked(now);
         self.machine.wake(now);
-        let more = self.receive(now)?;
-        for worked in self.slots.worked() {
-            self.paces.note(&worked);
-            if let Some(input) = input(worked) {
-                self.machine.handle(now, input);
-            }
+        // A lease that this thread works off itself need not wait for a look whether there are more.
+        let mut more = self.receive(now, 1)?;
+        self.deliver(now)?;
+        if more && self.own.is_none() {
+            more = self.receive(now, MESSAGES_PER_TURN)?;
+            self.deliver(now)?;
         }
-        self.act()?;
-        self.port.flush()?;
         if self.leave_by.is_some_and(|by| now >= by) && !self.is_over() {
             self.exit = Some(WorkerExit::LeftUndone);
         }
