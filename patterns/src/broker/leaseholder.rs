@@ -44,6 +44,15 @@ pub enum LeaseholderInput<B> {
         /// Tasks to be tried again, with the reason.
         failed: Vec<(TaskId, String)>,
     },
+    /// A task goes on long after its time is up, and its slot does not wait for it any more.
+    Overdue {
+        /// Under which lease.
+        lease: LeaseId,
+        /// Which.
+        task: TaskId,
+        /// One sentence.
+        reason: String,
+    },
     /// The broker speaks.
     Broker(BrokerTells),
     /// The application wants to leave.
@@ -198,6 +207,24 @@ impl<B> Leaseholder<B> {
         self.leave_if_done();
     }
 
+    /// Fails a task that cannot be stopped, and gives back the others of its lease.
+    fn overdue(&mut self, lease: LeaseId, task: TaskId, reason: String) {
+        if self.running.remove(&lease).is_none() {
+            return;
+        }
+        if !self.unwanted.remove(&lease) {
+            self.tell(WorkerTells::Failed {
+                lease,
+                task,
+                reason,
+            });
+            let leases = vec![lease];
+            self.tell(WorkerTells::Returned { leases });
+        }
+        self.begin();
+        self.leave_if_done();
+    }
+
     fn hear(&mut self, now: Time, tells: BrokerTells) {
         self.heard = now;
         match tells {
@@ -301,6 +328,11 @@ impl<B> Machine for Leaseholder<B> {
                 results,
                 failed,
             } => self.worked(lease, results, failed),
+            LeaseholderInput::Overdue {
+                lease,
+                task,
+                reason,
+            } => self.overdue(lease, task, reason),
             LeaseholderInput::Broker(tells) => self.hear(now, tells),
             LeaseholderInput::Leave => self.leave(),
         }

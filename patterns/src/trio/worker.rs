@@ -5,8 +5,10 @@ mod crew;
 mod driver;
 mod leaseholder;
 mod paces;
+mod progress;
 mod run;
 mod slots;
+mod watchdog;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,7 +27,7 @@ use crate::wait::Sleeper;
 use crate::watched::Watched;
 
 use super::{Pattern, check};
-use crew::Crew;
+use crew::{Crew, Members};
 use driver::WorkerDriver;
 use leaseholder::LeaseholderDriver;
 use run::work_off;
@@ -123,7 +125,8 @@ pub struct TaskInfo {
     pub attempts: u32,
     /// What a broker's job asks for; `None` in a trio, whose tasks say it themselves.
     pub operation: Option<Arc<str>>,
-    /// When the task has to be done; a result that comes later still counts.
+    /// When the task has to be done. A result that comes a little later still counts; a task that goes
+    /// on for more than a second is given up, with the thread that runs it.
     pub deadline: Option<Instant>,
 }
 
@@ -197,6 +200,8 @@ pub enum WorkerExit {
 pub struct Worker {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// The threads of a broker's worker.
+    members: Arc<Members>,
 }
 
 #[derive(Debug)]
@@ -232,8 +237,11 @@ impl Worker {
         });
         let slots = Slots::new(waker);
         let driver = WorkerDriver::open(&config, shared.clone(), slots.clone())?;
-        let threads = vec![spawn("worker", driver, sleeper)?];
-        let worker = Worker { shared, threads };
+        let worker = Worker {
+            shared,
+            threads: vec![spawn("worker", driver, sleeper)?],
+            members: Arc::default(),
+        };
         let limit = config.socket.max_message_bytes;
         Ok(worker.with_slots(&slots, config.slots, limit, handler)?)
     }
@@ -261,35 +269,19 @@ impl Worker {
         });
         let slots = Slots::new(waker);
         let driver = LeaseholderDriver::open(&config, shared.clone(), slots.clone())?;
-        let crew = Arc::new(Crew::new(driver, sleeper, slots));
-        let threads = Vec::new();
-        let worker = Worker { shared, threads };
-        let limit = config.socket.max_message_bytes;
-        Ok(worker.with_crew(&crew, config.slots, limit, handler)?)
-    }
-
-    /// Starts the threads: one more than there are slots, as one of them drives the machine.
-    fn with_crew<T, R, F>(
-        mut self,
-        crew: &Arc<Crew>,
-        slots: usize,
-        max_result_bytes: usize,
-        handler: F,
-    ) -> std::io::Result<Worker>
-    where
-        T: DeserializeOwned,
-        R: Serialize,
-        F: Fn(T, &TaskInfo) -> Result<R, Failure> + Send + Sync + 'static,
-    {
-        let handler = Arc::new(handler);
-        for member in 0..=slots.max(1) {
-            let (crew, handler) = (crew.clone(), handler.clone());
-            let run = move |work: &Work| work_off(work, max_result_bytes, &*handler);
-            let thread = std::thread::Builder::new().name(format!("worker {member}"));
-            self.threads
-                .push(thread.spawn(move || crew.serve(member, run))?);
+        let worker = Worker {
+            shared,
+            threads: Vec::new(),
+            members: Arc::default(),
+        };
+        let crew = Arc::new(Crew::new(driver, sleeper, slots, worker.members.clone()));
+        let (handler, limit) = (Arc::new(handler), config.socket.max_message_bytes);
+        let run = move |work: &Work| work_off(work, limit, &*handler);
+        // One more than there are slots, as one of them drives the machine.
+        for _ in 0..=config.slots.max(1) {
+            crew.enlist(run.clone())?;
         }
-        Ok(self)
+        Ok(worker)
     }
 
     /// Starts the slots; the worker is dropped, and so stopped, if the system refuses one.
@@ -339,5 +331,6 @@ impl Drop for Worker {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.members.join();
     }
 }

@@ -1,7 +1,7 @@
 //! Requests through a broker whose replies come straight back.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -175,4 +175,58 @@ fn names_that_no_service_has_are_refused() {
     let mut caller = Caller::<u64, u64>::connect(config).unwrap();
     let error = caller.call(&1).unwrap_err().to_string();
     assert!(error.contains("1 to 255 bytes"), "{error}");
+}
+
+/// Its handler is at tasks above a million until `goes_on` is dropped.
+fn stubborn_worker(broker: &Endpoint, goes_on: Arc<Mutex<()>>) -> Worker {
+    worker(broker, 1, move |number| {
+        if number > 1_000_000 {
+            drop(goes_on.lock());
+        }
+        Ok(2 * number)
+    })
+}
+
+fn hasty_caller(broker: &Endpoint) -> Caller<u64, u64> {
+    let config = CallerConfig {
+        within: PATIENCE,
+        attempts: 1,
+        time_limit: Duration::from_millis(20),
+        ..CallerConfig::new(broker.clone(), "double")
+    };
+    Caller::connect(config).expect("a caller")
+}
+
+#[test]
+fn a_task_that_cannot_be_stopped_is_given_up_and_its_slot_replaced() {
+    let broker = broker("tcp");
+    let goes_on = Arc::new(Mutex::new(()));
+    let held = goes_on.lock().unwrap();
+    let _worker = stubborn_worker(broker.endpoint(), goes_on.clone());
+    let mut caller = hasty_caller(broker.endpoint());
+    for number in 0..20 {
+        assert_eq!(caller.call(&number).unwrap(), 2 * number);
+    }
+    let error = caller.call(&2_000_000).unwrap_err().to_string();
+    assert!(
+        error.contains("went on after its time limit of 20ms"),
+        "{error}"
+    );
+    assert_eq!(caller.call(&4).unwrap(), 8, "another thread does it");
+    drop(held);
+}
+
+#[test]
+fn a_worker_that_loses_too_many_threads_leaves_and_says_why() {
+    let broker = broker("tcp");
+    let goes_on = Arc::new(Mutex::new(()));
+    let held = goes_on.lock().unwrap();
+    let worker = stubborn_worker(broker.endpoint(), goes_on.clone());
+    let mut caller = hasty_caller(broker.endpoint());
+    for _ in 0..4 {
+        assert!(matches!(caller.call(&2_000_000), Err(CallError::Failed(_))));
+    }
+    let exit = worker.wait(Some(PATIENCE)).expect("an end").to_string();
+    assert!(exit.contains("4 tasks go on"), "{exit}");
+    drop(held);
 }

@@ -5,8 +5,11 @@
 //! for them. Should they take longer than it seemed, one of the others takes the lead, and heartbeats
 //! go on.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::driver::{Node, panicked};
@@ -43,6 +46,30 @@ impl Lead {
 pub(super) struct Crew {
     seat: Mutex<Seat>,
     slots: Slots,
+    members: Arc<Members>,
+}
+
+/// The threads, without those that are lost to a task that does not end.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    threads: Mutex<BTreeMap<usize, JoinHandle<()>>>,
+    next: AtomicUsize,
+}
+
+impl Members {
+    fn threads(&self) -> MutexGuard<'_, BTreeMap<usize, JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all have ended.
+    pub(super) fn join(&self) {
+        loop {
+            let Some((_, thread)) = self.threads().pop_first() else {
+                return;
+            };
+            let _ = thread.join();
+        }
+    }
 }
 
 struct Seat {
@@ -68,10 +95,17 @@ enum Led {
     Over,
     /// Somebody else leads now.
     Relieved,
+    /// Somebody else leads now, and has our place.
+    Lost,
 }
 
 impl Crew {
-    pub(super) fn new(driver: LeaseholderDriver, sleeper: Sleeper, slots: Slots) -> Crew {
+    pub(super) fn new(
+        driver: LeaseholderDriver,
+        sleeper: Sleeper,
+        slots: Slots,
+        members: Arc<Members>,
+    ) -> Crew {
         let clock = Clock::start();
         Crew {
             seat: Mutex::new(Seat {
@@ -80,11 +114,45 @@ impl Crew {
                 clock,
             }),
             slots,
+            members,
         }
     }
 
-    /// The life of a member; each has a number of its own.
-    pub(super) fn serve(&self, member: usize, work_off: impl Fn(&Work) -> Worked) {
+    /// Starts one more thread.
+    pub(super) fn enlist<F>(self: &Arc<Self>, work_off: F) -> std::io::Result<()>
+    where
+        F: Fn(&Work) -> Worked + Clone + Send + 'static,
+    {
+        let member = self.members.next.fetch_add(1, Ordering::Relaxed);
+        let crew = self.clone();
+        let mut threads = self.members.threads();
+        let thread = std::thread::Builder::new()
+            .name(format!("worker {member}"))
+            .spawn(move || crew.serve(member, work_off))?;
+        threads.insert(member, thread);
+        Ok(())
+    }
+
+    /// Puts other threads in the place of those that are lost.
+    fn replace<F>(self: &Arc<Self>, lost: Vec<usize>, work_off: &F)
+    where
+        F: Fn(&Work) -> Worked + Clone + Send + 'static,
+    {
+        for member in lost {
+            self.members.threads().remove(&member);
+            if let Err(error) = self.enlist(work_off.clone()) {
+                log::error!(
+                    "a lost thread cannot be replaced, the worker goes on with less: {error}"
+                );
+            }
+        }
+    }
+
+    /// The life of a member.
+    fn serve<F>(self: &Arc<Self>, member: usize, work_off: F)
+    where
+        F: Fn(&Work) -> Worked + Clone + Send + 'static,
+    {
         loop {
             match self.duty(member) {
                 Duty::Lead => {
@@ -93,11 +161,16 @@ impl Crew {
                     let led = catch_unwind(lead).unwrap_or_else(|_| Err(panicked()));
                     match led {
                         Ok(Led::Relieved) => {}
+                        Ok(Led::Lost) => return,
                         Ok(Led::Over) => return self.seat().driver.close(None),
                         Err(error) => return self.seat().driver.close(Some(error)),
                     }
                 }
-                Duty::Run(work) => self.slots.hand_in(work_off(&work)),
+                Duty::Run(work) => {
+                    if !self.run(member, &work, &work_off) {
+                        return;
+                    }
+                }
                 Duty::End => return,
             }
         }
@@ -151,21 +224,35 @@ impl Crew {
         (queues, timeout.timed_out())
     }
 
-    fn lead(
-        &self,
-        member: usize,
-        work_off: &impl Fn(&Work) -> Worked,
-    ) -> Result<Led, TransportError> {
+    /// Works off a batch; whether the thread is still one of us.
+    fn run(&self, member: usize, work: &Work, work_off: &impl Fn(&Work) -> Worked) -> bool {
+        let progress = work.progress.as_ref();
+        if let Some(progress) = progress {
+            progress.taken_by(member);
+        }
+        let worked = work_off(work);
+        if progress.is_some_and(|progress| progress.is_abandoned()) {
+            return false;
+        }
+        self.slots.hand_in(worked);
+        true
+    }
+
+    fn lead<F>(self: &Arc<Self>, member: usize, work_off: &F) -> Result<Led, TransportError>
+    where
+        F: Fn(&Work) -> Worked + Clone + Send + 'static,
+    {
         let mut seat = self.seat();
         while !seat.driver.is_over() {
             let now = seat.clock.now();
             let more = seat.driver.turn(now)?;
+            self.replace(seat.driver.take_lost(), work_off);
             let mut own = seat.driver.take_own();
             let has_own = own.is_some();
             while let Some(work) = own {
                 drop(seat);
-                if !self.run_own(member, &work, work_off) {
-                    return Ok(Led::Relieved);
+                if let Some(led) = self.run_own(member, &work, work_off) {
+                    return Ok(led);
                 }
                 seat = self.seat();
                 let now = seat.clock.now();
@@ -184,8 +271,17 @@ impl Crew {
         Ok(Led::Over)
     }
 
-    /// Works off a batch without giving up the lead; whether it is still ours.
-    fn run_own(&self, member: usize, work: &Work, work_off: &impl Fn(&Work) -> Worked) -> bool {
+    /// Works off a batch without giving up the lead; `None` when it is still ours.
+    fn run_own(
+        &self,
+        member: usize,
+        work: &Work,
+        work_off: &impl Fn(&Work) -> Worked,
+    ) -> Option<Led> {
+        let progress = work.progress.as_ref();
+        if let Some(progress) = progress {
+            progress.taken_by(member);
+        }
         let mut queues = self.slots.queues();
         queues.lead.busy = true;
         queues.lead.turns += 1;
@@ -199,10 +295,13 @@ impl Crew {
         if queues.lead.leader == Some(member) {
             queues.lead.busy = false;
             queues.worked.push(worked);
-            return true;
+            return None;
         }
         drop(queues);
+        if progress.is_some_and(|progress| progress.is_abandoned()) {
+            return Some(Led::Lost);
+        }
         self.slots.hand_in(worked);
-        false
+        Some(Led::Relieved)
     }
 }

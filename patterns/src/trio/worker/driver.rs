@@ -169,7 +169,7 @@ impl WorkerDriver {
             attempt: batch.attempt,
             attempts: batch.attempts,
             operation: None,
-            time_limit: None,
+            progress: None,
             body: batch.body,
         }
     }

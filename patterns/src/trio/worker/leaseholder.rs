@@ -15,7 +15,9 @@ use crate::wait::Interest;
 use crate::wire::{Kind, Writer};
 
 use super::paces::Paces;
+use super::progress::Progress;
 use super::slots::{Author, Body, Slots, Work, Worked};
+use super::watchdog::{Overdue, Watchdog};
 use super::{BrokerWorkerConfig, Shared, WorkerExit};
 
 /// How long a leaving worker tries to hand on its last results.
@@ -41,6 +43,7 @@ pub(super) struct LeaseholderDriver {
     own_most: Duration,
     /// What it shall work off before its next turn.
     own: Option<Work>,
+    watchdog: Watchdog,
     /// When a leaving worker gives up.
     leave_by: Option<Time>,
     exit: Option<WorkerExit>,
@@ -76,6 +79,7 @@ impl LeaseholderDriver {
                 _ => OWN_MOST,
             },
             own: None,
+            watchdog: Watchdog::new(config.slots),
             leave_by: None,
             exit: None,
         })
@@ -106,6 +110,7 @@ impl LeaseholderDriver {
     pub(super) fn deliver(&mut self, now: Time) -> Result<(), TransportError> {
         for worked in self.slots.worked() {
             self.paces.note(&worked);
+            self.watchdog.release(&worked);
             if let Some(input) = input(worked) {
                 self.machine.handle(now, input);
             }
@@ -135,6 +140,7 @@ impl LeaseholderDriver {
 
     /// Has tasks worked off: in this thread if that does not take long, else in another.
     fn run(&mut self, work: Work) {
+        self.watchdog.watch(&work);
         let expected = self.paces.expect(&work);
         match self.own.is_none() && expected.is_some_and(|time| time <= self.own_most) {
             true => self.own = Some(work),
@@ -145,6 +151,36 @@ impl LeaseholderDriver {
     /// What the thread that drives this shall work off now.
     pub(super) fn take_own(&mut self) -> Option<Work> {
         self.own.take()
+    }
+
+    /// Gives up tasks that go on long after their time is up, with the threads that are at them.
+    fn give_up_overdue(&mut self, now: Time) {
+        for Overdue {
+            lease,
+            task,
+            reason,
+        } in self.watchdog.look(now)
+        {
+            log::error!("task {task}: {reason}");
+            let input = LeaseholderInput::Overdue {
+                lease,
+                task,
+                reason,
+            };
+            self.machine.handle(now, input);
+        }
+        if self.leave_by.is_none()
+            && let Some(reason) = self.watchdog.complaint()
+        {
+            log::error!("{reason}");
+            self.leave_by = Some(now + LEAVE_PATIENCE);
+            self.machine.handle(now, LeaseholderInput::Leave);
+        }
+    }
+
+    /// Threads that are lost to a task without end, to be replaced.
+    pub(super) fn take_lost(&mut self) -> Vec<usize> {
+        self.watchdog.take_lost()
     }
 
     fn tell(&mut self, tells: &WorkerTells) -> Result<(), TransportError> {
@@ -177,7 +213,9 @@ fn work(leased: Leased<Records>) -> Work {
         attempt: leased.attempt,
         attempts: leased.attempts,
         operation: Some(leased.operation),
-        time_limit: leased.time_limit,
+        progress: leased
+            .time_limit
+            .map(|limit| Arc::new(Progress::new(limit))),
         body: Body { frame, start },
     }
 }
@@ -205,6 +243,7 @@ impl Node for LeaseholderDriver {
         }
         self.leave_if_asked(now);
         self.machine.wake(now);
+        self.give_up_overdue(now);
         // A lease that this thread works off itself need not wait for a look whether there are more.
         let mut more = self.receive(now, 1)?;
         self.deliver(now)?;
@@ -220,7 +259,8 @@ impl Node for LeaseholderDriver {
 
     fn deadline(&self) -> Option<Time> {
         let due = self.machine.deadline();
-        due.into_iter().chain(self.leave_by).min()
+        let watched = self.watchdog.deadline();
+        due.into_iter().chain(self.leave_by).chain(watched).min()
     }
 
     fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
@@ -237,6 +277,7 @@ impl Node for LeaseholderDriver {
     fn close(&mut self, error: Option<TransportError>) {
         self.slots.close();
         let failed = error.map(|error| WorkerExit::Failed(error.to_string()));
+        let failed = failed.or(self.watchdog.complaint().map(WorkerExit::Failed));
         let exit = failed.or(self.exit.take()).unwrap_or(WorkerExit::Left);
         self.shared.end(exit);
     }

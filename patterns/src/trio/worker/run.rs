@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
         let mut tasks = Decoder::<T>::new(body, u64::from(work.span.count));
         for task in work.span.range() {
             info.task = task;
-            info.deadline = work.time_limit.map(|limit| Instant::now() + limit);
+            info.deadline = work.progress.as_ref().map(|progress| progress.begin(task));
             let outcome = match tasks.next() {
                 Some(Ok(value)) => call(handler, value, &info),
                 Some(Err(error @ RecordError::Type(_))) => {

@@ -12,6 +12,7 @@ use crate::transport::Frame;
 use crate::wait::Waker;
 
 use super::crew::Lead;
+use super::progress::Progress;
 use super::run::work_off;
 use super::{Failure, TaskInfo};
 
@@ -34,8 +35,8 @@ pub(crate) struct Work {
     pub(crate) attempts: u32,
     /// What to do, where the tasks themselves do not say it.
     pub(crate) operation: Option<Arc<str>>,
-    /// How long a task may take.
-    pub(crate) time_limit: Option<Duration>,
+    /// For tasks that have a time limit.
+    pub(super) progress: Option<Arc<Progress>>,
     pub(crate) body: Body,
 }
 
