@@ -60,6 +60,18 @@ impl CallerConfig {
         }
     }
 
+    /// Checks that the values fit together.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the field.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.heartbeat < Duration::from_millis(10) {
+            return Err("heartbeat is shorter than 10 ms: give at least that".into());
+        }
+        Ok(())
+    }
+
     fn settings(&self) -> JobSettings {
         JobSettings {
             attempts: self.attempts,
@@ -153,8 +165,9 @@ impl<T: Serialize + ?Sized, R: DeserializeOwned> Caller<T, R> {
     ///
     /// # Errors
     ///
-    /// The endpoint cannot be used.
+    /// The endpoint cannot be used, or the configuration.
     pub fn connect(config: CallerConfig) -> Result<Caller<T, R>, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
         let socket = SocketOptions {
             // A request that waits in a queue would be done after its call has ended.
             only_connected: true,

@@ -53,6 +53,13 @@ pub enum LeaseholderInput<B> {
         /// One sentence.
         reason: String,
     },
+    /// A slot has not begun the tasks from this one on, and will not.
+    Cut {
+        /// Under which lease.
+        lease: LeaseId,
+        /// The first of them.
+        from: TaskId,
+    },
     /// The broker speaks.
     Broker(BrokerTells),
     /// The application wants to leave.
@@ -225,6 +232,21 @@ impl<B> Leaseholder<B> {
         self.leave_if_done();
     }
 
+    /// Gives back a part of a lease.
+    fn cut(&mut self, lease: LeaseId, from: TaskId) {
+        let Some(held) = self.running.get_mut(&lease) else {
+            return;
+        };
+        let count = from.saturating_sub(held.span.first);
+        held.span.count = held
+            .span
+            .count
+            .min(u32::try_from(count).unwrap_or(u32::MAX));
+        if !self.unwanted.contains(&lease) {
+            self.tell(WorkerTells::Cut { lease, from });
+        }
+    }
+
     fn hear(&mut self, now: Time, tells: BrokerTells) {
         self.heard = now;
         match tells {
@@ -333,6 +355,7 @@ impl<B> Machine for Leaseholder<B> {
                 task,
                 reason,
             } => self.overdue(lease, task, reason),
+            LeaseholderInput::Cut { lease, from } => self.cut(lease, from),
             LeaseholderInput::Broker(tells) => self.hear(now, tells),
             LeaseholderInput::Leave => self.leave(),
         }

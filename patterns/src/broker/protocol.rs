@@ -334,6 +334,13 @@ pub enum WorkerTells {
         /// Which.
         leases: Vec<LeaseId>,
     },
+    /// "I have not begun the tasks of this lease from this one on, and will not: give them to others."
+    Cut {
+        /// Which lease.
+        lease: LeaseId,
+        /// The first of these tasks.
+        from: TaskId,
+    },
     /// "I am leaving: send no more. I finish what I have begun."
     Leaving {},
     /// "I am gone."

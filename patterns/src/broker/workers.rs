@@ -61,6 +61,7 @@ impl BrokerMachine {
                 reason,
             } => self.failed(now, peer, lease, task, reason),
             WorkerTells::Returned { leases } => self.returned(now, peer, leases),
+            WorkerTells::Cut { lease, from } => self.cut(now, peer, lease, from),
             WorkerTells::Leaving {} => self.see_leaving(peer),
             WorkerTells::Gone {} => self.lose_worker(now, peer, false),
             WorkerTells::Ready { .. } => {}
@@ -272,6 +273,34 @@ impl BrokerMachine {
                 self.take_back(now, id, false);
             }
         }
+    }
+
+    /// Puts back what a worker has not begun of a lease, and will not.
+    fn cut(&mut self, now: Time, peer: PeerId, id: LeaseId, from: TaskId) {
+        let Some(lease) = self.leases.get_mut(&id).filter(|lease| lease.peer == peer) else {
+            self.counts.stale += 1;
+            return;
+        };
+        let (mut kept, mut again) = (Vec::new(), Vec::new());
+        for span in std::mem::take(&mut lease.left) {
+            let begun = (from.clamp(span.first, span.end()) - span.first) as u32;
+            if begun > 0 {
+                let count = begun;
+                kept.push(Span { count, ..span });
+            }
+            if begun < span.count {
+                let (first, count) = (span.first + u64::from(begun), span.count - begun);
+                again.push(lease.piece.clone().cut_out(Span { first, count }).1);
+            }
+        }
+        lease.left = kept;
+        let job = lease.job;
+        self.note_back(
+            job,
+            again.iter().map(|piece| u64::from(piece.span.count)).sum(),
+        );
+        self.enqueue(now, job, again, Line::Again);
+        self.end_if_settled(now, id);
     }
 
     /// Ends a lease and puts what is left of it back into the queue.

@@ -1,6 +1,7 @@
 //! The worker: runs tasks in its slots and hands the results to the sink.
 
 mod absence;
+mod bounds;
 mod crew;
 mod driver;
 mod leaseholder;

@@ -6,8 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use mutirao::broker::{
-    Broker, BrokerConfig, CallError, Caller, CallerConfig, ClientConfig, Console,
+    Broker, BrokerConfig, CallError, Caller, CallerConfig, ClientConfig, Console, FetchEvent,
+    Fetcher, JobSettings, Submitter,
 };
+use mutirao::pipeline::JobId;
 use mutirao::trio::BrokerWorkerConfig;
 use mutirao::{Endpoint, Failure, Worker};
 
@@ -229,4 +231,53 @@ fn a_worker_that_loses_too_many_threads_leaves_and_says_why() {
     let exit = worker.wait(Some(PATIENCE)).expect("an end").to_string();
     assert!(exit.contains("4 tasks go on"), "{exit}");
     drop(held);
+}
+
+#[test]
+fn tasks_of_a_lease_whose_first_turns_out_long_go_to_whoever_has_time() {
+    let broker = broker("tcp");
+    let goes_on = Arc::new(Mutex::new(()));
+    let held = goes_on.lock().unwrap();
+    let _slow = stubborn_worker(broker.endpoint(), goes_on.clone());
+    let config = ClientConfig::new(broker.endpoint().clone());
+    let mut fetcher = Fetcher::<u64>::connect(config.clone()).unwrap();
+    let submit = |job, numbers: &mut dyn Iterator<Item = u64>| {
+        let settings = JobSettings::new("double");
+        let mut submitter = Submitter::<u64>::open(config.clone(), job, settings).unwrap();
+        for number in numbers {
+            submitter.submit(&number).unwrap();
+        }
+        submitter.finish(Some(PATIENCE)).unwrap();
+    };
+    let mut take = |job, count| {
+        fetcher.fetch(job, Vec::new());
+        for _ in 0..count {
+            match fetcher.recv_within(PATIENCE).unwrap() {
+                Some(FetchEvent::Result { task, .. }) => fetcher.confirm(job, task..task + 1),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    // So that the broker knows them as short, and gives out many at once.
+    submit(JobId(1), &mut (0..5_000));
+    take(JobId(1), 5_000);
+    submit(JobId(2), &mut std::iter::once(2_000_000).chain(1..1_000));
+    let _quick = worker(broker.endpoint(), 1, |number| Ok(2 * number));
+    // All but the one that is held, although they were given out together with it.
+    let mut last = Fetcher::<u64>::connect(config.clone()).unwrap();
+    last.fetch(JobId(2), Vec::new());
+    for _ in 1..1_000 {
+        match last.recv_within(PATIENCE).unwrap() {
+            Some(FetchEvent::Result { task, .. }) if task > 0 => {
+                last.confirm(JobId(2), task..task + 1);
+            }
+            Some(FetchEvent::Complete { job: JobId(1), .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(held);
+    assert!(matches!(
+        last.recv_within(PATIENCE).unwrap(),
+        Some(FetchEvent::Result { task: 0, .. })
+    ));
 }

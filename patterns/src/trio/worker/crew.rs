@@ -73,9 +73,21 @@ impl Members {
 }
 
 struct Seat {
-    driver: LeaseholderDriver,
+    /// None when the worker has ended: threads that are lost to a task must not hold its socket.
+    driver: Option<LeaseholderDriver>,
     sleeper: Sleeper,
     clock: Clock,
+}
+
+impl Seat {
+    /// Waits until there is something to do for the driver.
+    fn wait(&self) {
+        if let Some(driver) = self.driver.as_ref().filter(|driver| !driver.is_over()) {
+            let mut sources = Vec::with_capacity(4);
+            driver.interests(&mut sources);
+            wait(&sources, &self.sleeper, &self.clock, driver.deadline());
+        }
+    }
 }
 
 impl std::fmt::Debug for Seat {
@@ -109,7 +121,7 @@ impl Crew {
         let clock = Clock::start();
         Crew {
             seat: Mutex::new(Seat {
-                driver,
+                driver: Some(driver),
                 sleeper,
                 clock,
             }),
@@ -162,8 +174,8 @@ impl Crew {
                     match led {
                         Ok(Led::Relieved) => {}
                         Ok(Led::Lost) => return,
-                        Ok(Led::Over) => return self.seat().driver.close(None),
-                        Err(error) => return self.seat().driver.close(Some(error)),
+                        Ok(Led::Over) => return self.close(None),
+                        Err(error) => return self.close(Some(error)),
                     }
                 }
                 Duty::Run(work) => {
@@ -173,6 +185,13 @@ impl Crew {
                 }
                 Duty::End => return,
             }
+        }
+    }
+
+    fn close(&self, error: Option<TransportError>) {
+        let driver = self.seat().driver.take();
+        if let Some(mut driver) = driver {
+            driver.close(error);
         }
     }
 
@@ -208,7 +227,7 @@ impl Crew {
             let is_late;
             (queues, is_late) = self.watch(queues);
             active = queues.lead.turns != before;
-            if is_late && queues.lead.busy && !active {
+            if is_late && queues.lead.busy && !active && !queues.closed {
                 queues.lead.take(member);
                 return Duty::Lead;
             }
@@ -231,7 +250,7 @@ impl Crew {
             progress.taken_by(member);
         }
         let worked = work_off(work);
-        if progress.is_some_and(|progress| progress.is_abandoned()) {
+        if progress.is_some_and(|progress| !progress.finish()) {
             return false;
         }
         self.slots.hand_in(worked);
@@ -243,11 +262,14 @@ impl Crew {
         F: Fn(&Work) -> Worked + Clone + Send + 'static,
     {
         let mut seat = self.seat();
-        while !seat.driver.is_over() {
+        loop {
             let now = seat.clock.now();
-            let more = seat.driver.turn(now)?;
-            self.replace(seat.driver.take_lost(), work_off);
-            let mut own = seat.driver.take_own();
+            let Some(driver) = seat.driver.as_mut().filter(|driver| !driver.is_over()) else {
+                return Ok(Led::Over);
+            };
+            let more = driver.turn(now)?;
+            self.replace(driver.take_lost(), work_off);
+            let mut own = driver.take_own();
             let has_own = own.is_some();
             while let Some(work) = own {
                 drop(seat);
@@ -256,19 +278,18 @@ impl Crew {
                 }
                 seat = self.seat();
                 let now = seat.clock.now();
-                seat.driver.deliver(now)?;
-                own = seat.driver.take_own();
+                if let Some(driver) = &mut seat.driver {
+                    driver.deliver(now)?;
+                    own = driver.take_own();
+                } else {
+                    own = None;
+                }
             }
             // After tasks of its own the wait looks by itself whether something has arrived.
-            if more && !has_own || seat.driver.is_over() {
-                continue;
+            if !more || has_own {
+                seat.wait();
             }
-            let mut sources = Vec::with_capacity(4);
-            seat.driver.interests(&mut sources);
-            let deadline = seat.driver.deadline();
-            wait(&sources, &seat.sleeper, &seat.clock, deadline);
         }
-        Ok(Led::Over)
     }
 
     /// Works off a batch without giving up the lead; `None` when it is still ours.
@@ -291,6 +312,7 @@ impl Crew {
             self.slots.0.more.notify_one();
         }
         let worked = work_off(work);
+        let is_wanted = progress.is_none_or(|progress| progress.finish());
         let mut queues = self.slots.queues();
         if queues.lead.leader == Some(member) {
             queues.lead.busy = false;
@@ -298,7 +320,7 @@ impl Crew {
             return None;
         }
         drop(queues);
-        if progress.is_some_and(|progress| progress.is_abandoned()) {
+        if !is_wanted {
             return Some(Led::Lost);
         }
         self.slots.hand_in(worked);

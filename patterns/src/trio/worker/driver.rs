@@ -18,6 +18,7 @@ use crate::wire::{Kind, Reader, WireError};
 
 use super::super::{Pattern, RESULTS_TOPIC, partition};
 use super::absence::{Absence, Word};
+use super::bounds::Bounds;
 use super::slots::{Author, Body, Slots, Work, Worked};
 use super::{Shared, WorkerConfig, WorkerExit};
 
@@ -170,6 +171,7 @@ impl WorkerDriver {
             attempts: batch.attempts,
             operation: None,
             progress: None,
+            bounds: Arc::new(Bounds::new(batch.span)),
             body: batch.body,
         }
     }

@@ -1,10 +1,13 @@
 //! The machine of a broker's worker with its socket.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{AtWorker, read_at_worker};
-use crate::broker::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput, WorkerTells};
+use crate::broker::{
+    LeaseId, Leased, Leaseholder, LeaseholderInput, LeaseholderOutput, WorkerTells,
+};
 use crate::complaints::Complaints;
 use crate::driver::{MESSAGES_PER_TURN, Node, Port};
 use crate::machine::{Machine, Time};
@@ -14,6 +17,7 @@ use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, Transport
 use crate::wait::Interest;
 use crate::wire::{Kind, Writer};
 
+use super::bounds::Bounds;
 use super::paces::Paces;
 use super::progress::Progress;
 use super::slots::{Author, Body, Slots, Work, Worked};
@@ -30,6 +34,10 @@ const OWN_MOST_ALONE: Duration = Duration::from_millis(5);
 /// The same when there are such slots: the longest that they wait for it.
 const OWN_MOST: Duration = Duration::from_micros(200);
 
+/// A lease that runs longer than this was judged wrongly, or holds a slow task: what is not begun of it
+/// goes back, for whoever has time.
+const LONGEST: Duration = Duration::from_millis(50);
+
 type Records = (Frame, usize);
 
 pub(super) struct LeaseholderDriver {
@@ -44,7 +52,13 @@ pub(super) struct LeaseholderDriver {
     /// What it shall work off before its next turn.
     own: Option<Work>,
     watchdog: Watchdog,
-    /// When a leaving worker gives up.
+    /// Since when leases run, and how far they are.
+    begun: BTreeMap<LeaseId, (Time, Arc<Bounds>)>,
+    /// It was asked to leave, or has to.
+    leaving: bool,
+    /// Why it has to.
+    complaint: Option<String>,
+    /// When one that has nothing left to do gives up handing on its last results.
     leave_by: Option<Time>,
     exit: Option<WorkerExit>,
 }
@@ -80,6 +94,9 @@ impl LeaseholderDriver {
             },
             own: None,
             watchdog: Watchdog::new(config.slots),
+            begun: BTreeMap::new(),
+            leaving: false,
+            complaint: None,
             leave_by: None,
             exit: None,
         })
@@ -111,36 +128,49 @@ impl LeaseholderDriver {
         for worked in self.slots.worked() {
             self.paces.note(&worked);
             self.watchdog.release(&worked);
+            if let Author::Lease(lease) = worked.author {
+                self.begun.remove(&lease);
+            }
             if let Some(input) = input(worked) {
                 self.machine.handle(now, input);
             }
         }
-        self.act()?;
+        self.act(now)?;
         self.port.flush()
     }
 
-    fn act(&mut self) -> Result<(), TransportError> {
+    fn act(&mut self, now: Time) -> Result<(), TransportError> {
         while let Some(output) = self.machine.poll() {
             match output {
-                LeaseholderOutput::Run(leased) => self.run(work(leased)),
+                LeaseholderOutput::Run(leased) => self.run(now, work(leased)),
                 LeaseholderOutput::Tell(tells) => self.tell(&tells)?,
                 LeaseholderOutput::Send(frame) => {
                     self.port.send(vec![frame.into()])?;
                 }
-                LeaseholderOutput::Unwanted(_) => {}
+                LeaseholderOutput::Unwanted(lease) => {
+                    if let Some((_, bounds)) = self.begun.remove(&lease) {
+                        bounds.cut();
+                    }
+                }
                 LeaseholderOutput::Found(_) => log::info!("the broker is there"),
                 LeaseholderOutput::Lost => {
                     log::warn!("the broker has been silent for too long");
                 }
-                LeaseholderOutput::Left => self.exit = Some(WorkerExit::Left),
+                LeaseholderOutput::Left => {
+                    self.exit = Some(WorkerExit::Left);
+                    self.leave_by = Some(now + LEAVE_PATIENCE);
+                }
             }
         }
         Ok(())
     }
 
     /// Has tasks worked off: in this thread if that does not take long, else in another.
-    fn run(&mut self, work: Work) {
+    fn run(&mut self, now: Time, work: Work) {
         self.watchdog.watch(&work);
+        if let Author::Lease(lease) = work.author {
+            self.begun.insert(lease, (now, work.bounds.clone()));
+        }
         let expected = self.paces.expect(&work);
         match self.own.is_none() && expected.is_some_and(|time| time <= self.own_most) {
             true => self.own = Some(work),
@@ -162,6 +192,7 @@ impl LeaseholderDriver {
         } in self.watchdog.look(now)
         {
             log::error!("task {task}: {reason}");
+            self.begun.remove(&lease);
             let input = LeaseholderInput::Overdue {
                 lease,
                 task,
@@ -169,12 +200,32 @@ impl LeaseholderDriver {
             };
             self.machine.handle(now, input);
         }
-        if self.leave_by.is_none()
+        if !self.leaving
             && let Some(reason) = self.watchdog.complaint()
         {
             log::error!("{reason}");
-            self.leave_by = Some(now + LEAVE_PATIENCE);
-            self.machine.handle(now, LeaseholderInput::Leave);
+            self.complaint = Some(reason);
+            self.leave(now);
+        }
+    }
+
+    fn leave(&mut self, now: Time) {
+        self.leaving = true;
+        self.machine.handle(now, LeaseholderInput::Leave);
+    }
+
+    /// Gives back what is not begun of leases that take longer than they should.
+    fn cut_slow(&mut self, now: Time) {
+        let slow = |&(begun, _): &(Time, Arc<Bounds>)| begun + LONGEST <= now;
+        let leases = self.begun.iter().filter(|(_, lease)| slow(lease));
+        let cut = leases.map(|(&lease, (_, bounds))| (lease, bounds.cut()));
+        for (lease, from) in cut.collect::<Vec<_>>() {
+            // Once is enough: no more will be begun.
+            self.begun.remove(&lease);
+            if let Some(from) = from {
+                self.machine
+                    .handle(now, LeaseholderInput::Cut { lease, from });
+            }
         }
     }
 
@@ -197,9 +248,8 @@ impl LeaseholderDriver {
     }
 
     fn leave_if_asked(&mut self, now: Time) {
-        if self.shared.stop.is_stopped() && self.leave_by.is_none() {
-            self.leave_by = Some(now + LEAVE_PATIENCE);
-            self.machine.handle(now, LeaseholderInput::Leave);
+        if self.shared.stop.is_stopped() && !self.leaving {
+            self.leave(now);
         }
     }
 }
@@ -216,6 +266,7 @@ fn work(leased: Leased<Records>) -> Work {
         progress: leased
             .time_limit
             .map(|limit| Arc::new(Progress::new(limit))),
+        bounds: Arc::new(Bounds::new(leased.span)),
         body: Body { frame, start },
     }
 }
@@ -243,7 +294,6 @@ impl Node for LeaseholderDriver {
         }
         self.leave_if_asked(now);
         self.machine.wake(now);
-        self.give_up_overdue(now);
         // A lease that this thread works off itself need not wait for a look whether there are more.
         let mut more = self.receive(now, 1)?;
         self.deliver(now)?;
@@ -251,6 +301,10 @@ impl Node for LeaseholderDriver {
             more = self.receive(now, MESSAGES_PER_TURN)?;
             self.deliver(now)?;
         }
+        self.cut_slow(now);
+        self.give_up_overdue(now);
+        self.act(now)?;
+        self.port.flush()?;
         if self.leave_by.is_some_and(|by| now >= by) && !self.is_over() {
             self.exit = Some(WorkerExit::LeftUndone);
         }
@@ -260,7 +314,12 @@ impl Node for LeaseholderDriver {
     fn deadline(&self) -> Option<Time> {
         let due = self.machine.deadline();
         let watched = self.watchdog.deadline();
-        due.into_iter().chain(self.leave_by).chain(watched).min()
+        let slow = self.begun.values().map(|&(begun, _)| begun + LONGEST).min();
+        due.into_iter()
+            .chain(self.leave_by)
+            .chain(watched)
+            .chain(slow)
+            .min()
     }
 
     fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
@@ -277,7 +336,7 @@ impl Node for LeaseholderDriver {
     fn close(&mut self, error: Option<TransportError>) {
         self.slots.close();
         let failed = error.map(|error| WorkerExit::Failed(error.to_string()));
-        let failed = failed.or(self.watchdog.complaint().map(WorkerExit::Failed));
+        let failed = failed.or(self.complaint.take().map(WorkerExit::Failed));
         let exit = failed.or(self.exit.take()).unwrap_or(WorkerExit::Left);
         self.shared.end(exit);
     }

@@ -29,7 +29,7 @@ impl Paces {
         let Some(operation) = worked.operation.as_deref() else {
             return;
         };
-        let each = worked.busy / worked.span.count.max(1);
+        let each = worked.busy / worked.done.max(1);
         if let Some((_, pace)) = self.0.iter_mut().find(|(name, _)| name == operation) {
             let known = pace.map(|known| (known * (WEIGHT - 1) + each) / WEIGHT);
             *pace = Some(known.unwrap_or(each));

@@ -21,8 +21,19 @@ struct At {
     member: usize,
     /// The task that it is at, and when that has to be done.
     task: Option<(TaskId, Instant)>,
-    /// Nobody waits for the batch any more.
-    abandoned: bool,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    None,
+    /// The batch is worked off.
+    Finished,
+    /// Nobody waits for it any more, and the thread is at it still.
+    Abandoned,
+    /// The thread has come back from it after all.
+    Returned,
 }
 
 /// What a look at a batch finds.
@@ -61,17 +72,29 @@ impl Progress {
         due
     }
 
-    /// Whether nobody waits for the batch any more: the thread that was at it has been replaced.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.at().abandoned
+    /// The thread is through with the batch; `false` when nobody waits for it any more and the thread
+    /// has been replaced.
+    pub(super) fn finish(&self) -> bool {
+        let mut at = self.at();
+        at.end = match at.end {
+            End::None | End::Finished => End::Finished,
+            End::Abandoned | End::Returned => End::Returned,
+        };
+        at.end == End::Finished
+    }
+
+    /// Whether the thread that was given up with the batch is at it still.
+    pub(super) fn is_lost(&self) -> bool {
+        self.at().end == End::Abandoned
     }
 
     /// Gives the batch up if it has been at one task for too long.
     pub(super) fn look(&self, now: Instant) -> Look {
         let mut at = self.at();
         match at.task {
+            _ if at.end != End::None => Look::Again(now + self.limit + GRACE),
             Some((task, due)) if due + GRACE <= now => {
-                at.abandoned = true;
+                at.end = End::Abandoned;
                 let member = at.member;
                 Look::Abandoned { member, task }
             }

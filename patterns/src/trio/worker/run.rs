@@ -12,8 +12,14 @@ use crate::wire::{Decoder, Kind, RecordError, Writer};
 use super::slots::{Author, Work, Worked};
 use super::{Failure, TaskInfo};
 
-/// Results are sent off when they have grown to this size, while the batch goes on.
+/// Results make a frame when they have grown to this size.
 const RESULT_FRAME_BYTES: usize = 256 << 10;
+
+/// What a frame has beside its records, generously.
+const HEADER_BYTES: usize = 1024;
+
+/// The longest context of a failure that is passed on, in bytes.
+const MAX_CONTEXT_BYTES: usize = 64 << 10;
 
 /// Works off a batch; no result may take more than `max_result_bytes`.
 pub(super) fn work_off<T, R>(
@@ -33,6 +39,7 @@ where
         span: work.span,
         attempt: work.attempt,
         operation: work.operation.clone(),
+        done: work.bounds.begun(),
         busy: begun.elapsed(),
         results,
         failed,
@@ -86,16 +93,16 @@ impl<'a> Run<'a> {
             deadline: None,
         };
         let mut tasks = Decoder::<T>::new(body, u64::from(work.span.count));
-        for task in work.span.range() {
+        while let Some(task) = work.bounds.begin() {
             info.task = task;
             info.deadline = work.progress.as_ref().map(|progress| progress.begin(task));
-            let outcome = match tasks.next() {
-                Some(Ok(value)) => call(handler, value, &info),
+            let outcome = guard("the handler", || match tasks.next() {
+                Some(Ok(value)) => handler(value, &info),
                 Some(Err(error @ RecordError::Type(_))) => {
                     Err(Failure::new(format!("the worker cannot read it: {error}")))
                 }
                 _ => Err(Failure::permanent("the batch that carried it is damaged")),
-            };
+            });
             self.note(task, outcome);
         }
         self.close_frame(work.span.end());
@@ -103,7 +110,8 @@ impl<'a> Run<'a> {
     }
 
     fn note<R: Serialize>(&mut self, task: TaskId, outcome: Result<R, Failure>) {
-        let outcome = outcome.and_then(|value| self.put(&value));
+        let before = self.records.len();
+        let outcome = outcome.and_then(|value| self.put(value));
         match outcome {
             Ok(()) => {}
             Err(failure) if failure.retry && self.work.attempt < self.work.attempts => {
@@ -114,32 +122,47 @@ impl<'a> Run<'a> {
             }
             Err(failure) => self.put_failure(failure),
         }
+        if self.records.len() + HEADER_BYTES > self.max_result_bytes {
+            let last = self.records.split_off(before);
+            self.close_frame(task);
+            self.records = last;
+        }
         self.count += 1;
         if self.records.len() >= RESULT_FRAME_BYTES {
             self.close_frame(task + 1);
         }
     }
 
-    fn put<R: Serialize>(&mut self, value: &R) -> Result<(), Failure> {
+    fn put<R: Serialize>(&mut self, value: R) -> Result<(), Failure> {
         let before = self.records.len();
         self.records.push(TRUE);
         let records = &mut self.records;
-        let write = AssertUnwindSafe(|| rmp_serde::encode::write(records, value));
-        let written = catch_unwind(write);
+        let written = guard("encoding its result", || {
+            // By value: what panics while it is dropped does so here.
+            rmp_serde::encode::write(records, &{ value }).map_err(|error| {
+                Failure::permanent(format!("its result cannot be encoded: {error}"))
+            })
+        });
         let bytes = self.records.len() - before;
         let failure = match written {
-            Err(_) => "its result cannot be encoded: encoding it panicked".to_string(),
-            Ok(Err(error)) => format!("its result cannot be encoded: {error}"),
-            Ok(Ok(())) if bytes + 1024 > self.max_result_bytes => {
-                format!("its result takes {bytes} bytes, more than a message may")
-            }
-            Ok(Ok(())) => return Ok(()),
+            Err(failure) => Failure {
+                retry: false,
+                ..failure
+            },
+            Ok(()) if bytes + HEADER_BYTES > self.max_result_bytes => Failure::permanent(format!(
+                "its result takes {bytes} bytes, more than a message may"
+            )),
+            Ok(()) => return Ok(()),
         };
         self.records.truncate(before);
-        Err(Failure::permanent(failure))
+        Err(failure)
     }
 
-    fn put_failure(&mut self, failure: Failure) {
+    fn put_failure(&mut self, mut failure: Failure) {
+        if failure.context.len() > MAX_CONTEXT_BYTES {
+            failure.context.clear();
+            failure.reason += " (its context is too large to be passed on)";
+        }
         let task_failure = crate::pipeline::TaskFailure {
             reason: failure.reason,
             context: failure.context,
@@ -190,17 +213,13 @@ const TRUE: u8 = 0xc3;
 /// MessagePack's `false`, before a failure.
 const FALSE: u8 = 0xc2;
 
-/// Runs the handler; a panic is a failure like any other.
-fn call<T, R>(
-    handler: &dyn Fn(T, &TaskInfo) -> Result<R, Failure>,
-    task: T,
-    info: &TaskInfo,
-) -> Result<R, Failure> {
-    catch_unwind(AssertUnwindSafe(|| handler(task, info))).unwrap_or_else(|panic| {
+/// Calls what others have written; a panic is a failure like any other.
+fn guard<V>(what: &str, call: impl FnOnce() -> Result<V, Failure>) -> Result<V, Failure> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied().map(str::to_string);
         let text = text
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        Err(Failure::new(format!("the handler panicked: {text}")))
+        Err(Failure::new(format!("{what} panicked: {text}")))
     })
 }

@@ -11,6 +11,7 @@ use crate::pipeline::{JobId, Results, Span, TaskId, WorkerId};
 use crate::transport::Frame;
 use crate::wait::Waker;
 
+use super::bounds::Bounds;
 use super::crew::Lead;
 use super::progress::Progress;
 use super::run::work_off;
@@ -37,6 +38,8 @@ pub(crate) struct Work {
     pub(crate) operation: Option<Arc<str>>,
     /// For tasks that have a time limit.
     pub(super) progress: Option<Arc<Progress>>,
+    /// How far it has been begun, and shall be.
+    pub(super) bounds: Arc<Bounds>,
     pub(crate) body: Body,
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct Worked {
     pub(crate) span: Span,
     pub(crate) attempt: u32,
     pub(crate) operation: Option<Arc<str>>,
+    /// Tasks from the first on that were gone through; the others were not begun.
+    pub(crate) done: u32,
     pub(crate) busy: Duration,
     pub(crate) results: Vec<Results>,
     /// Tasks to be tried again, with the reason.

@@ -29,9 +29,11 @@ pub(super) struct Overdue {
 pub(super) struct Watchdog {
     watched: BTreeMap<u64, Arc<Progress>>,
     next_look: Option<Time>,
+    /// Threads that were lost and not replaced yet.
     lost: Vec<usize>,
-    lost_count: usize,
-    lost_most: usize,
+    /// What they were given up with.
+    abandoned: Vec<Arc<Progress>>,
+    abandoned_most: usize,
 }
 
 impl Watchdog {
@@ -40,8 +42,8 @@ impl Watchdog {
             watched: BTreeMap::new(),
             next_look: None,
             lost: Vec::new(),
-            lost_count: 0,
-            lost_most: LOST_PER_SLOT * slots.max(1),
+            abandoned: Vec::new(),
+            abandoned_most: LOST_PER_SLOT * slots.max(1),
         }
     }
 
@@ -96,9 +98,9 @@ impl Watchdog {
             }
         }
         for Overdue { lease, .. } in &overdue {
-            self.watched.remove(lease);
+            self.abandoned.extend(self.watched.remove(lease));
         }
-        self.lost_count += overdue.len();
+        self.abandoned.retain(|progress| progress.is_lost());
         self.next_look = next;
         overdue
     }
@@ -110,10 +112,11 @@ impl Watchdog {
 
     /// Why the worker should leave, if so: threads cannot be stopped, only their process.
     pub(super) fn complaint(&self) -> Option<String> {
-        (self.lost_count >= self.lost_most).then(|| {
+        let lost = self.abandoned.iter().filter(|progress| progress.is_lost());
+        let lost = lost.count();
+        (lost >= self.abandoned_most).then(|| {
             format!(
-                "{} tasks go on after their time limit and cannot be stopped: start the worker again",
-                self.lost_count
+                "{lost} tasks go on after their time limit and cannot be stopped: start the worker again"
             )
         })
     }

@@ -124,6 +124,7 @@ fn worker_tells() -> impl Strategy<Value = WorkerTells> {
             reason: "é".repeat(600)
         }),
         2 => leases().prop_map(|leases| WorkerTells::Returned { leases }),
+        2 => (number(), number()).prop_map(|(lease, from)| WorkerTells::Cut { lease, from }),
         1 => Just(WorkerTells::Leaving {}),
         1 => Just(WorkerTells::Gone {}),
     ]
@@ -287,6 +288,12 @@ fn to_worker() -> impl Strategy<Value = LeaseholderInput<()>> {
             lease,
             results: vec![[0; 3].into()],
             failed: failed.into_iter().map(|task| (task, String::new())).collect(),
+        }),
+        1 => (number(), number()).prop_map(|(lease, from)| LeaseholderInput::Cut { lease, from }),
+        1 => (number(), number()).prop_map(|(lease, task)| LeaseholderInput::Overdue {
+            lease,
+            task,
+            reason: String::new(),
         }),
         4 => tells.prop_map(LeaseholderInput::Broker),
     ]

@@ -58,6 +58,11 @@ impl Watch {
             WorkerTells::Returned { leases } => {
                 self.end(|_, holder| holder.peer == peer && leases.contains(&holder.lease));
             }
+            WorkerTells::Cut { lease, from } => {
+                self.end(|(_, task), holder| {
+                    (holder.peer, holder.lease) == (peer, *lease) && task >= *from
+                });
+            }
             WorkerTells::Gone {} => self.lose(peer),
             WorkerTells::Leaving {} => {}
         }
