@@ -563,7 +563,13 @@ impl BrokerMachine {
             let (queued, leased) = jobs.fold((0, 0), |(queued, leased), job| {
                 (queued + job.queue.tasks(), leased + job.leased)
             });
-            if (queued, leased) != (service.queued, service.leased) {
+            let jobs = self.jobs.values().filter(|job| job.operation == *name);
+            let workers = self.workers.values();
+            let workers = workers.filter(|worker| worker.operations.contains(name));
+            let users = (jobs.count() as u64, workers.count() as u64);
+            if (queued, leased) != (service.queued, service.leased)
+                || users != (service.jobs, service.workers)
+            {
                 return Err(format!("service {name} is miscounted"));
             }
             if service.can_serve() && self.may_give() {

@@ -91,7 +91,7 @@ impl BrokerMachine {
     ) -> Option<()> {
         self.add_job(now, id, settings);
         if self.no_room(id, ONLY, record.len()).is_some() {
-            self.jobs.remove(&id);
+            self.forget_request(id);
             return None;
         }
         let is_kept = asker.is_none();
@@ -124,7 +124,7 @@ impl BrokerMachine {
         };
         let service = job.operation.clone();
         if let Some(client) = self.clients.get_mut(&asker.peer) {
-            client.asking -= 1;
+            client.asking = client.asking.saturating_sub(1);
         }
         self.outbox.push_back(BrokerOutput::Reply {
             peer: asker.peer,
@@ -132,8 +132,19 @@ impl BrokerMachine {
             service,
             body: reply_body(outcome.bytes()),
         });
-        self.jobs.remove(&id);
+        self.forget_request(id);
         true
+    }
+
+    /// Takes a request off the books that waits nowhere and that nobody works on.
+    fn forget_request(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(&job.operation) {
+            service.jobs -= 1;
+        }
+        self.tidy(&job.operation);
     }
 
     fn answer(&mut self, asker: &Asker, service: &str, body: &[Frame]) {

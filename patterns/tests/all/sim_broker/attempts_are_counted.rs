@@ -10,7 +10,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn a_task_that_fails_is_tried_as_often_as_its_job_says() {
-    run_seeds("a_task_that_fails_is_tried", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.failing = 0.5;
         setup.clients[0].settings.attempts = 1 + seed as u32 % 5;
@@ -34,7 +34,7 @@ fn a_task_that_fails_is_tried_as_often_as_its_job_says() {
 
 #[test]
 fn a_task_that_kills_its_workers_fails_and_takes_no_other_with_it() {
-    run_seeds("a_task_that_kills_its_workers", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut rng = Rng::new(seed);
         let mut setup = Setup::calm(seed);
         let poison = rng.below(100);

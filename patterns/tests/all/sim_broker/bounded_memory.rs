@@ -8,7 +8,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn a_broker_whose_jobs_were_fetched_and_whose_peers_are_gone_holds_nothing() {
-    run_seeds("a_broker_holds_nothing", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = Setup::random(seed);
         // Two that are one job's may leave a job that nobody fetches.
         setup
@@ -36,7 +36,7 @@ fn a_broker_whose_jobs_were_fetched_and_whose_peers_are_gone_holds_nothing() {
 
 #[test]
 fn a_queue_that_is_full_refuses_tasks_and_takes_them_later() {
-    run_seeds("a_queue_that_is_full", 0..100, |seed| {
+    run_seeds(0..100, |seed| {
         let mut setup = Setup::calm(seed);
         match seed % 2 {
             0 => setup.limits.queue_tasks = 1 + seed % 30,
@@ -63,7 +63,7 @@ fn a_queue_that_is_full_refuses_tasks_and_takes_them_later() {
 
 #[test]
 fn results_that_nobody_makes_safe_hold_up_the_tasks_behind_them() {
-    run_seeds("results_hold_up_tasks", 0..50, |seed| {
+    run_seeds(0..50, |seed| {
         let mut setup = Setup::calm(seed);
         setup.limits.kept_bytes = 1000;
         setup.clients[0].safe_delay = Duration::from_secs(1);

@@ -7,6 +7,7 @@ mod client;
 mod cost_is_flat;
 mod fair_share;
 mod hostile_input;
+mod majordomo;
 mod no_result_twice;
 mod no_task_lost;
 mod nodes;

@@ -8,20 +8,16 @@ use super::world::{Setup, World};
 
 #[test]
 fn no_task_of_a_broker_is_lost_without_faults() {
-    run_seeds(
-        "no_task_of_a_broker_is_lost_without_faults",
-        0..300,
-        |seed| {
-            let mut world = World::new(Setup::calm(seed));
-            world.finish_within(Duration::from_secs(10));
-            world.check_results();
-        },
-    );
+    run_seeds(0..300, |seed| {
+        let mut world = World::new(Setup::calm(seed));
+        world.finish_within(Duration::from_secs(10));
+        world.check_results();
+    });
 }
 
 #[test]
 fn no_task_of_a_broker_is_lost() {
-    run_seeds("no_task_of_a_broker_is_lost", 0..700, |seed| {
+    run_seeds(0..700, |seed| {
         let mut world = World::new(Setup::random(seed));
         world.trouble(Duration::from_secs(20));
         world.finish_within(Duration::from_secs(1200));

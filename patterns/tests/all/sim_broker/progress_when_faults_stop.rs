@@ -13,7 +13,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn a_job_of_short_tasks_completes_soon_after_the_last_fault() {
-    run_seeds("a_job_completes_soon", 0..300, |seed| {
+    run_seeds(0..300, |seed| {
         let mut setup = Setup::random(seed);
         setup.work.pace = Pace::Short;
         setup.work.failing = 0.0;
@@ -33,7 +33,7 @@ fn a_job_of_short_tasks_completes_soon_after_the_last_fault() {
 
 #[test]
 fn a_long_task_does_not_wait_behind_another_while_a_worker_idles() {
-    run_seeds("a_long_task_does_not_wait", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::Long;
         setup.workers = vec![(1, vec!["a".into()]); 2 + seed as usize % 4];
@@ -85,7 +85,7 @@ fn a_broker_that_stood_still_buries_nobody_before_it_has_listened() {
 
 #[test]
 fn a_worker_that_stood_still_gives_no_result_twice() {
-    run_seeds("a_worker_that_stood_still", 0..100, |seed| {
+    run_seeds(0..100, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::Mixed;
         let mut world = World::new(setup);
