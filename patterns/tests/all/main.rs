@@ -5,6 +5,7 @@ mod bare;
 mod broker;
 mod examples;
 mod majordomo;
+mod protocol;
 mod pubsub;
 mod pushpull;
 mod python;
