@@ -380,6 +380,11 @@ impl Job {
         }
     }
 
+    /// Whether it is empty, and no client cares for it.
+    pub(super) fn is_orphan(&self) -> bool {
+        self.submitter.is_none() && self.fetcher.is_none() && self.accepted.is_empty()
+    }
+
     /// For tests: how many things it remembers.
     pub(super) fn footprint(&self) -> usize {
         let sets = [&self.accepted, &self.promised, &self.done, &self.fetched];

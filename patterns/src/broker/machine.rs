@@ -274,6 +274,8 @@ pub(super) struct Acceptance {
 pub(super) enum Promise {
     /// To have these tasks.
     Tasks(Span),
+    /// To know the job.
+    Opened,
     /// Whatever this says.
     Say(BrokerSays),
 }
@@ -514,15 +516,19 @@ impl BrokerMachine {
                     let tasks = accepted.entry((next.peer, next.job)).or_default();
                     tasks.insert(span.range());
                 }
-                Promise::Say(says) => others.push((next.peer, says)),
+                other => others.push((next.peer, next.job, other)),
             }
         }
         self.keep_pledges();
         for ((peer, job), tasks) in accepted {
             self.accept(peer, job, &tasks);
         }
-        for (peer, says) in others {
-            self.say(peer, says);
+        for (peer, job, promise) in others {
+            match promise {
+                Promise::Opened => self.say_opened(peer, job),
+                Promise::Say(says) => self.say(peer, says),
+                Promise::Tasks(_) => {}
+            }
         }
     }
 
@@ -618,10 +624,7 @@ impl Machine for BrokerMachine {
             BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
             BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),
-            BrokerInput::StoreTrouble(trouble) => {
-                self.trouble = trouble;
-                self.offer_all_room();
-            }
+            BrokerInput::StoreTrouble(trouble) => self.note_trouble(trouble),
         }
     }
 
