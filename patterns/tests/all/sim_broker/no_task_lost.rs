@@ -18,7 +18,8 @@ fn no_task_of_a_broker_is_lost_without_faults() {
 
 #[test]
 fn no_task_of_a_broker_is_lost() {
-    run_seeds(0..700, |seed| {
+    // Seed 1001 hears over a new connection that there was no room, and never that there is.
+    run_seeds(0..1100, |seed| {
         let mut world = World::new(Setup::random(seed));
         world.trouble(Duration::from_secs(20));
         world.finish_within(Duration::from_secs(1200));
