@@ -11,6 +11,10 @@
 //!
 //! Other bytes count modulo the number of steps, so that every input means something.
 
+use std::time::Duration;
+
+use mutirao::broker::fuzzing::Broker;
+
 /// Steps there are.
 const STEPS: u8 = 0x14;
 
@@ -22,6 +26,21 @@ pub enum Step {
     Pause(u8),
     Stored,
     Full(bool),
+}
+
+/// Lets a broker live through steps, with a store or without.
+pub fn play(durable: bool, steps: &[Step]) -> Broker {
+    let mut broker = Broker::new(durable);
+    for step in steps {
+        match step {
+            Step::Message(peer, frames) => broker.receive(&[*peer], frames),
+            Step::Lost(peer) => broker.lose(&[*peer]),
+            Step::Pause(time) => broker.pass(40 * Duration::from_millis(u64::from(*time))),
+            Step::Stored => broker.store(),
+            Step::Full(full) => broker.trouble(*full),
+        }
+    }
+    broker
 }
 
 /// Reads steps until the bytes end.

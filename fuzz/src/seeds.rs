@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use mutirao_fuzz::{Step, write, write_moments};
+use mutirao::broker::fuzzing::Broker;
+use mutirao_fuzz::{Step, play, write, write_moments};
 use serde::Serialize;
 
 const CLIENT: u8 = 9;
@@ -197,10 +198,26 @@ fn worker() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     )]
 }
 
+/// A conversation that the broker does not understand is none to begin with.
+fn check(name: &str, broker: &Broker) {
+    assert_eq!(broker.malformed(), 0, "{name}");
+    let least = match name {
+        "a-job" => 3,
+        "a-worker-that-leaves" | "mdp-0.1" | "mdp-0.2" => 1,
+        _ => 0,
+    };
+    assert!(
+        broker.done() >= least,
+        "{name}: {} tasks done",
+        broker.done()
+    );
+}
+
 fn main() -> std::io::Result<()> {
     let mut seeds = Vec::new();
     for (name, steps) in broker() {
         for (durable, way) in [(0, "memory"), (1, "store")] {
+            check(name, &play(durable == 1, &steps));
             let bytes = [&[durable][..], &write(&steps)].concat();
             seeds.push(("broker", format!("{name}-{way}"), bytes));
         }

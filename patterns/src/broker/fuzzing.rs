@@ -110,6 +110,16 @@ impl Broker {
         self.settle();
     }
 
+    /// Messages that made no sense.
+    pub fn malformed(&self) -> u64 {
+        self.machine.counts().malformed
+    }
+
+    /// Tasks that were done.
+    pub fn done(&self) -> u64 {
+        self.machine.counts().done
+    }
+
     fn settle(&mut self) {
         drain(&mut self.machine, &mut self.inbox, &mut self.writes);
         self.machine.audit().expect("it adds up");
