@@ -93,10 +93,11 @@ impl Queue {
         !self.suspects.is_empty()
     }
 
-    /// Takes exactly the tasks of `span`, if they wait in one piece.
-    pub(super) fn take_span(&mut self, span: Span) -> Option<Piece> {
+    /// Takes exactly the tasks of `span`, if they wait in one piece and none has failed.
+    pub(super) fn take_untried(&mut self, span: Span) -> Option<Piece> {
+        let fits = |piece: &Piece| piece.contains(span) && piece.attempt == 1;
         for line in [&mut self.again, &mut self.fresh, &mut self.suspects] {
-            let Some(at) = line.iter().position(|piece| piece.contains(span)) else {
+            let Some(at) = line.iter().position(fits) else {
                 continue;
             };
             let (before, piece, behind) = line.remove(at)?.cut_out(span);

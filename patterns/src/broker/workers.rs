@@ -216,7 +216,8 @@ impl BrokerMachine {
         if held.span.count == 0 || held.lease >= self.next_lease {
             return false;
         }
-        let Some(piece) = job.queue.take_span(held.span) else {
+        // What failed at others since is another attempt than the one that this worker has.
+        let Some(piece) = job.queue.take_untried(held.span) else {
             return false;
         };
         self.note_out(held.job, &piece);

@@ -6,6 +6,7 @@ mod broker;
 mod client;
 mod cost_is_flat;
 mod fair_share;
+mod hand_fed;
 mod hostile_input;
 mod majordomo;
 mod no_result_twice;

@@ -7,6 +7,7 @@ use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, WorkerId};
 use mutirao::sim::run_seeds;
 
+use super::hand_fed::HandFed;
 use super::nodes::BROKER;
 use super::work::Pace;
 use super::world::{Setup, World};
@@ -107,4 +108,31 @@ fn a_worker_that_stood_still_gives_no_result_twice() {
             .and_then(|client| client.memory.complete);
         assert_eq!(counts.expect("complete").fetched, 100);
     });
+}
+
+/// Where a message got lost and the connection did not.
+#[test]
+fn a_lease_that_its_worker_does_not_hold_goes_out_again() {
+    let mut broker = HandFed::new();
+    broker.ready(1);
+    broker.submit(0, 1);
+    let first = broker.granted().remove(0);
+    let beat = |seen| WorkerTells::Beat {
+        seen,
+        held: Vec::new(),
+    };
+    // It may be on its way.
+    broker.worker(1, beat(first.lease - 1));
+    assert_eq!(broker.granted(), []);
+    broker.worker(1, beat(first.lease));
+    let second = broker.granted().remove(0);
+    assert_eq!((second.span, second.attempt), (first.span, 1));
+    // But not for ever.
+    broker.pass(BrokerLimits::default().patience());
+    broker.worker(1, beat(first.lease));
+    let third = broker.granted().remove(0);
+    broker.work(&second);
+    assert_eq!(broker.machine.counts().stale, 1);
+    broker.work(&third);
+    assert_eq!(broker.save(), 1);
 }
