@@ -6,6 +6,7 @@ OUT     ?= results
 OP      ?= wordcount
 PATTERN ?= push-pull
 WORKERS ?=
+FUZZ_SECONDS ?= 20
 APP     ?= dispatch
 
 # Recipes read the settings from the environment, so that no value needs quoting for the shell.
@@ -21,7 +22,7 @@ MAKEFLAGS += --no-print-directory
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/mutirao
 
-.PHONY: help run build deps-test test test-memory verify fix bench up logs down test-compose deps clean
+.PHONY: help run build deps-test test test-memory verify fuzz fix bench up logs down test-compose deps clean
 
 help: ## this list
 	@printf 'mutirao: make TARGET [SETTING=VALUE ...]\n\n'
@@ -45,10 +46,15 @@ test: deps-test ## every test
 test-memory: deps ## a file of 4 GiB through every role: takes 2 minutes and 13 GB of disk
 	cargo test --package mutirao-apps --test all memory -- --ignored --nocapture
 
-verify: deps ## format, lints and documentation; changes nothing
+verify: deps ## format, lints, documentation and a little fuzzing; changes nothing
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+fuzz: deps ## makes up what arrives at broker, clients and workers, for FUZZ_SECONDS
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 fix: deps ## formats, and repairs what the lints can
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged

@@ -56,10 +56,12 @@ def main():
             socket.send(frame(CONTROL, {"Safe": [job, [[first, first + count]]]}))
             continue
         (name, fields), = values[0].items()
-        if name == "Opened":
+        if name in ("Opened", "Room"):
             socket.send(frame(TASKS, job, 0, len(words), *words))
         elif name == "Accepted":
             socket.send(frame(CONTROL, {"Close": [job, len(words)]}))
+        elif name == "Closed":
+            # The broker has all of it for good: who does not want the results may leave now.
             socket.send(frame(CONTROL, {"Fetch": [job, 1 << 20, []]}))
         elif name in ("Resume", "Unknown"):
             socket.send(opening)

@@ -22,7 +22,11 @@ mod clients;
 mod console;
 mod fetcher;
 mod frames;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hands;
+mod inbox;
 mod job;
 mod keeper;
 mod leaseholder;

@@ -27,7 +27,7 @@
 //!     fn deadline(&self) -> Option<Time> { Some(self.next) }
 //! }
 //!
-//! run_seeds("greeters", 0..20, |seed| {
+//! run_seeds(0..20, |seed| {
 //!     let mut sim = Sim::new(seed, Link { loss: 0.5, ..Link::default() });
 //!     let greeter = |peer| Greeter { peer: NodeId(peer), heard: false, next: Time::START, say: false };
 //!     let (a, b) = (sim.add(greeter(1)), sim.add(greeter(0)));

@@ -86,14 +86,14 @@ impl Bare {
 }
 
 /// Our broker with its workers.
-struct Ours {
+pub(crate) struct Ours {
     _broker: Player,
     _workers: Vec<Player>,
-    at: String,
+    pub(crate) at: String,
 }
 
 impl Ours {
-    fn start(workers: usize) -> Result<Ours> {
+    pub(crate) fn start(workers: usize) -> Result<Ours> {
         let mut broker = Player::start("broker", &[])?;
         let at: String = broker.hear()?;
         let workers = (0..workers)

@@ -9,6 +9,7 @@
 
 mod bare_broker;
 mod broker;
+mod broker_scaling;
 mod exec;
 mod files;
 mod idle;
@@ -67,6 +68,8 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("files", files::measure),
     ("broker-rate", broker::measure),
     ("broker-request", broker::measure_requests),
+    ("broker-workers", broker_scaling::measure_workers),
+    ("broker-tasks", broker_scaling::measure_tasks),
 ];
 
 fn main() -> Result<()> {
@@ -120,6 +123,7 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "broker-worker" => broker::worker(args),
         "broker-client" => broker::client(args),
         "broker-request" => broker::request(args),
+        "broker-crowd" => broker_scaling::crowd(args),
         "single-tasks" => latency::single_tasks(args),
         _ => Err(format!("no such role: {role}").into()),
     }

@@ -32,7 +32,7 @@ fn row(effort: Effort, decade: u32) -> Result<Row> {
     })
 }
 
-fn grouped(tasks: u64) -> String {
+pub(crate) fn grouped(tasks: u64) -> String {
     match tasks {
         0..1_000_000 => format!("{} thousand", tasks / 1000),
         _ => format!("{} million", tasks / 1_000_000),

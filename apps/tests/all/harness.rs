@@ -154,6 +154,11 @@ impl Process {
 
     /// `kill -9`; how it had ended, should it have been faster.
     pub(crate) fn kill(mut self) -> ExitStatus {
+        self.kill_now()
+    }
+
+    /// The same, for one that is replaced afterwards.
+    pub(crate) fn kill_now(&mut self) -> ExitStatus {
         // Gone already is as good.
         let _ = self.child.kill();
         self.child.wait().expect("our child")

@@ -34,7 +34,7 @@ const ALL: [Victim; 4] = [
 const ALL_BUT_THE_VENTILATOR: [Victim; 3] = [Victim::Worker(0), Victim::Worker(1), Victim::Sink];
 
 /// Chance with a seed that a failing test prints.
-fn chance(name: &str) -> StdRng {
+pub(crate) fn chance(name: &str) -> StdRng {
     let seed = std::env::var("KILLS_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
@@ -43,7 +43,7 @@ fn chance(name: &str) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-fn pause(chance: &mut StdRng, milliseconds: Range<u64>) {
+pub(crate) fn pause(chance: &mut StdRng, milliseconds: Range<u64>) {
     std::thread::sleep(Duration::from_millis(chance.random_range(milliseconds)));
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broker;
+mod broker_kills;
 mod curve;
 mod expect;
 mod failures;

@@ -136,7 +136,7 @@ impl Trio {
     }
 }
 
-fn endpoint_in(line: &str, after: &str) -> String {
+pub(crate) fn endpoint_in(line: &str, after: &str) -> String {
     let rest = line.split(after).nth(1).expect("the line was found by it");
     rest.split(',').next().expect("something").to_owned()
 }

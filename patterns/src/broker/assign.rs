@@ -92,6 +92,9 @@ impl BrokerMachine {
             && due <= now
         {
             self.releases.pop_first();
+            if self.drop_orphan(now, id) {
+                continue;
+            }
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;
             };

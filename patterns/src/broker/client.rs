@@ -285,6 +285,8 @@ impl ClientMachine {
             return self.miss(id);
         }
         (job.opened, job.durable) = (true, durable);
+        // That there was no room was said over a connection that broke; so was, perhaps, that there is.
+        job.full = false;
         for batch in job.unaccepted.values_mut() {
             batch.sent = false;
         }

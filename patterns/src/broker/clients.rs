@@ -82,8 +82,8 @@ impl BrokerMachine {
                 continue;
             }
             let submits = job.submitter.take_if(|submitter| *submitter == peer);
-            job.fetcher.take_if(|fetcher| fetcher.peer == peer);
-            if submits.is_some() && job.fetcher.is_none() && job.accepted.is_empty() {
+            let fetches = job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+            if (submits.is_some() || fetches.is_some()) && job.is_orphan() {
                 empty.push(id);
             }
         }
@@ -120,22 +120,43 @@ impl BrokerMachine {
             self.add_job(now, id, settings);
             self.describe(id);
         }
-        let (incarnation, durable) = (self.incarnation, self.durable);
-        let Some(job) = self.jobs.get_mut(&id) else {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.submitter = Some(peer);
+        }
+        match self.trouble.is_some() || self.is_stored() {
+            // Of trouble is told when tasks come.
+            true => self.say_opened(peer, id),
+            // Others may rely on the job from then on.
+            false => self.promise_later(peer, id, Promise::Opened),
+        }
+    }
+
+    pub(super) fn say_opened(&mut self, peer: PeerId, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
             return;
         };
-        job.submitter = Some(peer);
-        // What is not safe in the store yet counts as accepted only later.
-        let accepted = job.promised.iter().collect();
-        self.say(
-            peer,
-            BrokerSays::Opened {
-                job: id,
-                incarnation,
-                durable,
-                accepted,
-            },
-        );
+        let opened = BrokerSays::Opened {
+            job: id,
+            incarnation: self.incarnation,
+            durable: self.durable,
+            // What is not safe in the store yet counts as accepted only later.
+            accepted: job.promised.iter().collect(),
+        };
+        self.say(peer, opened);
+    }
+
+    /// The store takes nothing, or works again.
+    pub(super) fn note_trouble(&mut self, trouble: Option<String>) {
+        self.trouble = trouble;
+        if self.trouble.is_none() {
+            return self.offer_all_room();
+        }
+        let is_opened = |next: &Acceptance| matches!(next.promise, Promise::Opened);
+        let (opened, others): (Vec<_>, Vec<_>) = self.acceptances.drain(..).partition(is_opened);
+        self.acceptances = others.into();
+        for next in opened {
+            self.say_opened(next.peer, next.job);
+        }
     }
 
     pub(super) fn check_settings(&self, id: JobId, settings: &JobSettings) -> Result<(), String> {

@@ -46,6 +46,7 @@ fn lease_of(address: &[u8]) -> Option<LeaseId> {
 
 impl BrokerMachine {
     pub(super) fn hear_hand(&mut self, now: Time, peer: PeerId, version: Version, deed: Deed) {
+        self.watch(now, peer);
         if let Deed::Ready(service) = &deed {
             return self.hire(now, peer, version, service);
         }
@@ -71,6 +72,7 @@ impl BrokerMachine {
             self.lose_worker(now, peer, false);
             return self.dismiss(peer, version);
         }
+        // A name for people: nobody comes back under it.
         let id = WorkerId(peer);
         self.register(now, peer, id, 1, vec![service.to_string()]);
         if let Some(worker) = self.workers.get_mut(&peer) {
@@ -78,6 +80,12 @@ impl BrokerMachine {
         }
         self.replace(peer);
         self.give(now, peer);
+    }
+
+    /// Whether it is a worker that speaks Majordomo.
+    pub(super) fn is_hand(&self, peer: PeerId) -> bool {
+        let worker = self.workers.get(&peer);
+        worker.is_some_and(|worker| worker.majordomo.is_some())
     }
 
     fn dismiss(&mut self, peer: PeerId, version: Version) {

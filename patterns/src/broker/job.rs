@@ -93,10 +93,11 @@ impl Queue {
         !self.suspects.is_empty()
     }
 
-    /// Takes exactly the tasks of `span`, if they wait in one piece.
-    pub(super) fn take_span(&mut self, span: Span) -> Option<Piece> {
+    /// Takes exactly the tasks of `span`, if they wait in one piece and none has failed.
+    pub(super) fn take_untried(&mut self, span: Span) -> Option<Piece> {
+        let fits = |piece: &Piece| piece.contains(span) && piece.attempt == 1;
         for line in [&mut self.again, &mut self.fresh, &mut self.suspects] {
-            let Some(at) = line.iter().position(|piece| piece.contains(span)) else {
+            let Some(at) = line.iter().position(fits) else {
                 continue;
             };
             let (before, piece, behind) = line.remove(at)?.cut_out(span);
@@ -378,6 +379,11 @@ impl Job {
             retried: self.retried,
             fetched: self.fetched.len(),
         }
+    }
+
+    /// Whether it is empty, and no client cares for it.
+    pub(super) fn is_orphan(&self) -> bool {
+        self.submitter.is_none() && self.fetcher.is_none() && self.accepted.is_empty()
     }
 
     /// For tests: how many things it remembers.

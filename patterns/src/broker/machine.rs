@@ -287,6 +287,8 @@ pub(super) struct Acceptance {
 pub(super) enum Promise {
     /// To have these tasks.
     Tasks(Span),
+    /// To know the job.
+    Opened,
     /// Whatever this says.
     Say(BrokerSays),
 }
@@ -527,15 +529,19 @@ impl BrokerMachine {
                     let tasks = accepted.entry((next.peer, next.job)).or_default();
                     tasks.insert(span.range());
                 }
-                Promise::Say(says) => others.push((next.peer, says)),
+                other => others.push((next.peer, next.job, other)),
             }
         }
         self.keep_pledges();
         for ((peer, job), tasks) in accepted {
             self.accept(peer, job, &tasks);
         }
-        for (peer, says) in others {
-            self.say(peer, says);
+        for (peer, job, promise) in others {
+            match promise {
+                Promise::Opened => self.say_opened(peer, job),
+                Promise::Say(says) => self.say(peer, says),
+                Promise::Tasks(_) => {}
+            }
         }
     }
 
@@ -576,7 +582,13 @@ impl BrokerMachine {
             let (queued, leased) = jobs.fold((0, 0), |(queued, leased), job| {
                 (queued + job.queue.tasks(), leased + job.leased)
             });
-            if (queued, leased) != (service.queued, service.leased) {
+            let jobs = self.jobs.values().filter(|job| job.operation == *name);
+            let workers = self.workers.values();
+            let workers = workers.filter(|worker| worker.operations.contains(name));
+            let users = (jobs.count() as u64, workers.count() as u64);
+            if (queued, leased) != (service.queued, service.leased)
+                || users != (service.jobs, service.workers)
+            {
                 return Err(format!("service {name} is miscounted"));
             }
             if service.can_serve() && self.may_give() {
@@ -634,10 +646,7 @@ impl Machine for BrokerMachine {
             BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
             BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),
-            BrokerInput::StoreTrouble(trouble) => {
-                self.trouble = trouble;
-                self.offer_all_room();
-            }
+            BrokerInput::StoreTrouble(trouble) => self.note_trouble(trouble),
         }
     }
 

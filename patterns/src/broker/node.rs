@@ -1,65 +1,35 @@
 //! The broker's machine with its socket and its store.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::complaints::Complaints;
 use crate::driver::{Delivery, MESSAGES_PER_TURN, Node, Port};
 use crate::machine::{Machine, Time};
-use crate::pipeline::{JobId, PeerId};
-use crate::transport::{Frame, Message, Source, TransportError};
+use crate::pipeline::PeerId;
+use crate::transport::{Message, Source, TransportError};
 use crate::wait::Interest;
-use crate::wire::{Kind, WireError};
+use crate::wire::Kind;
 
-use super::hands::{self, Deed};
+use super::hands;
+use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::machine::{BrokerInput, BrokerMachine, BrokerOutput, Grant};
-use super::majordomo::{self, Malformed, Said, Version};
+use super::majordomo;
 use super::object::Shared;
-use super::protocol::BrokerSays;
 use super::store::Write;
 use super::{bodies, frames};
 
 /// Bytes of writes that may wait for the disk before no more is read.
 const MAX_UNWRITTEN_BYTES: usize = 64 << 20;
 
-/// The routing ids of those who speak to us, numbered.
-#[derive(Default)]
-struct Peers {
-    numbers: HashMap<Box<[u8]>, PeerId>,
-    routes: HashMap<PeerId, Frame>,
-    next: PeerId,
-}
-
-impl Peers {
-    fn number(&mut self, route: Frame) -> PeerId {
-        if let Some(&number) = self.numbers.get(&route[..]) {
-            return number;
-        }
-        self.next += 1;
-        let bytes: Box<[u8]> = route[..].into();
-        self.routes.insert(self.next, Frame::from(&bytes[..]));
-        self.numbers.insert(bytes, self.next);
-        self.next
-    }
-
-    fn forget(&mut self, number: PeerId) {
-        if let Some(route) = self.routes.remove(&number) {
-            self.numbers.remove(&route[..]);
-        }
-    }
-}
-
 pub(super) struct BrokerNode {
     pub(super) machine: BrokerMachine,
     pub(super) port: Port,
     pub(super) keeper: Option<Keeper>,
     pub(super) shared: Arc<Shared>,
-    peers: Peers,
+    inbox: Inbox,
     writes: Vec<Write>,
     stored: u64,
     trouble: Option<String>,
-    mistakes: Complaints,
 }
 
 impl BrokerNode {
@@ -74,11 +44,10 @@ impl BrokerNode {
             port,
             keeper,
             shared,
-            peers: Peers::default(),
+            inbox: Inbox::default(),
             writes: Vec::new(),
             stored: 0,
             trouble: None,
-            mistakes: Complaints::default(),
         }
     }
 
@@ -86,30 +55,14 @@ impl BrokerNode {
         let BrokerNode {
             machine,
             port,
-            peers,
-            mistakes,
+            inbox,
             ..
         } = self;
         let mut answers = Vec::new();
-        let more = port.receive_some(most, |mut message| {
-            let rest = message.split_off(message.len().min(1));
-            let Some(route) = message.pop() else { return };
-            let is_new = !peers.numbers.contains_key(&route[..]);
-            let peer = peers.number(route.clone());
-            match read(peer, &rest) {
-                Ok(input) => machine.handle(now, input),
-                Err(mistake) => {
-                    if is_new {
-                        peers.forget(peer);
-                    }
-                    machine.note_malformed();
-                    mistakes.add(&"the broker", &mistake);
-                    answers.extend(mistake.answer().map(|answer| (route, answer)));
-                }
-            }
+        let more = port.receive_some(most, |message| {
+            answers.extend(inbox.take(machine, now, message))
         })?;
-        for (route, mut answer) in answers {
-            answer.insert(0, route);
+        for answer in answers {
             port.send_now(&answer)?;
         }
         Ok(more)
@@ -119,7 +72,7 @@ impl BrokerNode {
         while let Some(output) = self.machine.poll() {
             match output {
                 BrokerOutput::Keep(write) => self.writes.push(write),
-                BrokerOutput::Gone(peer) => self.peers.forget(peer),
+                BrokerOutput::Gone(peer) => self.inbox.peers.forget(peer),
                 output => {
                     let (peer, message) = message(output);
                     self.send(now, peer, message)?;
@@ -135,10 +88,10 @@ impl BrokerNode {
         peer: PeerId,
         mut message: Message,
     ) -> Result<(), TransportError> {
-        let Some(route) = self.peers.routes.get(&peer) else {
+        let Some(route) = self.inbox.peers.route(peer) else {
             return Ok(());
         };
-        message.insert(0, route.clone());
+        message.insert(0, route);
         if self.port.send_now(&message)? == Delivery::Unroutable {
             self.machine.handle(now, BrokerInput::Unreachable(peer));
         }
@@ -162,65 +115,8 @@ impl BrokerNode {
     }
 }
 
-/// Why a message was dropped.
-#[derive(Debug, thiserror::Error)]
-enum Mistake {
-    #[error(transparent)]
-    Ours(#[from] WireError),
-    #[error(transparent)]
-    Majordomo(#[from] Malformed),
-}
-
-impl Mistake {
-    /// What the sender is told, if anything.
-    fn answer(&self) -> Option<Message> {
-        match self {
-            Mistake::Ours(error @ WireError::Version(_)) => {
-                let (job, reason) = (JobId(0), error.to_string());
-                let refused = BrokerSays::Refused { job, reason };
-                Some(vec![frames::control(Kind::Client, &refused)])
-            }
-            Mistake::Ours(_) => None,
-            Mistake::Majordomo(malformed) => malformed.answer(),
-        }
-    }
-}
-
-/// Reads a message without its routing id.
-fn read(peer: PeerId, message: &[Frame]) -> Result<BrokerInput, Mistake> {
-    let hand = |version, deed| Ok(BrokerInput::Hand(peer, version, deed));
-    match majordomo::read(message)? {
-        Said::Ours => match message {
-            [frame] => Ok(frames::read_at_broker(peer, frame)?),
-            _ => Err(WireError::Malformed.into()),
-        },
-        Said::Request {
-            version,
-            service,
-            body,
-        } => Ok(BrokerInput::Request {
-            peer,
-            version,
-            service: service.to_string(),
-            record: bodies::record(body),
-        }),
-        Said::Ready { version, service } => hand(version, Deed::Ready(service.to_string())),
-        Said::Reply {
-            version,
-            client,
-            body,
-        } => hand(version, Deed::Reply(client.to_vec(), bodies::record(body))),
-        Said::Partial { client, body } => {
-            let part = Deed::Partial(client.to_vec(), bodies::record(body));
-            hand(Version::V2, part)
-        }
-        Said::Heartbeat { version } => hand(version, Deed::Heartbeat),
-        Said::Disconnect { version } => hand(version, Deed::Disconnect),
-    }
-}
-
 /// What the machine wants sent, without the routing id, and to whom.
-fn message(output: BrokerOutput) -> (PeerId, Message) {
+pub(super) fn message(output: BrokerOutput) -> (PeerId, Message) {
     match output {
         BrokerOutput::ToClient(peer, says) => (peer, vec![frames::control(Kind::Client, &says)]),
         BrokerOutput::ToWorker(peer, tells) => (peer, vec![frames::control(Kind::Worker, &tells)]),
@@ -267,6 +163,8 @@ fn grant_message(grant: &Grant) -> Message {
 impl Node for BrokerNode {
     fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
         self.machine.wake(now);
+        // Who has just been forgotten and speaks now is somebody new.
+        self.act(now)?;
         // What follows from a single message goes out before the look whether there are more.
         let mut more = self.receive(now, 1)?;
         self.act(now)?;

@@ -7,10 +7,14 @@ use crate::machine::Time;
 use crate::pipeline::{JobId, Span, TaskId};
 
 use super::clients::Description;
+use super::job::Job;
 use super::machine::BrokerMachine;
 use super::piece::{Piece, Slice, holds};
 use super::store::Write;
 use super::workers::failures;
+
+/// For how many times the patience with a worker an empty job waits for its client after a restart.
+const ORPHANED: u32 = 30;
 
 /// The tasks of each job as they lie in the store.
 type Tasks = BTreeMap<JobId, BTreeMap<TaskId, (Span, Arc<[u8]>)>>;
@@ -64,13 +68,26 @@ impl BrokerMachine {
             return false;
         };
         self.add_job(now, job, settings);
-        let until = now + self.limits.patience();
+        let patience = self.limits.patience();
+        let until = now + patience;
         if let Some(job) = self.jobs.get_mut(&job) {
             job.total = total;
             job.hold_until = Some(until);
         }
         self.releases.insert((until, job));
+        self.releases.insert((now + ORPHANED * patience, job));
         true
+    }
+
+    /// Lets go of a job from before a restart that is still empty, and whose clients have not come back.
+    pub(super) fn drop_orphan(&mut self, now: Time, id: JobId) -> bool {
+        let patience = self.limits.patience();
+        let job = self.jobs.get(&id).filter(|job| job.is_orphan());
+        let is_old = job.is_some_and(|job| now.since(job.opened) >= ORPHANED * patience);
+        if is_old {
+            self.drop_job(now, id);
+        }
+        is_old
     }
 
     fn recover_results(&mut self, id: JobId, span: Span, body: Arc<[u8]>) -> bool {
@@ -148,14 +165,9 @@ impl BrokerMachine {
             job.promised = job.accepted.clone();
         }
         for id in ids {
-            match self
-                .jobs
-                .get(&id)
-                .is_some_and(|job| job.accepted.is_empty())
-            {
-                // Nobody was promised anything; a client that wants it opens it anew.
-                true => self.drop_job(now, id),
-                false => self.finish_if_done(now, id),
+            // One that is empty waits for the client that opened it.
+            if !self.jobs.get(&id).is_some_and(Job::is_orphan) {
+                self.finish_if_done(now, id);
             }
         }
     }

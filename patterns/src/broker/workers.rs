@@ -80,6 +80,7 @@ impl BrokerMachine {
         let is_same = self.worker_peers.get(&id) == Some(&peer);
         self.replace_peer(now, id, peer);
         self.register(now, peer, id, slots, operations);
+        self.worker_peers.insert(id, peer);
         let known: BTreeSet<LeaseId> = held.iter().map(|held| held.lease).collect();
         let unwanted: Vec<LeaseId> = held
             .into_iter()
@@ -104,15 +105,12 @@ impl BrokerMachine {
     /// Puts a start of a worker in the place of another that spoke as this peer, and takes along what
     /// it held as another peer.
     fn replace_peer(&mut self, now: Time, id: WorkerId, peer: PeerId) {
-        if self
-            .workers
-            .get(&peer)
-            .is_some_and(|worker| worker.id != id)
-        {
-            self.lose_worker(now, peer, true);
+        let before = self.worker_peers.get(&id).copied();
+        if before == Some(peer) {
+            return;
         }
-        let before = self.worker_peers.insert(id, peer);
-        if let Some(before) = before.filter(|&before| before != peer) {
+        self.lose_worker(now, peer, true);
+        if let Some(before) = before {
             self.move_leases(before, peer);
         }
     }
@@ -142,7 +140,6 @@ impl BrokerMachine {
             let lease = self.leases.get(id);
             lease.is_some_and(|lease| lease.piece.suspect)
         });
-        self.worker_peers.insert(id, peer);
         self.workers.insert(
             peer,
             Worker {
@@ -220,7 +217,8 @@ impl BrokerMachine {
         if held.span.count == 0 || held.lease >= self.next_lease {
             return false;
         }
-        let Some(piece) = job.queue.take_span(held.span) else {
+        // What failed at others since is another attempt than the one that this worker has.
+        let Some(piece) = job.queue.take_untried(held.span) else {
             return false;
         };
         self.note_out(held.job, &piece);
@@ -369,7 +367,10 @@ impl BrokerMachine {
                 continue;
             };
             self.note_back(job, lease.tasks_left());
-            self.tell(lease.peer, BrokerTells::Drop { leases: vec![id] });
+            // Majordomo has no word for it: what such a worker replies comes too late.
+            if !self.is_hand(lease.peer) {
+                self.tell(lease.peer, BrokerTells::Drop { leases: vec![id] });
+            }
             self.replace(lease.peer);
             self.give(now, lease.peer);
         }

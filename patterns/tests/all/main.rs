@@ -6,6 +6,7 @@ mod broker;
 mod caller;
 mod examples;
 mod majordomo;
+mod protocol;
 mod pubsub;
 mod pushpull;
 mod python;

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use mutirao::broker::{BrokerLimits, Held, WorkerTells};
 use mutirao::pipeline::JobId;
 use mutirao::sim::{Rng, run_seeds};
 
+use super::hand_fed::{HandFed, JOB};
 use super::work::Outcome;
 use super::world::{Setup, World};
 
 #[test]
 fn a_task_that_fails_is_tried_as_often_as_its_job_says() {
-    run_seeds("a_task_that_fails_is_tried", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.failing = 0.5;
         setup.clients[0].settings.attempts = 1 + seed as u32 % 5;
@@ -34,7 +36,7 @@ fn a_task_that_fails_is_tried_as_often_as_its_job_says() {
 
 #[test]
 fn a_task_that_kills_its_workers_fails_and_takes_no_other_with_it() {
-    run_seeds("a_task_that_kills_its_workers", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut rng = Rng::new(seed);
         let mut setup = Setup::calm(seed);
         let poison = rng.below(100);
@@ -63,4 +65,47 @@ fn a_task_that_kills_its_workers_fails_and_takes_no_other_with_it() {
             "{deaths} deaths"
         );
     });
+}
+
+/// One that was taken for dead has a task that has failed at another since: that is over, so that a
+/// failure of the first attempt does not count as one of the second.
+#[test]
+fn a_worker_that_comes_back_keeps_no_attempt_that_others_have_made() {
+    let mut broker = HandFed::new();
+    broker.ready(1);
+    broker.submit(0, 1);
+    let late = broker.granted().remove(0);
+    broker.ready(2);
+    for _ in 0..6 {
+        broker.pass(BrokerLimits::default().heartbeat);
+        let (seen, held) = (0, Vec::new());
+        broker.worker(2, WorkerTells::Beat { seen, held });
+    }
+    let second = broker.granted().remove(0);
+    assert_eq!((second.peer, second.attempt), (2, 1));
+    let (lease, task, reason) = (second.lease, 0, "no".into());
+    broker.worker(2, WorkerTells::Leaving {});
+    broker.worker(
+        2,
+        WorkerTells::Failed {
+            lease,
+            task,
+            reason,
+        },
+    );
+    broker.pass(Duration::from_secs(1));
+    let held = Held {
+        lease: late.lease,
+        job: JOB,
+        span: late.span,
+    };
+    let ready = WorkerTells::Ready {
+        worker: mutirao::pipeline::WorkerId(1),
+        slots: 1,
+        operations: vec!["a".into()],
+        held: vec![held],
+    };
+    broker.worker(3, ready);
+    let again = broker.granted().remove(0);
+    assert_eq!((again.peer, again.attempt), (3, 2));
 }

@@ -42,6 +42,8 @@ pub(super) struct Memory {
     pub(super) complete: Option<JobCounts>,
     /// A client that only submits has nothing more to do.
     pub(super) closed: bool,
+    /// The broker knew the job.
+    pub(super) opened: bool,
 }
 
 pub(super) struct ClientNode {
@@ -60,6 +62,8 @@ pub(super) struct ClientNode {
     outbox: VecDeque<(NodeId, Message)>,
     rng: Rng,
     pub(super) fulls: u64,
+    /// How often the broker wanted to hear no more of the job.
+    pub(super) refusals: u64,
 }
 
 impl ClientNode {
@@ -84,6 +88,7 @@ impl ClientNode {
             outbox: VecDeque::new(),
             rng,
             fulls: 0,
+            refusals: 0,
         };
         let next_step = (!node.is_done()).then_some(now);
         ClientNode { next_step, ..node }
@@ -136,16 +141,15 @@ impl ClientNode {
                 ClientOutput::Refused(_, reason) => self.refused(now, reason),
                 ClientOutput::Closed(_) => self.memory.closed = true,
                 ClientOutput::Full(..) => self.fulls += 1,
-                ClientOutput::Opened(_)
-                | ClientOutput::Accepted(_)
-                | ClientOutput::Found(_)
-                | ClientOutput::Lost => {}
+                ClientOutput::Opened(_) => self.memory.opened = true,
+                ClientOutput::Accepted(_) | ClientOutput::Found(_) | ClientOutput::Lost => {}
             }
         }
     }
 
     /// The program begins the job anew, unless it may be content.
     fn refused(&mut self, now: Time, reason: String) {
+        self.refusals += 1;
         let safe: RangeSet = self
             .memory
             .safe

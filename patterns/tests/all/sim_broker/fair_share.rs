@@ -33,7 +33,7 @@ fn two_jobs(seed: u64, operations: [&str; 2]) -> Setup {
 
 #[test]
 fn two_services_get_about_equal_time_of_the_workers_that_both_have() {
-    run_seeds("two_services_get_about_equal_time", 0..5, |seed| {
+    run_seeds(0..5, |seed| {
         let mut setup = two_jobs(seed, ["a", "b"]);
         // One has tasks a hundred times as long.
         setup.work.pace = Pace::OfJobs(Duration::from_millis(1), Duration::from_millis(100));
@@ -45,7 +45,7 @@ fn two_services_get_about_equal_time_of_the_workers_that_both_have() {
 
 #[test]
 fn a_job_of_low_priority_gets_a_share_and_one_of_high_priority_most() {
-    run_seeds("a_job_of_low_priority_gets_a_share", 0..5, |seed| {
+    run_seeds(0..5, |seed| {
         let mut setup = two_jobs(seed, ["a", "a"]);
         setup.work.pace = Pace::Exactly(Duration::from_millis(5));
         setup.clients[0].settings.priority = 9;

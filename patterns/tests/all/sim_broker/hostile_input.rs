@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use mutirao::broker::majordomo::Version;
 use mutirao::broker::store::Write;
 use mutirao::broker::{
     BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, BrokerSays, BrokerTells, ClientInput,
-    ClientLimits, ClientMachine, ClientSays, Held, JobCounts, JobSettings, Leased, Leaseholder,
-    LeaseholderInput, Recovery, Slice, WorkerTells,
+    ClientLimits, ClientMachine, ClientSays, Deed, Held, JobCounts, JobSettings, Leased,
+    Leaseholder, LeaseholderInput, Recovery, Slice, WorkerTells,
 };
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, JobId, Span, TaskId, WorkerId};
@@ -130,8 +131,69 @@ fn worker_tells() -> impl Strategy<Value = WorkerTells> {
     ]
 }
 
+fn version() -> impl Strategy<Value = Version> {
+    prop_oneof![Just(Version::V1), Just(Version::V2)]
+}
+
+/// Bodies as the driver makes them of frames.
+fn body() -> impl Strategy<Value = Slice> {
+    let bodies: [&[u8]; 4] = [
+        &[0xc4, 1, b'x'],
+        &[0x92, 0xc4, 1, b'a', 0xc4, 1, b'b'],
+        // Titanic's: a service and what it is asked.
+        &[0x92, 0xc4, 1, b'a', 0xc4, 0],
+        &[0xc4, 36],
+    ];
+    let mut ticket = bodies[3].to_vec();
+    ticket.extend_from_slice(b"01234567-89ab-4def-8123-456789abcdef");
+    prop_oneof![
+        (0..3usize).prop_map(move |at| bodies[at].to_vec()),
+        Just(ticket),
+    ]
+    .prop_map(|bytes| Slice::from(bytes.into(), 0))
+}
+
+fn service() -> impl Strategy<Value = String> {
+    let names = [
+        "a",
+        "b",
+        "a",
+        "b",
+        "nobody",
+        "mmi.service",
+        "mmi.x",
+        "titanic.request",
+        "titanic.reply",
+        "titanic.close",
+    ];
+    (0..names.len()).prop_map(move |at| names[at].to_string())
+}
+
+/// The address of a lease, or none.
+fn address() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        9 => number().prop_map(|lease| lease.to_be_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..9),
+    ]
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        3 => service().prop_map(Deed::Ready),
+        4 => (address(), body()).prop_map(|(address, body)| Deed::Reply(address, body)),
+        1 => (address(), body()).prop_map(|(address, body)| Deed::Partial(address, body)),
+        1 => Just(Deed::Heartbeat),
+        1 => Just(Deed::Disconnect),
+    ]
+}
+
 fn to_broker() -> impl Strategy<Value = BrokerInput> {
     prop_oneof![
+        4 => (peer(), version(), service(), body()).prop_map(|(peer, version, service, record)| {
+            BrokerInput::Request { peer, version, service, record }
+        }),
+        4 => (peer(), version(), deed())
+            .prop_map(|(peer, version, deed)| BrokerInput::Hand(peer, version, deed)),
         4 => (peer(), client_says()).prop_map(|(peer, says)| BrokerInput::Client(peer, says)),
         3 => (peer(), job(), records(false)).prop_map(|(peer, job, (first, count, records))| {
             BrokerInput::Submit { peer, job, span: Span { first, count }, records }

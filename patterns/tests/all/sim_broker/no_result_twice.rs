@@ -9,7 +9,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn no_result_is_delivered_twice_to_a_client_that_crashes() {
-    run_seeds("no_result_is_delivered_twice", 0..300, |seed| {
+    run_seeds(0..300, |seed| {
         let mut setup = Setup::random(seed);
         setup.clients.truncate(1);
         setup.clients[0].fetches = true;

@@ -7,13 +7,14 @@ use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, WorkerId};
 use mutirao::sim::run_seeds;
 
+use super::hand_fed::HandFed;
 use super::nodes::BROKER;
 use super::work::Pace;
 use super::world::{Setup, World};
 
 #[test]
 fn a_job_of_short_tasks_completes_soon_after_the_last_fault() {
-    run_seeds("a_job_completes_soon", 0..300, |seed| {
+    run_seeds(0..300, |seed| {
         let mut setup = Setup::random(seed);
         setup.work.pace = Pace::Short;
         setup.work.failing = 0.0;
@@ -33,7 +34,7 @@ fn a_job_of_short_tasks_completes_soon_after_the_last_fault() {
 
 #[test]
 fn a_long_task_does_not_wait_behind_another_while_a_worker_idles() {
-    run_seeds("a_long_task_does_not_wait", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::Long;
         setup.workers = vec![(1, vec!["a".into()]); 2 + seed as usize % 4];
@@ -85,7 +86,7 @@ fn a_broker_that_stood_still_buries_nobody_before_it_has_listened() {
 
 #[test]
 fn a_worker_that_stood_still_gives_no_result_twice() {
-    run_seeds("a_worker_that_stood_still", 0..100, |seed| {
+    run_seeds(0..100, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::Mixed;
         let mut world = World::new(setup);
@@ -107,4 +108,31 @@ fn a_worker_that_stood_still_gives_no_result_twice() {
             .and_then(|client| client.memory.complete);
         assert_eq!(counts.expect("complete").fetched, 100);
     });
+}
+
+/// Where a message got lost and the connection did not.
+#[test]
+fn a_lease_that_its_worker_does_not_hold_goes_out_again() {
+    let mut broker = HandFed::new();
+    broker.ready(1);
+    broker.submit(0, 1);
+    let first = broker.granted().remove(0);
+    let beat = |seen| WorkerTells::Beat {
+        seen,
+        held: Vec::new(),
+    };
+    // It may be on its way.
+    broker.worker(1, beat(first.lease - 1));
+    assert_eq!(broker.granted(), []);
+    broker.worker(1, beat(first.lease));
+    let second = broker.granted().remove(0);
+    assert_eq!((second.span, second.attempt), (first.span, 1));
+    // But not for ever.
+    broker.pass(BrokerLimits::default().patience());
+    broker.worker(1, beat(first.lease));
+    let third = broker.granted().remove(0);
+    broker.work(&second);
+    assert_eq!(broker.machine.counts().stale, 1);
+    broker.work(&third);
+    assert_eq!(broker.save(), 1);
 }

@@ -22,7 +22,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    fn apply(&mut self, write: Write) {
+    pub(super) fn apply(&mut self, write: Write) {
         match write {
             Write::Job { job, description } => drop(self.jobs.insert(job, description)),
             Write::Tasks { job, span, body } => {
@@ -68,10 +68,12 @@ impl Disk {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-            && self.tasks.is_empty()
-            && self.results.is_empty()
-            && self.fetched.is_empty()
+        self.jobs.is_empty() && self.has_no_bodies() && self.fetched.is_empty()
+    }
+
+    /// Neither tasks nor results lie there.
+    pub(super) fn has_no_bodies(&self) -> bool {
+        self.tasks.is_empty() && self.results.is_empty()
     }
 }
 

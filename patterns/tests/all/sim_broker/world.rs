@@ -330,13 +330,12 @@ impl World {
         });
         if !finished {
             let status = self.broker().machine.status(self.sim.now());
-            let memories: Vec<_> = self
-                .clients()
-                .map(|client| (client.errand.job, client.is_done()))
-                .collect();
+            let waiting = self.clients().filter(|client| !client.is_done());
+            let waiting: Vec<_> = waiting.map(|client| &client.machine).collect();
             panic!(
-                "not finished after {time:?}: {:?}\n{status:?}\n{memories:?}",
-                self.setup
+                "not finished after {time:?}: {:?}\n{status:?}\n{waiting:#?}\n{:#?}",
+                self.setup,
+                self.broker().machine
             );
         }
         self.sim.now().since(start)

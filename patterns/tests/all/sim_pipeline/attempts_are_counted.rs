@@ -9,7 +9,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn attempts_are_counted() {
-    run_seeds("attempts_are_counted", 0..600, |seed| {
+    run_seeds(0..600, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.failing = 0.3;
         setup.limits.attempts = 1 + (seed / 3 % 5) as u32;
@@ -39,7 +39,7 @@ fn check_runs(world: &World) {
 
 #[test]
 fn attempts_are_counted_despite_faults() {
-    run_seeds("attempts_are_counted_despite_faults", 0..500, |seed| {
+    run_seeds(0..500, |seed| {
         let mut setup = Setup::random(seed);
         setup.work.failing = 0.5;
         let attempts = setup.limits.attempts;

@@ -38,7 +38,7 @@ fn check(world: &World, most_starts: usize) {
 
 #[test]
 fn bounded_memory() {
-    run_seeds("bounded_memory", 0..100, |seed| {
+    run_seeds(0..100, |seed| {
         let mut setup = Setup::random(seed);
         setup.work.pace = Pace::Mixed;
         setup.work.tasks = 1000;
@@ -63,7 +63,7 @@ fn bounded_memory() {
 /// Where work is asked for or addressed, a worker holds what it has slots for, and as much again.
 #[test]
 fn a_worker_holds_two_batches_for_each_slot() {
-    run_seeds("a_worker_holds_two_batches_for_each_slot", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::Mixed;
         setup.dispatch = [Dispatch::Asked, Dispatch::Addressed][(seed % 2) as usize];

@@ -36,7 +36,7 @@ fn check_world(world: &mut World) -> Duration {
 
 #[test]
 fn no_needless_repeats() {
-    run_seeds("no_needless_repeats", 0..900, |seed| {
+    run_seeds(0..900, |seed| {
         let mut rng = Rng::new(seed);
         let mut setup = Setup::random(seed);
         setup.dispatch = DISPATCHES[(seed % 3) as usize];
@@ -60,7 +60,7 @@ fn no_needless_repeats() {
 
 #[test]
 fn a_first_task_of_a_minute_and_a_sink_that_confirms_in_order() {
-    run_seeds("a_first_task_of_a_minute", 0..60, |seed| {
+    run_seeds(0..60, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::SlowStart;
         setup.storage.in_order = true;
@@ -73,7 +73,7 @@ fn a_first_task_of_a_minute_and_a_sink_that_confirms_in_order() {
 /// 40 seconds. (Its first word must come within the patience of two.)
 #[test]
 fn a_sink_that_reads_slowly() {
-    run_seeds("a_sink_that_reads_slowly", 0..90, |seed| {
+    run_seeds(0..90, |seed| {
         let mut setup = Setup::calm(seed);
         setup.limits.batch_tasks = 1;
         setup.limits.window_tasks = 150;
@@ -85,7 +85,7 @@ fn a_sink_that_reads_slowly() {
 /// A ventilator that stood still does not take the others for dead, nor their words for lost.
 #[test]
 fn a_ventilator_that_was_stopped() {
-    run_seeds("a_ventilator_that_was_stopped", 0..90, |seed| {
+    run_seeds(0..90, |seed| {
         let mut setup = Setup::calm(seed);
         setup.work.pace = Pace::Exactly(Duration::from_millis(200));
         let mut world = World::new(setup);
@@ -101,7 +101,7 @@ fn a_ventilator_that_was_stopped() {
 #[test]
 fn long_tasks_do_not_sit_behind_others() {
     for dispatch in [Dispatch::Asked, Dispatch::Addressed] {
-        run_seeds("long_tasks_do_not_sit_behind_others", 0..50, |seed| {
+        run_seeds(0..50, |seed| {
             let mut setup = Setup::calm(seed);
             setup.dispatch = dispatch;
             setup.slots = 1;
@@ -117,7 +117,7 @@ fn long_tasks_do_not_sit_behind_others() {
 /// that heartbeats are all there is to hear.
 #[test]
 fn heartbeats_that_differ() {
-    run_seeds("heartbeats_that_differ", 0..90, |seed| {
+    run_seeds(0..90, |seed| {
         let mut setup = Setup::calm(seed);
         setup.heartbeats[seed as usize / 3 % 3] = 5;
         setup.work.tasks = 20;

@@ -11,7 +11,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn no_result_twice() {
-    run_seeds("no_result_twice", 0..1000, |seed| {
+    run_seeds(0..1000, |seed| {
         let mut setup = Setup::random(seed);
         setup.storage.defer = if seed % 2 == 0 { 0.0 } else { 0.3 };
         setup.link = Link {

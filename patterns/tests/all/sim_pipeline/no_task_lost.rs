@@ -8,7 +8,7 @@ use super::world::{Setup, World};
 
 #[test]
 fn no_task_lost() {
-    run_seeds("no_task_lost", 0..1500, |seed| {
+    run_seeds(0..1500, |seed| {
         let mut world = World::new(Setup::random(seed));
         world.trouble(Duration::from_secs(20));
         world.finish_within(Duration::from_secs(1200));
@@ -18,7 +18,7 @@ fn no_task_lost() {
 
 #[test]
 fn no_task_lost_without_faults() {
-    run_seeds("no_task_lost_without_faults", 0..300, |seed| {
+    run_seeds(0..300, |seed| {
         let mut world = World::new(Setup::calm(seed));
         world.finish_within(Duration::from_secs(10));
         world.check_results();

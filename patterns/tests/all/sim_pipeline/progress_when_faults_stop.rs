@@ -12,7 +12,7 @@ const BOUND: Duration = Duration::from_secs(150);
 
 #[test]
 fn progress_when_faults_stop() {
-    run_seeds("progress_when_faults_stop", 0..1500, |seed| {
+    run_seeds(0..1500, |seed| {
         let mut setup = Setup::random(seed);
         if setup.work.pace == Pace::Long {
             setup.work.pace = Pace::Mixed;

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Fuzzes what arrives at a broker, at its clients and at its workers, for so many seconds in all. Begins
+# with the conversations in fuzz/seeds; what it learns stays in fuzz/corpus.
+#
+#   scripts/fuzz.sh [SECONDS]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly SECONDS_IN_ALL=${1:-20}
+
+# Asked of rustup, because `cargo +nightly` may install what is missing.
+if ! rustup toolchain list 2>/dev/null | grep -q '^nightly' || ! cargo fuzz --version >/dev/null 2>&1; then
+  echo 'Fuzzing is skipped; it needs: rustup toolchain install nightly && cargo install cargo-fuzz'
+  exit 0
+fi
+
+fuzz() {
+  local target=$1 seconds=$2
+  mkdir -p "fuzz/corpus/$target"
+  cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+    -max_total_time="$seconds" -max_len=2048 -verbosity=0 -print_final_stats=1 2>&1 |
+    grep -vE '^(INFO|stat::(average|new|slowest|peak))'
+}
+
+fuzz broker $((SECONDS_IN_ALL / 2))
+fuzz client $((SECONDS_IN_ALL / 4))
+fuzz worker $((SECONDS_IN_ALL / 4))
