@@ -37,6 +37,8 @@ mod requests;
 mod service;
 pub mod store;
 mod submitter;
+mod synchronous;
+mod throughput;
 mod workers;
 
 pub use client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
@@ -46,12 +48,14 @@ pub(crate) use frames::{AtWorker, read_at_worker};
 pub use hands::Deed;
 pub use leaseholder::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput};
 pub use link::{ClientConfig, ClientError};
-pub use machine::{BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant};
+pub use machine::{
+    BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant, Mode,
+};
 pub use object::{Broker, BrokerConfig, BrokerError};
 pub use piece::Slice;
 pub use protocol::{
-    BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, LeaseId,
-    ServiceView, StatusView, WorkerTells, WorkerView,
+    BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, Keeps, LeaseId,
+    ResultsTo, ServiceView, StatusView, WorkerTells, WorkerView,
 };
 pub use recovery::Recovery;
 pub use submitter::Submitter;

@@ -10,9 +10,12 @@ use crate::pipeline::{JobId, PeerId, RangeSet, Span, TaskId};
 use super::job::Job;
 use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
-use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
+use super::protocol::{
+    BrokerSays, ClientSays, JobSettings, JobView, Keeps, StatusView, WorkerView,
+};
 use super::service::Service;
 use super::store::Write;
+use super::synchronous;
 
 /// The longest name of an operation, in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 255;
@@ -72,16 +75,21 @@ impl BrokerMachine {
         if self.clients.remove(&peer).is_none() {
             return;
         }
-        let mut empty = Vec::new();
+        let keeps = self.keeps();
+        let mut over = Vec::new();
         for (&id, job) in &mut self.jobs {
-            let submits = job.submitter.take_if(|submitter| *submitter == peer);
-            job.fetcher.take_if(|fetcher| fetcher.peer == peer);
-            if submits.is_some() && job.fetcher.is_none() && job.accepted.is_empty() {
-                empty.push(id);
+            let submitter = job.submitter.take_if(|submitter| *submitter == peer);
+            let fetcher = job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+            let is_over = match keeps {
+                Keeps::Nothing => job.is_deserted(submitter.is_some(), fetcher.is_some()),
+                _ => submitter.is_some() && job.fetcher.is_none() && job.accepted.is_empty(),
+            };
+            if is_over {
+                over.push(id);
             }
         }
-        for id in empty {
-            self.drop_job(now, id);
+        for id in over {
+            self.end_job(now, id, synchronous::DESERTED);
         }
     }
 
@@ -106,6 +114,7 @@ impl BrokerMachine {
         if let Err(reason) = self.check_settings(id, &settings) {
             return self.say(peer, BrokerSays::Refused { job: id, reason });
         }
+        self.take_over(now, peer, id);
         if !self.jobs.contains_key(&id) {
             if self.is_ending(id) {
                 return;
@@ -113,7 +122,7 @@ impl BrokerMachine {
             self.add_job(now, id, settings);
             self.describe(id);
         }
-        let (incarnation, durable) = (self.incarnation, self.durable);
+        let (incarnation, keeps) = (self.incarnation, self.keeps());
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -125,7 +134,7 @@ impl BrokerMachine {
             BrokerSays::Opened {
                 job: id,
                 incarnation,
-                durable,
+                keeps,
                 accepted,
             },
         );
@@ -341,9 +350,14 @@ impl BrokerMachine {
         window_bytes: u64,
         safe: Vec<Range<TaskId>>,
     ) {
+        let keeps = self.keeps();
         let Some(job) = self.jobs.get_mut(&id) else {
             return self.say_over(peer, id);
         };
+        if let Some(reason) = job.why_not_fetch(peer, keeps) {
+            let reason = reason.to_string();
+            return self.say(peer, BrokerSays::Refused { job: id, reason });
+        }
         job.fetch(peer, window_bytes);
         self.safe(now, peer, id, safe);
         self.send_results(id);
@@ -485,7 +499,10 @@ impl BrokerMachine {
             self.forgets.remove(&(finished + keep, id));
         }
         self.write(Write::Forget { job: id });
-        self.remember(view(now, id, &job));
+        self.remember(JobView {
+            over: true,
+            ..view(now, id, &job)
+        });
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.jobs -= 1;
         }
@@ -549,14 +566,14 @@ impl BrokerMachine {
             services: self
                 .services
                 .iter()
-                .map(|(name, service)| (name.to_string(), service.view()))
+                .map(|(name, service)| (name.to_string(), service.view(now)))
                 .collect(),
             jobs: self.jobs.len() as u64,
             clients: self.clients.len() as u64,
             done: self.counts.done,
             failed: self.counts.failed,
             retried: self.counts.retried,
-            done_per_second: 0,
+            done_per_second: self.throughput.per_second(now),
             malformed: self.counts.malformed,
             kept_bytes: (self.kept_bytes
                 + self
@@ -565,6 +582,7 @@ impl BrokerMachine {
                     .map(|service| service.queued_bytes)
                     .sum::<usize>()) as u64,
             trouble: self.trouble.clone(),
+            keeps: self.keeps(),
         }
     }
 }
@@ -576,5 +594,7 @@ fn view(now: Time, id: JobId, job: &Job) -> JobView {
         tasks: job.total,
         counts: job.counts(),
         age_seconds: now.since(job.opened).as_secs(),
+        fetching: job.fetcher.is_some(),
+        over: false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Output, Stdio};
 
-use mutirao::broker::{Broker, BrokerConfig, ClientConfig, Console};
+use mutirao::broker::{Broker, BrokerConfig, BrokerLimits, ClientConfig, Console, Mode};
 
 use crate::support::{PATIENCE, fresh_endpoint};
 
@@ -40,7 +40,19 @@ impl Drop for Started {
 }
 
 fn broker() -> Broker {
-    Broker::start(BrokerConfig::new(fresh_endpoint("tcp")), None).expect("a broker")
+    broker_in(Mode::LoadBalancing)
+}
+
+fn broker_in(mode: Mode) -> Broker {
+    let limits = BrokerLimits {
+        mode,
+        ..BrokerLimits::default()
+    };
+    let config = BrokerConfig {
+        limits,
+        ..BrokerConfig::new(fresh_endpoint("tcp"))
+    };
+    Broker::start(config, None).expect("a broker")
 }
 
 /// A worker in Python that the broker knows.
@@ -68,10 +80,12 @@ fn ask(broker: &Broker, name: &str, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn clients_and_workers_in_python_speak_our_protocol() {
-    let broker = broker();
-    let _worker = worker(&broker, "mutirao_worker");
-    let words = ask(&broker, "mutirao_client", &["muitas", "maos"]);
-    assert_eq!(words, ["MUITAS", "MAOS"]);
+    for mode in [Mode::LoadBalancing, Mode::RequestReply] {
+        let broker = broker_in(mode);
+        let _worker = worker(&broker, "mutirao_worker");
+        let words = ask(&broker, "mutirao_client", &["muitas", "maos"]);
+        assert_eq!(words, ["MUITAS", "MAOS"]);
+    }
 }
 
 #[test]

@@ -14,11 +14,12 @@ use super::super::feed::{Feed, JobFlags};
 use super::super::progress::Meter;
 use super::super::run::{DRAIN_PATIENCE, Report, check_apart, say, show_failures, target};
 use super::accept::Handing;
-use super::connection::{Connection, ended};
+use super::connection::{Connection, ended, need_keeping};
 use super::stay::{Awaited, Stay};
 use super::tally::Tally;
 use super::wait::Ending;
 use super::watch;
+use crate::count::counted;
 use crate::exit::{self, Exit};
 use crate::flags::{self, LimitFlags, SummaryFlag};
 use crate::given::Given;
@@ -181,13 +182,15 @@ fn begin(
 ) -> Result<Handing, Exit> {
     let inputs = args.input.iter().map(|path| path.display().to_string());
     let settings = args.what.settings(&inputs.collect::<Vec<_>>().join(" "));
-    let timeout = args.connection.timeout;
+    let timeout = Some(args.connection.timeout);
     Handing::begin(config.clone(), feed.job, settings, timeout, tally.clone()).map_err(ended)
 }
 
 /// Hands the job in and leaves.
 fn hand_over(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit> {
     let caught = Caught::begin()?;
+    let mut console = args.connection.console()?;
+    need_keeping(&console.status().map_err(ended)?, &config.broker)?;
     let tally = Arc::new(Tally::default());
     let mut handing = begin(args, &config, feed, &tally)?;
     let job = feed.job;
@@ -199,7 +202,16 @@ fn hand_over(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(),
     feed.submit_all(&mut handing, &Meter::new(feed.bytes()))
         .map_err(ended)?;
     let tasks = handing.finish(None).map_err(ended)?;
-    say(&format!("job {job} accepted: {tasks} tasks"));
+    say(&format!("job {job} accepted: {}", counted(tasks, "task")));
+    let operation = feed.operation();
+    let status = console.status().map_err(ended)?;
+    let service = status.services.get(operation);
+    if tasks > 0 && service.is_some_and(|service| service.workers == 0) {
+        say(&format!(
+            "no worker offers {operation} now: the job waits until one comes, as with `mutirao worker --broker {}`",
+            args.connection.broker
+        ));
+    }
     // Whoever reads it may be gone; the line above told it as well.
     let _ = writeln!(std::io::stdout(), "{job}");
     Ok(())

@@ -11,6 +11,7 @@ mod no_result_twice;
 mod no_task_lost;
 mod nodes;
 mod progress_when_faults_stop;
+mod request_reply;
 mod store;
 mod watch;
 mod work;
