@@ -23,7 +23,7 @@ const TAKEN_OVER: &str = "another client has handed in the same job, and this br
 const NOT_YOURS: &str = "its results go to the client that waits for them, and to nobody else: this broker works by request and reply";
 
 /// Why a second client does not get the results of a sink's job.
-const AT_A_SINK: &str = "a sink takes its results: stop that first";
+const AT_A_SINK: &str = "another client is faster: a sink collects its results";
 
 /// What clients of Titanic are told.
 pub(super) const NO_TITANIC: &str =

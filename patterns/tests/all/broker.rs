@@ -292,7 +292,7 @@ fn a_job_for_a_sink_goes_to_one_at_a_time() {
     sink.fetch(JOB, Vec::new());
     let mut console = Console::connect(&config, PATIENCE).unwrap();
     while !console.job(JOB).unwrap().expect("the job").fetching {}
-    assert!(refusal(&at, JOB).contains("a sink takes its results"));
+    assert!(refusal(&at, JOB).contains("a sink collects its results"));
     drop(sink);
     while console.job(JOB).unwrap().expect("the job").fetching {}
     let _worker = doubler(&at);

@@ -69,7 +69,7 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
     };
     let stay = Stay::begin(awaited, tally)?;
     let fetch = fetch_command(args.job, &args.out, &args.connection);
-    Interruption::of(&stay, args.job, fetch, None).listen(caught, stay.ending());
+    Interruption::of(&stay, args.job, Some(fetch), None).listen(caught, stay.ending());
     stay.end()
 }
 

@@ -14,7 +14,7 @@ use mutirao::broker::{ClientConfig, ClientError, Console, JobCounts, JobView, Re
 use mutirao::pipeline::{JobId, TaskId};
 
 use super::super::collect::{Collector, Target, Until};
-use super::super::output::JOURNAL_FOLDER;
+use super::super::output::{JOURNAL_FOLDER, Writer};
 use super::super::sink::end;
 use super::connection::{job_id, need_keeping};
 use super::fetch::{After, Fetch, Lost, Observer, Wanted};
@@ -108,7 +108,10 @@ impl Looker {
             self.tidy()?;
             self.is_new = false;
         }
+        self.clear();
         let mut jobs = self.console.jobs()?;
+        let ids: HashSet<JobId> = jobs.iter().map(|job| job.job).collect();
+        self.desk.state().left.retain(|job| ids.contains(job));
         jobs.retain(|job| job.settings.results_to == ResultsTo::Sink);
         // The oldest first.
         for job in jobs.iter().rev() {
@@ -119,20 +122,32 @@ impl Looker {
         Ok(())
     }
 
-    /// A job that somebody else has begun with is theirs; their journal knows what is safe.
+    /// A job that another sink has begun with is theirs: their journal knows what is safe.
     fn is_ours(&self, job: &JobView) -> bool {
-        if job.fetching {
+        let fetched = job.counts.fetched;
+        if job.fetching || self.desk.state().left.contains(&job.job) {
             return false;
         }
-        let ours = job.counts.fetched == 0 || self.journal(job.job).exists();
-        if !ours && self.desk.state().left.insert(job.job) {
+        let ours = fetched == 0 || fetched <= self.safe_here(job.job);
+        if !ours {
+            let id = job.job;
             log::info!(
-                "job {}: left to the sink that has begun with it, as {} of its results are there",
-                job.job,
-                job.counts.fetched
+                "job {id}: left to the sink that has begun with it: {fetched} of its results are there"
             );
+            self.desk.state().left.insert(id);
         }
         ours
+    }
+
+    /// How many results of a job are safe in our folder.
+    fn safe_here(&self, job: JobId) -> u64 {
+        if !self.journal(job).exists() {
+            return 0;
+        }
+        // What is wrong with the journal is told when its job is collected.
+        let opened = Writer::open(&self.out, job.0);
+        let ids = opened.map(|(_, done)| done.ids).unwrap_or_default();
+        ids.iter().map(|range| range.end - range.start).sum()
     }
 
     fn take(&self, job: JobId) {
@@ -144,12 +159,23 @@ impl Looker {
     fn tidy(&mut self) -> Result<(), ClientError> {
         for job in journals(&self.out) {
             let view = self.console.job(job)?;
-            let is_sinks = |view: &JobView| view.settings.results_to == ResultsTo::Sink;
-            if view.is_some_and(|view| is_sinks(&view) && view.over && view.is_fetched()) {
+            let all = view.filter(|view| view.over && view.is_fetched());
+            if all.is_some_and(|view| self.safe_here(job) >= view.counts.accepted) {
                 self.take(job);
             }
         }
         Ok(())
+    }
+
+    /// Removes the journals of jobs that other sinks were faster to begin with.
+    fn clear(&self) {
+        let lost = std::mem::take(&mut self.desk.state().lost);
+        for job in lost {
+            if self.safe_here(job) == 0 {
+                // What cannot be removed does no harm.
+                let _ = std::fs::remove_dir_all(self.journal(job));
+            }
+        }
     }
 
     fn journal(&self, job: JobId) -> PathBuf {
@@ -178,6 +204,8 @@ struct State {
     given_up: HashSet<JobId>,
     /// Jobs that others have begun with.
     left: HashSet<JobId>,
+    /// Jobs that there is no more to come of.
+    lost: Vec<JobId>,
 }
 
 impl Desk {
@@ -220,7 +248,10 @@ impl Observer for Desk {
         let mut state = self.state();
         state.coming.remove(&job);
         match why {
-            Lost::Refused(reason) => log::warn!("job {job}: {reason}"),
+            Lost::Refused(reason) => {
+                log::warn!("job {job}: {reason}");
+                state.lost.push(job);
+            }
             Lost::Unwritable(reason) => {
                 log::error!("job {job}: {reason}");
                 state.given_up.insert(job);

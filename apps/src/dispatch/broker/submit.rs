@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use mutirao::broker::{ClientConfig, JobSettings};
+use mutirao::broker::{ClientConfig, JobSettings, Keeps};
 use mutirao::pipeline::JobId;
 
 use super::super::feed::{Feed, JobFlags};
@@ -208,8 +208,12 @@ fn hand_over(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(),
     let service = status.services.get(operation);
     if tasks > 0 && service.is_some_and(|service| service.workers == 0) {
         say(&format!(
-            "no worker offers {operation} now: the job waits until one comes, as with `mutirao worker --broker {}`",
-            args.connection.broker
+            "no worker offers {operation} now: the job waits until one comes, as with `mutirao worker --broker {}{}`",
+            args.connection.broker,
+            match ops::needs_permission(operation) {
+                true => " --allow-exec",
+                false => "",
+            }
         ));
     }
     // Whoever reads it may be gone; the line above told it as well.
@@ -237,6 +241,7 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
     let stay = Stay::begin(awaited, tally)?;
     let fetch = fetch_command(feed.job, &out, &args.connection);
     let lines = feed.is_stdin().then(|| handing.clone());
+    let fetch = (handing.keeps != Keeps::Nothing).then_some(fetch);
     Interruption::of(&stay, feed.job, fetch, lines).listen(caught, stay.ending());
     handing.pass_over(stay.tally.safe_before());
     feed.submit_all(&mut handing, &stay.report.meter)
@@ -257,8 +262,8 @@ pub(crate) fn fetch_command(job: JobId, out: &Path, connection: &Connection) -> 
 /// What happens at Ctrl-C to somebody who waits for results.
 pub(crate) struct Interruption {
     job: JobId,
-    /// The command that fetches the rest.
-    fetch: String,
+    /// The command that fetches the rest, where the broker keeps that.
+    fetch: Option<String>,
     /// Lines that were read cannot be read again: what there is of them becomes the job.
     lines: Option<Handing>,
     report: Report,
@@ -269,7 +274,7 @@ impl Interruption {
     pub(crate) fn of(
         stay: &Stay,
         job: JobId,
-        fetch: String,
+        fetch: Option<String>,
         lines: Option<Handing>,
     ) -> Interruption {
         Interruption {
@@ -296,14 +301,16 @@ impl Interruption {
         let summary = self.tally.summary();
         show_failures(&summary);
         self.report.print(&summary);
-        let (job, safe) = (self.job, summary.progress.safe);
-        exit::leave(&Exit::Interrupted(match self.tally.is_handed_in() {
-            true => format!(
-                "interrupted: {safe} results are safe; the job goes on at the broker, and {} fetches the rest",
-                self.fetch
+        let (job, safe) = (self.job, counted(summary.progress.safe, "safe result"));
+        exit::leave(&Exit::Interrupted(match &self.fetch {
+            None => format!(
+                "interrupted: {safe}; the broker drops the rest, as it works by request and reply"
             ),
-            false => format!(
-                "interrupted before the broker had all of job {job}; {safe} results are safe: the same command goes on with it, `mutirao cancel {job}` ends it"
+            Some(fetch) if self.tally.is_handed_in() => format!(
+                "interrupted: {safe}; the job goes on at the broker, and {fetch} fetches the rest"
+            ),
+            Some(_) => format!(
+                "interrupted before the broker had all of job {job}: {safe}; the same command goes on with it, `mutirao cancel {job}` ends it"
             ),
         }))
     }

@@ -171,6 +171,7 @@ impl Outlook {
             standing: match &view {
                 None => Standing::Unknown,
                 Some(view) if view.is_fetched() => Standing::Fetched,
+                Some(view) if view.over && view.tasks == Some(0) => Standing::Fetched,
                 Some(view) if view.over => Standing::Dropped,
                 Some(_) => Standing::Open,
             },
