@@ -34,8 +34,7 @@ pub(crate) struct SinkArgs {
     #[arg(long, env = "MUTIRAO_BIND", default_value = "tcp://127.0.0.1:5559", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     bind: Endpoint,
 
-    /// Where the broker listens, instead of --bind [default with --pattern broker:
-    /// tcp://127.0.0.1:5555]
+    /// Where the broker listens [default where the pattern is broker: tcp://127.0.0.1:5555]
     #[arg(long, env = "MUTIRAO_BROKER", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     broker: Option<Endpoint>,
 

@@ -36,8 +36,7 @@ pub(crate) struct VentilatorArgs {
     #[command(flatten)]
     pattern: WayFlag,
 
-    /// Where the broker listens, instead of --bind and --sink [default with --pattern broker:
-    /// tcp://127.0.0.1:5555]
+    /// Where the broker listens [default where the pattern is broker: tcp://127.0.0.1:5555]
     #[arg(long, env = "MUTIRAO_BROKER", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     broker: Option<Endpoint>,
 

@@ -33,8 +33,7 @@ pub(crate) struct WorkerArgs {
     #[arg(long, env = "MUTIRAO_SINK", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     sink: Option<Endpoint>,
 
-    /// Where the broker listens, instead of a ventilator and a sink [default with --pattern broker:
-    /// tcp://127.0.0.1:5555]
+    /// Where the broker listens [default where the pattern is broker: tcp://127.0.0.1:5555]
     #[arg(long, env = "MUTIRAO_BROKER", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     broker: Option<Endpoint>,
 

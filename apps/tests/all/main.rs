@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broker;
+mod broker_trio;
 mod curve;
 mod expect;
 mod failures;
@@ -13,4 +14,5 @@ mod kills;
 mod memory;
 mod output;
 mod pipeline;
+mod request_reply;
 mod trio;
