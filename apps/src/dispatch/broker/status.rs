@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
-use mutirao::broker::{ClientError, Keeps, StatusView, WorkerView};
+use mutirao::broker::{ClientError, Console, Keeps, StatusView, WorkerView};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, ended};
@@ -84,10 +84,18 @@ pub(crate) fn run(args: StatusArgs) -> Result<(), Exit> {
     let mut console = args.connection.console()?;
     let screen = Screen::of(&args);
     show(&args, &screen, &console.status().map_err(ended)?)?;
-    while args.follow {
+    match args.follow {
+        true => follow(&args, &screen, &mut console),
+        false => Ok(()),
+    }
+}
+
+/// Looks again and again; ends when nobody reads it, or the broker does not let us in.
+fn follow(args: &StatusArgs, screen: &Screen, console: &mut Console) -> Result<(), Exit> {
+    loop {
         std::thread::sleep(INTERVAL);
         match console.status() {
-            Ok(status) => show(&args, &screen, &status)?,
+            Ok(status) => show(args, screen, &status)?,
             // It may come back.
             Err(ClientError::TimedOut(at)) => {
                 log::warn!("no word from the broker at {at}; asking again");
@@ -95,7 +103,6 @@ pub(crate) fn run(args: StatusArgs) -> Result<(), Exit> {
             Err(error) => return Err(ended(error)),
         }
     }
-    Ok(())
 }
 
 fn show(args: &StatusArgs, screen: &Screen, status: &StatusView) -> Result<(), Exit> {

@@ -222,7 +222,7 @@ impl Outlook {
     fn report(&self, report: &Report) -> Result<(), Exit> {
         let progress = self.progress();
         report.print(&Summary {
-            progress: progress.clone(),
+            progress,
             failures: Vec::new(),
         });
         match progress.failed {
