@@ -32,7 +32,7 @@ use crate::signals::Caught;
 pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Failures that are printed one by one; the rest is counted.
-const SHOWN_FAILURES: usize = 20;
+pub(crate) const SHOWN_FAILURES: u64 = 20;
 
 /// Do a whole job in this process.
 #[derive(Debug, Args)]
@@ -327,14 +327,10 @@ impl Job {
 }
 
 pub(crate) fn show_failures(summary: &mutirao::trio::Summary) {
-    for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES) {
+    for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES as usize) {
         say(&format!("failed: {reason}"));
     }
-    match summary
-        .progress
-        .failed
-        .saturating_sub(SHOWN_FAILURES as u64)
-    {
+    match summary.progress.failed.saturating_sub(SHOWN_FAILURES) {
         0 => {}
         more => say(&format!("failed: and {more} more")),
     }

@@ -99,7 +99,7 @@ fn several_sinks_share_the_jobs_and_leave_the_others_alone() {
         ventilator.wait().expect_code(0).expect_said(&["20 ok"]);
     }
     submit.wait().expect_code(0).expect_said(&["20 ok"]);
-    sinks.map(dismiss);
+    sinks.into_iter().for_each(dismiss);
     let jobs_in = |folder: &str| -> BTreeSet<String> {
         let files = office.place.files(folder).into_iter();
         let results = files.filter(|name| name.ends_with(".out"));

@@ -17,9 +17,9 @@ fn a_client_that_waits_gets_its_results_though_workers_die() {
     let submit = office.submit(&[&input, "--op", SLOW_COPY, "--out", &out]);
     let submit = submit.start();
     let mut workers = [office.worker(), office.worker()];
-    for kill in 0..2 {
+    for (kill, worker) in workers.iter_mut().enumerate() {
         office.wait_for_results("out", 10 + 30 * kill);
-        std::mem::replace(&mut workers[kill], office.worker()).kill();
+        std::mem::replace(worker, office.worker()).kill();
     }
     submit.wait().expect_code(0).expect_said(&["120 ok"]);
     office.check_copies("out", FILES);

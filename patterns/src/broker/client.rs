@@ -16,7 +16,7 @@ const OVERHEAD_BYTES: usize = 160;
 
 const LOST_TASKS: &str =
     "the broker has lost tasks of the job, or let go of it: hand it in again, from the start";
-const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there";
+const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there, or the broker keeps nothing on disk and has lost it";
 const CANCELLED: &str = "the job was cancelled";
 
 /// Times of a client.

@@ -4,7 +4,7 @@
 //! waits for. Several sinks share the jobs: a job goes whole to the one that begins with it, which is
 //! found again by its journal after a restart.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use mutirao::pipeline::{JobId, TaskId};
 
 use super::super::collect::{Collector, Target, Until};
 use super::super::output::{JOURNAL_FOLDER, Writer};
+use super::super::run::SHOWN_FAILURES;
 use super::super::sink::end;
 use super::connection::{job_id, need_keeping};
 use super::fetch::{After, Fetch, Lost, Observer, Wanted};
@@ -200,6 +201,8 @@ struct Desk(Mutex<State>);
 struct State {
     /// Jobs whose results are coming.
     coming: HashSet<JobId>,
+    /// How many tasks of them failed.
+    failed: HashMap<JobId, u64>,
     /// Jobs whose results cannot be written, until the next start.
     given_up: HashSet<JobId>,
     /// Jobs that others have begun with.
@@ -235,18 +238,29 @@ impl Observer for Desk {
     fn confirmed(&self, _: JobId, _: u64) {}
 
     fn failed(&self, job: JobId, _: TaskId, reason: String) {
-        log::error!("job {job}: failed: {reason}");
+        let mut state = self.state();
+        let failed = state.failed.entry(job).or_default();
+        *failed += 1;
+        if *failed <= SHOWN_FAILURES {
+            log::error!("job {job}: failed: {reason}");
+        }
     }
 
     fn complete(&self, _: JobId, _: JobCounts) {}
 
     fn closed(&self, job: JobId, _: u64) {
-        self.state().coming.remove(&job);
+        let mut state = self.state();
+        state.coming.remove(&job);
+        let failed = state.failed.remove(&job).unwrap_or_default();
+        if failed > SHOWN_FAILURES {
+            log::error!("job {job}: failed: and {} more", failed - SHOWN_FAILURES);
+        }
     }
 
     fn lost(&self, job: JobId, why: Lost) -> After {
         let mut state = self.state();
         state.coming.remove(&job);
+        state.failed.remove(&job);
         match why {
             Lost::Refused(reason) => {
                 log::warn!("job {job}: {reason}");

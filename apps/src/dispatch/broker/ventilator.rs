@@ -25,6 +25,9 @@ use crate::signals::Caught;
 const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often it is asked for the workers.
+const WORKERS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a ventilator of a broker is told.
 pub(crate) struct BrokerVentilator {
     pub(crate) config: ClientConfig,
@@ -96,6 +99,8 @@ struct Shared {
 struct State {
     console: Console,
     asked: Option<Instant>,
+    /// When it was asked for the workers, and how many there were.
+    workers: Option<(Instant, u64)>,
     /// The last answers; `Err` when there was none in time.
     news: Result<News, ClientError>,
 }
@@ -135,6 +140,7 @@ impl Outlook {
             state: Mutex::new(State {
                 console: Console::connect(config, PATIENCE)?,
                 asked: None,
+                workers: None,
                 news: Ok(News::default()),
             }),
         })))
@@ -148,7 +154,7 @@ impl Outlook {
     fn look(&self) -> Result<News, ClientError> {
         let mut state = self.state();
         if state.asked.is_none_or(|asked| asked.elapsed() >= INTERVAL) {
-            let asked = self.ask(&mut state.console);
+            let asked = self.ask(&mut state);
             state.news = match (asked, &state.news) {
                 // The counts of a job that is over and forgotten are those that were told last.
                 (Ok(news), Ok(before)) if news.standing == Standing::Unknown => Ok(News {
@@ -162,10 +168,9 @@ impl Outlook {
         state.news.clone()
     }
 
-    fn ask(&self, console: &mut Console) -> Result<News, ClientError> {
-        let view = console.job(self.0.job)?;
-        let status = console.status()?;
-        let service = status.services.get(&self.0.operation);
+    fn ask(&self, state: &mut State) -> Result<News, ClientError> {
+        let view = state.console.job(self.0.job)?;
+        let workers = self.workers(state)?;
         Ok(News {
             counts: view.as_ref().map(|view| view.counts).unwrap_or_default(),
             standing: match &view {
@@ -175,9 +180,23 @@ impl Outlook {
                 Some(view) if view.over => Standing::Dropped,
                 Some(_) => Standing::Open,
             },
-            workers: service.map_or(0, |service| service.workers),
+            workers,
             has_sink: view.is_some_and(|view| view.fetching),
         })
+    }
+
+    /// Workers for the operation, as they were lately: the status of a large broker is long.
+    fn workers(&self, state: &mut State) -> Result<u64, ClientError> {
+        if let Some((asked, workers)) = state.workers
+            && asked.elapsed() < WORKERS_INTERVAL
+        {
+            return Ok(workers);
+        }
+        let status = state.console.status()?;
+        let service = status.services.get(&self.0.operation);
+        let workers = service.map_or(0, |service| service.workers);
+        state.workers = Some((Instant::now(), workers));
+        Ok(workers)
     }
 
     fn check_keeping(&self, keeps: Keeps, config: &ClientConfig) -> Result<(), Exit> {

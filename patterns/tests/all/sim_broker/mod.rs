@@ -13,6 +13,7 @@ mod nodes;
 mod progress_when_faults_stop;
 mod request_reply;
 mod store;
+mod throughput;
 mod watch;
 mod work;
 mod worker;
