@@ -13,6 +13,8 @@
 //! restart, adds nothing twice. A task that a worker is given is *leased*: the lease ends with its
 //! results, with the worker's silence, or when it is given back; results under a lease that has
 //! ended are dropped.
+//!
+//! In [`Mode::RequestReply`] nothing is kept: a job ends with the client that opened it.
 
 mod assign;
 mod bodies;

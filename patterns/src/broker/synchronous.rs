@@ -66,8 +66,8 @@ impl BrokerMachine {
 impl Job {
     /// Whether nobody is left to whom the job belongs, now that whoever submitted or fetched is gone.
     pub(super) fn is_deserted(&self, submitter_gone: bool, fetcher_gone: bool) -> bool {
-        let half_handed_in = self.fetcher.is_none() || self.total.is_none();
-        fetcher_gone || submitter_gone && half_handed_in
+        let needs_submitter = self.fetcher.is_none() || self.total.is_none();
+        fetcher_gone || submitter_gone && needs_submitter
     }
 
     /// Why this client does not get the results, if so.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mutirao::broker::{
-    Broker, BrokerConfig, BrokerLimits, ClientConfig, Console, FetchEvent, Fetcher, JobSettings,
-    Keeps, Mode, ResultsTo, Submitter,
+    Broker, BrokerConfig, ClientConfig, Console, FetchEvent, Fetcher, JobSettings, Keeps, Mode,
+    ResultsTo, Submitter,
 };
 use mutirao::pipeline::JobId;
 use mutirao::trio::BrokerWorkerConfig;
 use mutirao::{Endpoint, Failure, Worker};
 
-use crate::support::{PATIENCE, fresh_endpoint};
+use crate::support::{PATIENCE, broker_config, broker_in, fresh_endpoint};
 
 const JOB: JobId = JobId(7);
 
@@ -210,15 +210,6 @@ fn a_submitter_hears_that_a_broker_without_a_store_has_lost_its_tasks() {
     assert!(error.to_string().contains("has lost tasks"), "{error}");
 }
 
-fn synchronous() -> BrokerConfig {
-    let mut config = BrokerConfig::new(fresh_endpoint("tcp"));
-    config.limits = BrokerLimits {
-        mode: Mode::RequestReply,
-        ..BrokerLimits::default()
-    };
-    config
-}
-
 /// What a fetcher hears when it does not get a job.
 fn refusal(broker: &Endpoint, job: JobId) -> String {
     let mut fetcher = Fetcher::<u64>::connect(ClientConfig::new(broker.clone())).unwrap();
@@ -231,7 +222,7 @@ fn refusal(broker: &Endpoint, job: JobId) -> String {
 
 #[test]
 fn by_request_and_reply_a_client_gets_its_results_and_nobody_else_does() {
-    let broker = Broker::start(synchronous(), None).expect("a broker");
+    let broker = broker_in(Mode::RequestReply);
     let at = broker.endpoint().clone();
     let config = ClientConfig::new(at.clone());
     let settings = JobSettings::new("double");
@@ -259,7 +250,7 @@ fn by_request_and_reply_a_client_gets_its_results_and_nobody_else_does() {
 
 #[test]
 fn by_request_and_reply_a_job_ends_with_its_client() {
-    let broker = Broker::start(synchronous(), None).expect("a broker");
+    let broker = broker_in(Mode::RequestReply);
     let config = ClientConfig::new(broker.endpoint().clone());
     let mut console = Console::connect(&config, PATIENCE).unwrap();
     // It has handed in everything and left.
@@ -272,7 +263,8 @@ fn by_request_and_reply_a_job_ends_with_its_client() {
 #[test]
 fn by_request_and_reply_there_is_no_store() {
     let store = mutirao::broker::store::MemoryStore;
-    let error = Broker::start(synchronous(), Some(Box::new(store))).expect_err("a store");
+    let config = broker_config(Mode::RequestReply);
+    let error = Broker::start(config, Some(Box::new(store))).expect_err("a store");
     assert!(error.to_string().contains("keeps nothing"), "{error}");
 }
 

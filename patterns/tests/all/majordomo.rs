@@ -1,28 +1,16 @@
 //! The broker as Majordomo clients and workers see it: plain ZeroMQ sockets and the RFCs' frames.
 
 use mutirao::Worker;
-use mutirao::broker::{Broker, BrokerConfig, BrokerLimits, Mode};
+use mutirao::broker::{Broker, Mode};
 use mutirao::trio::BrokerWorkerConfig;
 use serde_bytes::ByteBuf;
 
-use crate::support::{PATIENCE, fresh_endpoint};
+use crate::support::{PATIENCE, broker_in};
 
 const MS: i32 = PATIENCE.as_millis() as i32;
 
 fn broker() -> Broker {
     broker_in(Mode::LoadBalancing)
-}
-
-fn broker_in(mode: Mode) -> Broker {
-    let limits = BrokerLimits {
-        mode,
-        ..BrokerLimits::default()
-    };
-    let config = BrokerConfig {
-        limits,
-        ..BrokerConfig::new(fresh_endpoint("tcp"))
-    };
-    Broker::start(config, None).expect("a broker")
 }
 
 fn socket(kind: zmq::SocketType, broker: &Broker) -> zmq::Socket {

@@ -2,9 +2,9 @@
 
 use std::process::{Child, Command, Output, Stdio};
 
-use mutirao::broker::{Broker, BrokerConfig, BrokerLimits, ClientConfig, Console, Mode};
+use mutirao::broker::{Broker, ClientConfig, Console, Mode};
 
-use crate::support::{PATIENCE, fresh_endpoint};
+use crate::support::{PATIENCE, broker_in};
 
 /// A Python that has what the examples need.
 fn python() -> &'static str {
@@ -41,18 +41,6 @@ impl Drop for Started {
 
 fn broker() -> Broker {
     broker_in(Mode::LoadBalancing)
-}
-
-fn broker_in(mode: Mode) -> Broker {
-    let limits = BrokerLimits {
-        mode,
-        ..BrokerLimits::default()
-    };
-    let config = BrokerConfig {
-        limits,
-        ..BrokerConfig::new(fresh_endpoint("tcp"))
-    };
-    Broker::start(config, None).expect("a broker")
 }
 
 /// A worker in Python that the broker knows.
