@@ -30,6 +30,7 @@ help: ## this list
 	  | while IFS=$$'\t' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
 	@printf '\nSettings (now): INPUT=%s OUT=%s OP=%s PATTERN=%s WORKERS=%s\n' \
 	  "$$INPUT" "$$OUT" "$$OP" "$$PATTERN" "$${WORKERS:-(as many as fit)}"
+	@printf 'PATTERN is push-pull, req-rep, pub-sub or broker.\n'
 
 run: build ## the whole trio in one process: INPUT through OP into OUT
 	@$(BINARY) run "$$INPUT" --op "$$OP" --pattern "$$PATTERN" --out "$$OUT" \
@@ -63,13 +64,13 @@ fix: deps ## formats, and repairs what the lints can
 bench: deps ## measures against loops over bare sockets and prints the ratios
 	cargo bench --package mutirao-apps --bench suite
 
-up: ## the trio in containers: ventilator, 3 WORKERS and sink; ends when the job does
+up: ## the trio in containers (with PATTERN=broker a broker, too); ends when the job does
 	@scripts/compose.sh up
 
 logs: ## what the containers say, until Ctrl-C
 	@scripts/compose.sh logs --follow --tail=200
 
-down: ## stops and removes the containers; the keys stay
+down: ## stops and removes the containers; the keys stay, and what a broker has kept
 	@scripts/compose.sh down --remove-orphans
 
 test-compose: ## the containers on a made-up job, killing some on the way

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs docker compose (the v2 plugin or docker-compose v1) with the settings of the Makefile:
-# INPUT, OUT, OP, PATTERN, WORKERS and APP from the environment.
+# INPUT, OUT, OP, PATTERN, WORKERS, STORE and APP from the environment.
 #
 #   compose.sh up      build, start, follow the job to its end; the exit status is the ventilator's
 #   compose.sh image   build only
@@ -33,6 +33,8 @@ need_docker() {
     die "Docker is here, docker compose is not: please install it (Debian, Ubuntu: apt-get install docker-compose)."
   fi
   compose+=(--file "$root/docker-compose.yml" --project-name "${COMPOSE_PROJECT_NAME:-mutirao}")
+  # Only what is named is started; what is looked at, followed or removed is everything.
+  compose+=(--profile broker)
 }
 
 # Results belong to whoever calls: to the person behind sudo, to root itself under rootless Docker.
@@ -81,6 +83,7 @@ choose_app() {
     dispatch) waiting=(sink worker) job=ventilator ;;
     *) die "APP=$APP is not known; there is: dispatch." ;;
   esac
+  [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
 }
 
 # Runs a command; what it prints is shown only if it fails.
@@ -119,7 +122,7 @@ follow() {
   status=$(docker wait "$id")
   trap - INT
   if [ "$status" = 0 ]; then
-    say "The results are in $OUT. The workers and the sink wait for the next “make up”; “make down” stops them."
+    say "The results are in $OUT. The others wait for the next “make up”; “make down” stops them."
   else
     say "The $job ended with exit status $status. “make logs” shows what the others said."
   fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The trio in containers, tried the hard way: for each pattern a made-up job, a worker and the sink
-# killed on the way, and every result compared with what the tools of the system make of the input.
+# (or the broker) killed on the way, and every result compared with what the tools of the system make of
+# the input.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -80,17 +81,19 @@ is_back() {
   done
 }
 
-# A worker dies for good, another one and the sink die and come back. Says what is wrong.
+# A worker dies for good, another one and whoever keeps the results die and come back. Says what is
+# wrong.
 disturb() {
-  local out=$1 workers sink
+  local out=$1 workers name=sink keeper
+  [ "$PATTERN" != broker ] || name=broker
   mapfile -t workers < <(compose ps --quiet worker)
-  sink=$(compose ps --quiet sink)
+  keeper=$(compose ps --quiet "$name")
   wait_for_results "$out" 20 || { say "the job was over, or made no progress, before a worker could be killed"; return 1; }
   docker kill "${workers[0]}" >/dev/null || { say "no worker to kill"; return 1; }
   wait_for_results "$out" 100 || { say "the job was over, or stood still, after a worker was killed"; return 1; }
-  crash "$sink" || { say "cannot kill the sink"; return 1; }
+  crash "$keeper" || { say "cannot kill the $name"; return 1; }
   crash "${workers[1]}" || { say "cannot kill a second worker"; return 1; }
-  is_back "$sink" || { say "the sink did not come back"; return 1; }
+  is_back "$keeper" || { say "the $name did not come back"; return 1; }
   is_back "${workers[1]}" || { say "the second worker did not come back"; return 1; }
 }
 
@@ -99,6 +102,7 @@ try_job() {
   local name=$1 expected=$work/expected/$2 disturbed=$3
   local out=$work/results/$name log=$work/$name.log began=$SECONDS wrong='' status=0
   export INPUT=$work/input OUT=$out
+  : >"$log"
   setsid timeout --signal KILL "$JOB_DEADLINE_S" "$here/compose.sh" up >"$log" 2>&1 </dev/null &
   job_pid=$!
   if [ "$disturbed" = disturbed ]; then
@@ -146,6 +150,8 @@ OP="exec:sh -c 'sleep 0.1; sha256sum | cut -c1-64'" PATTERN=req-rep WORKERS=5 \
   try_job req-rep-5-workers sums disturbed
 OP="exec:sh -c 'sleep 0.1; exec tr A-Z a-z'" PATTERN=pub-sub WORKERS=3 \
   try_job pub-sub lower disturbed
+OP="exec:sh -c 'sleep 0.1; exec tr a-z A-Z'" PATTERN=broker WORKERS=3 \
+  try_job broker upper disturbed
 # And one at full speed, on containers that are there already, with the large file in pieces.
 OP=lowercase PATTERN=pub-sub WORKERS=3 \
   try_job large-file-in-pieces lower undisturbed

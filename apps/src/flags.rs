@@ -5,29 +5,18 @@ mod security;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use mutirao::Endpoint;
+use mutirao::broker::ClientConfig;
 use mutirao::pipeline::Limits;
 use mutirao::security::Security;
 use mutirao::transport::SocketOptions;
-use mutirao::{Endpoint, Pattern};
+
+use crate::exit::Exit;
 
 pub(crate) use security::{GuardFlags, KeyFlag, ServerFlag, security};
 
 /// Room for what travels with a payload: its place, its operation, the frame's header.
 const ENVELOPE_BYTES: usize = 1 << 20;
-
-/// How tasks reach the workers and results the sink.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct PatternFlag {
-    /// How tasks reach the workers and results the sink: push-pull, req-rep or pub-sub; the same
-    /// for all roles of a job
-    #[arg(
-        long,
-        env = "MUTIRAO_PATTERN",
-        default_value = "push-pull",
-        value_name = "PATTERN"
-    )]
-    pub(crate) pattern: Pattern,
-}
 
 /// Bounds and times that all roles know.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +37,21 @@ impl LimitFlags {
             heartbeat: self.heartbeat,
             ..Limits::default()
         }
+    }
+
+    /// Settings for those who hand in tasks at a broker or fetch results.
+    pub(crate) fn client(
+        &self,
+        broker: Endpoint,
+        security: Security,
+    ) -> Result<ClientConfig, Exit> {
+        let mut config = ClientConfig::new(broker);
+        config.limits.heartbeat = self.heartbeat;
+        config.socket = self.socket(security);
+        self.limits()
+            .validate()
+            .map_err(|error| Exit::Usage(error.to_string()))?;
+        Ok(config)
     }
 
     pub(crate) fn socket(&self, security: Security) -> SocketOptions {

@@ -2,6 +2,8 @@
 """Submits words to an operation of a mutirao broker and prints the results in order.
 
     python3 mutirao_client.py tcp://127.0.0.1:5555 upper muitas maos
+
+Opening and fetching over one connection, it works with a broker in either mode.
 """
 import argparse
 import random

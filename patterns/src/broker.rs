@@ -13,6 +13,8 @@
 //! restart, adds nothing twice. A task that a worker is given is *leased*: the lease ends with its
 //! results, with the worker's silence, or when it is given back; results under a lease that has
 //! ended are dropped.
+//!
+//! In [`Mode::RequestReply`] nothing is kept: a job ends with the client that opened it.
 
 mod assign;
 mod bodies;
@@ -42,6 +44,8 @@ mod requests;
 mod service;
 pub mod store;
 mod submitter;
+mod synchronous;
+mod throughput;
 mod workers;
 
 pub use caller::{CallError, Caller, CallerConfig};
@@ -52,12 +56,14 @@ pub(crate) use frames::{AtWorker, read_at_worker};
 pub use hands::Deed;
 pub use leaseholder::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput};
 pub use link::{ClientConfig, ClientError};
-pub use machine::{BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant};
+pub use machine::{
+    BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant, Mode,
+};
 pub use object::{Broker, BrokerConfig, BrokerError};
 pub use piece::Slice;
 pub use protocol::{
-    BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, LeaseId,
-    ServiceView, StatusView, WorkerTells, WorkerView,
+    BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, Keeps, LeaseId,
+    ResultsTo, ServiceView, StatusView, WorkerTells, WorkerView,
 };
 pub use recovery::Recovery;
 pub use submitter::Submitter;

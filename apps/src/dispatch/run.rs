@@ -32,7 +32,7 @@ use crate::signals::Caught;
 pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Failures that are printed one by one; the rest is counted.
-const SHOWN_FAILURES: usize = 20;
+pub(crate) const SHOWN_FAILURES: u64 = 20;
 
 /// Do a whole job in this process.
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
         Way::Trio(pattern) => pattern,
         Way::Broker => return broker::run(&args, &feed, target),
     };
-    let to_stdout = matches!(target, Target::Stdout);
+    let results = Results::of(&target);
     let caught = Caught::begin()?;
     let trio = Trio::start(&args, pattern, &feed, target)?;
     let job = Job::begin(
@@ -83,7 +83,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
         caught,
         &feed,
         args.summary.summary,
-        to_stdout,
+        results,
     );
     let ended = trio.work(&feed, &job);
     job.end(ended)
@@ -242,12 +242,33 @@ pub(crate) struct Job {
     report: Report,
 }
 
+/// Where the results of a job end up, as seen from where it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Results {
+    /// On a disk, by us or by a sink that tells us how much it is.
+    Written,
+    /// On standard output, which is theirs then.
+    Printed,
+    /// With somebody who does not tell us how much it is.
+    Elsewhere,
+}
+
+impl Results {
+    /// Where they are when they go to this target.
+    pub(crate) fn of(target: &Target) -> Results {
+        match target {
+            Target::Stdout => Results::Printed,
+            Target::Folder(_) => Results::Written,
+        }
+    }
+}
+
 /// How the end is reported.
 #[derive(Clone)]
 pub(crate) struct Report {
     pub(crate) begun: Instant,
     pub(crate) format: SummaryFormat,
-    pub(crate) results_on_stdout: bool,
+    pub(crate) results: Results,
     pub(crate) meter: Arc<Meter>,
 }
 
@@ -257,13 +278,13 @@ impl Job {
         caught: Caught,
         feed: &Feed,
         format: SummaryFormat,
-        results_on_stdout: bool,
+        results: Results,
     ) -> Job {
         let meter = Arc::new(Meter::new(feed.bytes()));
         let report = Report {
             begun: Instant::now(),
             format,
-            results_on_stdout,
+            results,
             meter: meter.clone(),
         };
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -306,14 +327,10 @@ impl Job {
 }
 
 pub(crate) fn show_failures(summary: &mutirao::trio::Summary) {
-    for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES) {
+    for (_, reason) in summary.failures.iter().take(SHOWN_FAILURES as usize) {
         say(&format!("failed: {reason}"));
     }
-    match summary
-        .progress
-        .failed
-        .saturating_sub(SHOWN_FAILURES as u64)
-    {
+    match summary.progress.failed.saturating_sub(SHOWN_FAILURES) {
         0 => {}
         more => say(&format!("failed: and {more} more")),
     }
@@ -326,8 +343,11 @@ pub(crate) fn say(line: &str) {
 
 impl Report {
     pub(crate) fn print(&self, summary: &mutirao::trio::Summary) {
-        let summary = Summary::new(&summary.progress, self.meter.bytes(), self.begun.elapsed());
-        summary.print(self.format, self.results_on_stdout);
+        let mut summary = Summary::new(&summary.progress, self.meter.bytes(), self.begun.elapsed());
+        if self.results == Results::Elsewhere {
+            summary.bytes_out = None;
+        }
+        summary.print(self.format, self.results == Results::Printed);
     }
 
     /// Lets the job finish what it has begun, says what is done, and ends the program.

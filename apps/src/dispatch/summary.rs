@@ -18,7 +18,8 @@ pub(crate) struct Summary {
     pub(crate) retried: u64,
     pub(crate) duplicates: u64,
     pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
+    /// `None` when somebody else has them.
+    pub(crate) bytes_out: Option<u64>,
     pub(crate) seconds: f64,
     pub(crate) tasks_per_second: f64,
 }
@@ -33,7 +34,7 @@ impl Summary {
             retried: progress.retried,
             duplicates: progress.duplicates,
             bytes_in,
-            bytes_out: progress.result_bytes,
+            bytes_out: Some(progress.result_bytes),
             seconds: (seconds * 1e6).round() / 1e6,
             tasks_per_second: (progress.safe as f64 / seconds.max(1e-9)).round(),
         }
@@ -66,10 +67,11 @@ impl Summary {
             ..
         } = self;
         let mut text = format!(
-            "{}: {ok} ok, {failed} failed; {} in, {} out, {:.2} s, {} tasks/s",
+            "{}: {ok} ok, {failed} failed; {} in, {}{:.2} s, {} tasks/s",
             counted(*tasks, "task"),
             human(self.bytes_in),
-            human(self.bytes_out),
+            self.bytes_out
+                .map_or_else(String::new, |bytes| format!("{} out, ", human(bytes))),
             self.seconds,
             self.tasks_per_second
         );

@@ -5,7 +5,7 @@ use clap::builder::FalseyValueParser;
 use mutirao::security::Security;
 use mutirao::{Endpoint, Pattern, Worker, WorkerConfig, WorkerExit};
 
-use super::broker::{BrokerWork, Way, WayFlag, start_worker};
+use super::broker::{BrokerWork, OneWay, Route, WayFlag, start_worker};
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::Exit;
@@ -33,7 +33,7 @@ pub(crate) struct WorkerArgs {
     #[arg(long, env = "MUTIRAO_SINK", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     sink: Option<Endpoint>,
 
-    /// Where the broker listens; instead of a ventilator and a sink
+    /// Where the broker listens [default where the pattern is broker: tcp://127.0.0.1:5555]
     #[arg(long, env = "MUTIRAO_BROKER", value_name = "ENDPOINT", value_parser = flags::endpoint)]
     broker: Option<Endpoint>,
 
@@ -70,9 +70,10 @@ pub(crate) struct WorkerArgs {
 pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
     let security = flags::security(&args.key, Some(&args.server), None)?;
     let caught = Caught::begin()?;
-    let (worker, hello) = match source(&args)? {
-        Source::Trio(pattern) => start_in_trio(args, pattern, security)?,
-        Source::Broker(broker) => start_worker(BrokerWork {
+    let route = ONE_WAY.route(&args.given, &args.pattern, args.broker.as_ref())?;
+    let (worker, hello) = match route {
+        Route::Trio(pattern) => start_in_trio(args, pattern, security)?,
+        Route::Broker(broker) => start_worker(BrokerWork {
             broker,
             slots: args.slots.map(usize::from),
             workshop: args.workshop(),
@@ -101,38 +102,10 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
     }
 }
 
-/// For whom a worker works.
-enum Source {
-    Trio(Pattern),
-    Broker(Endpoint),
-}
-
-/// What was typed counts before what the environment says.
-fn source(args: &WorkerArgs) -> Result<Source, Exit> {
-    let typed = |flag| args.given.has(flag);
-    let trio_typed = ["ventilator", "sink", "once"]
-        .into_iter()
-        .find(|&flag| typed(flag));
-    let wrong = match (trio_typed, &args.broker) {
-        (Some(flag), Some(_)) if typed("broker") => format!(
-            "--broker contradicts --{flag}: a worker works for a broker, or for a ventilator and a sink"
-        ),
-        (None, Some(broker)) => {
-            return match args.pattern.way {
-                Way::Trio(pattern) if typed("way") => Err(Exit::Usage(format!(
-                    "--broker contradicts --pattern {pattern}: leave one of them out"
-                ))),
-                _ => Ok(Source::Broker(broker.clone())),
-            };
-        }
-        _ if typed("ops") => "--ops needs --broker: a ventilator's tasks say what to do".into(),
-        _ => match args.pattern.way {
-            Way::Trio(pattern) => return Ok(Source::Trio(pattern)),
-            Way::Broker => "--pattern broker needs --broker ENDPOINT".into(),
-        },
-    };
-    Err(Exit::Usage(wrong))
-}
+const ONE_WAY: OneWay = OneWay {
+    trio: &["ventilator", "sink", "once"],
+    broker: &["ops"],
+};
 
 fn start_in_trio(
     args: WorkerArgs,

@@ -22,7 +22,7 @@ pub(crate) struct KeyFlag {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Encryption")]
 pub(crate) struct ServerFlag {
-    /// The public key of the ventilator and the sink, to which we connect
+    /// The public key of those to whom we connect: ventilator and sink, or broker
     #[arg(long, env = "MUTIRAO_CURVE_SERVER", value_name = "FILE")]
     curve_server: Option<PathBuf>,
 }

@@ -9,35 +9,67 @@ use crate::expect::{check_results, files, write_files};
 use crate::harness::{DEADLINE, Ended, Launch, Place, Process, mutirao, wait_until};
 use crate::trio::dismiss;
 
-const SLOW_COPY: &str = "exec:sh -c 'sleep 0.02; cat'";
+pub(crate) const SLOW_COPY: &str = "exec:sh -c 'sleep 0.02; cat'";
 
 /// A broker, and where its users work.
-struct Office {
-    place: Place,
-    at: String,
-    broker: Option<Process>,
+pub(crate) struct Office {
+    pub(crate) place: Place,
+    pub(crate) at: String,
+    pub(crate) broker: Option<Process>,
+    /// What its broker is told beyond where it is.
+    flags: Vec<String>,
 }
 
 impl Office {
-    fn open() -> Office {
-        let place = Place::new();
-        let at = place.ipc("broker");
-        let mut office = Office {
-            place,
-            at,
-            broker: None,
-        };
+    pub(crate) fn open() -> Office {
+        let mut office = Office::closed();
         office.start_broker();
         office
     }
 
-    fn start_broker(&mut self) {
-        let broker = mutirao(["broker", "--bind", &self.at, "--heartbeat", "100ms"]).start();
+    /// An office whose broker is not there yet.
+    pub(crate) fn closed() -> Office {
+        let place = Place::new();
+        let at = place.ipc("broker");
+        Office {
+            place,
+            at,
+            broker: None,
+            flags: Vec::new(),
+        }
+    }
+
+    /// One whose broker keeps everything on disk.
+    pub(crate) fn with_store() -> Office {
+        let mut office = Office::closed();
+        office.flags = vec!["--store".into(), office.place.arg("store")];
+        office.start_broker();
+        office
+    }
+
+    /// One whose broker works by request and reply.
+    pub(crate) fn synchronous() -> Office {
+        let mut office = Office::closed();
+        office.flags = vec!["--mode".into(), "request-reply".into()];
+        office.start_broker();
+        office
+    }
+
+    pub(crate) fn start_broker(&mut self) {
+        let broker = mutirao(["broker", "--bind", &self.at, "--heartbeat", "100ms"])
+            .args(&self.flags)
+            .start();
         broker.wait_for("broker at ");
         self.broker = Some(broker);
     }
 
-    fn worker(&self) -> Process {
+    /// `kill -9`, and up again.
+    pub(crate) fn crash_broker(&mut self) {
+        self.broker.take().expect("it runs").kill();
+        self.start_broker();
+    }
+
+    pub(crate) fn worker(&self) -> Process {
         let worker = mutirao(["worker", "--broker", &self.at, "--heartbeat", "100ms"])
             .args(["--slots", "2", "--allow-exec"])
             .start();
@@ -46,15 +78,15 @@ impl Office {
     }
 
     /// A command that asks the broker.
-    fn ask(&self, args: &[&str]) -> Launch {
+    pub(crate) fn ask(&self, args: &[&str]) -> Launch {
         mutirao(args).args(["--broker", &self.at])
     }
 
-    fn submit(&self, args: &[&str]) -> Launch {
+    pub(crate) fn submit(&self, args: &[&str]) -> Launch {
         self.ask(&["submit"]).args(args)
     }
 
-    fn detach(&self, args: &[&str]) -> String {
+    pub(crate) fn detach(&self, args: &[&str]) -> String {
         let ended = self.submit(args).run().expect_code(0);
         ended.stdout_text().trim().to_owned()
     }
@@ -64,13 +96,13 @@ impl Office {
         job.expect_code(0).summary()
     }
 
-    fn results(&self, id: &str, out: &str) -> Ended {
+    pub(crate) fn results(&self, id: &str, out: &str) -> Ended {
         self.ask(&["results", id, "--out", &self.place.arg(out)])
             .args(["--summary", "json"])
             .run()
     }
 
-    fn write_inputs(&self, count: usize) {
+    pub(crate) fn write_inputs(&self, count: usize) {
         for number in 0..count {
             self.place
                 .write(&format!("in/f{number}"), format!("file {number}\n"));
@@ -78,7 +110,7 @@ impl Office {
     }
 
     #[track_caller]
-    fn check_copies(&self, out: &str, count: usize) {
+    pub(crate) fn check_copies(&self, out: &str, count: usize) {
         assert_eq!(self.place.files(out).len(), count);
         for number in 0..count {
             let copy = self.place.read(&format!("{out}/f{number}.out"));
@@ -86,7 +118,7 @@ impl Office {
         }
     }
 
-    fn wait_for_results(&self, out: &str, count: usize) {
+    pub(crate) fn wait_for_results(&self, out: &str, count: usize) {
         wait_until(DEADLINE, "some results", || {
             let files = self.place.files(out);
             files.iter().filter(|name| name.ends_with(".out")).count() >= count
@@ -443,7 +475,23 @@ fn what_contradicts_itself_gets_one_sentence() {
             "reaches only this process",
         ),
         (worker(&["--ops", "noop"]), "--ops needs --broker"),
-        (worker(&["--pattern", "broker"]), "needs --broker ENDPOINT"),
+        (
+            mutirao([
+                "sink",
+                "--out",
+                "x",
+                "--pattern",
+                "broker",
+                "--bind",
+                "ipc://s",
+            ]),
+            "--pattern broker contradicts --bind",
+        ),
+        (
+            mutirao(["ventilator", &input, "--op", "noop", "--broker", "ipc://b"])
+                .args(["--sink", "ipc://s"]),
+            "--broker contradicts --sink",
+        ),
         (
             at_broker(&["--sink", "ipc://s"]),
             "--broker contradicts --sink",
@@ -458,6 +506,14 @@ fn what_contradicts_itself_gets_one_sentence() {
         (mutirao(["job", "xyz"]), "not the id of a job"),
         (mutirao(["status", "--format", "xml"]), "text, json"),
         (mutirao(["broker", "--store", ""]), "--store"),
+        (
+            mutirao(["broker", "--store", "x", "--mode", "request-reply"]),
+            "--store contradicts --mode request-reply",
+        ),
+        (
+            mutirao(["broker", "--mode", "round-robin"]),
+            "load-balancing, request-reply",
+        ),
         (mutirao(["broker", "--bind", "tcp://*:*"]), "or --insecure"),
     ];
     for (launch, part) in wrong {
@@ -480,6 +536,28 @@ fn what_the_environment_says_does_not_contradict_what_was_typed() {
         .start();
     worker.wait_for("from ipc://v to ipc://s");
     dismiss(worker);
+    // Where the environment says both, the pattern tells which counts.
+    for (pattern, hello) in [("req-rep", "by req-rep"), ("broker", "from the broker at")] {
+        let worker = mutirao(["worker"])
+            .env("MUTIRAO_BROKER", &office.at)
+            .env("MUTIRAO_PATTERN", pattern)
+            .start();
+        worker.wait_for(hello);
+        dismiss(worker);
+    }
+}
+
+#[test]
+fn a_job_that_no_worker_offers_to_do_waits_and_says_so() {
+    let office = Office::open();
+    office.write_inputs(2);
+    let input = office.place.arg("in");
+    let submit = office.submit(&[&input, "--op", "lowercase"]).run();
+    submit
+        .expect_code(0)
+        .expect_said(&["accepted: 2 tasks", "no worker offers lowercase now"]);
+    let status = office.ask(&["status"]).run().expect_code(0);
+    assert!(status.stdout_text().contains("none offers it"));
 }
 
 #[test]

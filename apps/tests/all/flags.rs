@@ -180,7 +180,7 @@ fn a_command_line_that_makes_no_sense_gets_one_sentence() {
         (worker(&["--curve-allow", &keys]), "'--curve-allow'"),
         (
             mutirao(["sink", "--out", "x", "--curve-server", &public]),
-            "'--curve-server'",
+            "--curve-server needs --broker",
         ),
         (
             worker(&["--curve-key", &key]),

@@ -3,6 +3,7 @@
 mod bad_input;
 mod broker;
 mod broker_kills;
+mod broker_trio;
 mod curve;
 mod expect;
 mod failures;
@@ -14,4 +15,5 @@ mod kills;
 mod memory;
 mod output;
 mod pipeline;
+mod request_reply;
 mod trio;

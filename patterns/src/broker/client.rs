@@ -9,14 +9,14 @@ use crate::machine::{Machine, Time};
 use crate::pipeline::{Incarnation, JobId, RangeSet, Span, TaskId};
 
 use super::piece::Slice;
-use super::protocol::{BrokerSays, ClientSays, JobCounts, JobSettings};
+use super::protocol::{BrokerSays, ClientSays, JobCounts, JobSettings, Keeps};
 
 /// What a batch of tasks costs beside its bytes.
 const OVERHEAD_BYTES: usize = 160;
 
 const LOST_TASKS: &str =
     "the broker has lost tasks of the job, or let go of it: hand it in again, from the start";
-const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there";
+const NO_SUCH_JOB: &str = "the broker has no such job: it was fetched, cancelled or never there, or the broker keeps nothing on disk and has lost it";
 const CANCELLED: &str = "the job was cancelled";
 
 /// Times of a client.
@@ -102,8 +102,8 @@ pub enum ClientOutput {
         /// The results.
         records: Slice,
     },
-    /// The broker knows the job.
-    Opened(JobId),
+    /// The broker knows the job, and keeps it so long.
+    Opened(JobId, Keeps),
     /// Everything that was handed in up to now is accepted.
     Accepted(JobId),
     /// Everything is accepted, and the broker knows that it is all: the program may leave.
@@ -134,8 +134,8 @@ struct Job {
     fetch: bool,
     /// Whether the broker knows of us and the job.
     opened: bool,
-    /// Whether the broker that knew it has a store: it loses nothing that it accepted.
-    durable: bool,
+    /// How long the broker that knew it keeps what it accepted.
+    keeps: Keeps,
     unaccepted: BTreeMap<TaskId, Batch>,
     unaccepted_bytes: usize,
     /// What the broker has promised to have.
@@ -228,7 +228,7 @@ impl ClientMachine {
             settings,
             fetch,
             opened: false,
-            durable: false,
+            keeps: Keeps::Memory,
             unaccepted: BTreeMap::new(),
             unaccepted_bytes: 0,
             accepted: RangeSet::default(),
@@ -277,20 +277,20 @@ impl ClientMachine {
         });
     }
 
-    fn opened(&mut self, id: JobId, durable: bool, accepted: Vec<Range<TaskId>>) {
+    fn opened(&mut self, id: JobId, keeps: Keeps, accepted: Vec<Range<TaskId>>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
         if job.misses(&accepted.iter().cloned().collect()) {
             return self.miss(id);
         }
-        (job.opened, job.durable) = (true, durable);
+        (job.opened, job.keeps) = (true, keeps);
         // That there was no room was said over a connection that broke; so was, perhaps, that there is.
         job.full = false;
         for batch in job.unaccepted.values_mut() {
             batch.sent = false;
         }
-        self.outbox.push_back(ClientOutput::Opened(id));
+        self.outbox.push_back(ClientOutput::Opened(id, keeps));
         self.accepted(id, accepted);
         self.begin_fetch(id);
         self.submit_unsent(id);
@@ -442,11 +442,11 @@ impl ClientMachine {
             BrokerSays::Opened {
                 job,
                 incarnation,
-                durable,
+                keeps,
                 accepted,
             } => {
                 self.found(incarnation);
-                self.opened(job, durable, accepted);
+                self.opened(job, keeps, accepted);
             }
             BrokerSays::Accepted { job, tasks } => self.accepted(job, tasks),
             BrokerSays::Closed { job, tasks } => self.closed(job, tasks),
@@ -490,7 +490,9 @@ impl ClientMachine {
             _ if job.cancelled => self.end(id, CANCELLED.into()),
             _ if job.settings.is_none() => self.end(id, NO_SUCH_JOB.into()),
             // One without a store may have lost it; nothing is lost of nothing.
-            Some(tasks) if job.is_handed_in() && !job.fetch && (job.durable || tasks == 0) => {
+            Some(tasks)
+                if job.is_handed_in() && !job.fetch && (job.keeps == Keeps::Disk || tasks == 0) =>
+            {
                 self.closed(id, tasks);
             }
             Some(tasks) if job.is_handed_in() && job.safe.len() >= tasks => {

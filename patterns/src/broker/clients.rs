@@ -10,9 +10,12 @@ use crate::pipeline::{JobId, PeerId, RangeSet, Span, TaskId};
 use super::job::Job;
 use super::machine::{Acceptance, BrokerMachine, BrokerOutput, Client, Promise};
 use super::piece::{Piece, Slice, holds};
-use super::protocol::{BrokerSays, ClientSays, JobSettings, JobView, StatusView, WorkerView};
+use super::protocol::{
+    BrokerSays, ClientSays, JobSettings, JobView, Keeps, StatusView, WorkerView,
+};
 use super::service::Service;
 use super::store::Write;
+use super::synchronous;
 
 /// The longest name of an operation, in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 255;
@@ -73,22 +76,24 @@ impl BrokerMachine {
         if self.clients.remove(&peer).is_none() {
             return;
         }
-        let mut empty = Vec::new();
+        let keeps = self.keeps();
+        let mut over = Vec::new();
         for (&id, job) in &mut self.jobs {
-            let asker = job.asker.as_ref();
-            // One that speaks Majordomo says nothing while it waits, and may be back.
-            if asker.is_some_and(|asker| asker.peer == peer && asker.version.is_none()) {
-                empty.push(id);
-                continue;
-            }
-            let submits = job.submitter.take_if(|submitter| *submitter == peer);
-            let fetches = job.fetcher.take_if(|fetcher| fetcher.peer == peer);
-            if (submits.is_some() || fetches.is_some()) && job.is_orphan() {
-                empty.push(id);
+            let asks = job.asker.as_ref().is_some_and(|asker| asker.peer == peer);
+            let submitter = job.submitter.take_if(|submitter| *submitter == peer);
+            let fetcher = job.fetcher.take_if(|fetcher| fetcher.peer == peer);
+            let (submits, fetches) = (submitter.is_some(), fetcher.is_some());
+            let is_over = match keeps {
+                Keeps::Nothing => job.is_deserted(submits, fetches),
+                _ => (submits || fetches) && job.is_orphan(),
+            };
+            // A reply would reach nobody: who comes back is somebody else.
+            if is_over || asks {
+                over.push(id);
             }
         }
-        for id in empty {
-            self.drop_job(now, id);
+        for id in over {
+            self.end_job(now, id, synchronous::DESERTED);
         }
     }
 
@@ -113,6 +118,7 @@ impl BrokerMachine {
         if let Err(reason) = self.check_settings(id, &settings) {
             return self.say(peer, BrokerSays::Refused { job: id, reason });
         }
+        self.take_over(now, peer, id);
         if !self.jobs.contains_key(&id) {
             if self.is_ending(id) {
                 return;
@@ -138,7 +144,7 @@ impl BrokerMachine {
         let opened = BrokerSays::Opened {
             job: id,
             incarnation: self.incarnation,
-            durable: self.durable,
+            keeps: self.keeps(),
             // What is not safe in the store yet counts as accepted only later.
             accepted: job.promised.iter().collect(),
         };
@@ -369,9 +375,14 @@ impl BrokerMachine {
         window_bytes: u64,
         safe: Vec<Range<TaskId>>,
     ) {
+        let keeps = self.keeps();
         let Some(job) = self.jobs.get_mut(&id) else {
             return self.say_over(peer, id);
         };
+        if let Some(reason) = job.why_not_fetch(peer, keeps) {
+            let reason = reason.to_string();
+            return self.say(peer, BrokerSays::Refused { job: id, reason });
+        }
         job.fetch(peer, window_bytes);
         self.safe(now, peer, id, safe);
         self.send_results(id);
@@ -512,10 +523,11 @@ impl BrokerMachine {
             let keep = std::time::Duration::from_secs(keep);
             self.forgets.remove(&(finished + keep, id));
         }
-        if job.asker.is_none() {
-            self.write(Write::Forget { job: id });
-            self.remember(view(now, id, &job));
-        }
+        self.write(Write::Forget { job: id });
+        self.remember(JobView {
+            over: true,
+            ..view(now, id, &job)
+        });
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.jobs -= 1;
         }
@@ -579,14 +591,14 @@ impl BrokerMachine {
             services: self
                 .services
                 .iter()
-                .map(|(name, service)| (name.to_string(), service.view()))
+                .map(|(name, service)| (name.to_string(), service.view(now)))
                 .collect(),
             jobs: self.jobs.len() as u64,
             clients: self.clients.len() as u64,
             done: self.counts.done,
             failed: self.counts.failed,
             retried: self.counts.retried,
-            done_per_second: 0,
+            done_per_second: self.throughput.per_second(now),
             malformed: self.counts.malformed,
             kept_bytes: (self.kept_bytes
                 + self
@@ -595,6 +607,7 @@ impl BrokerMachine {
                     .map(|service| service.queued_bytes)
                     .sum::<usize>()) as u64,
             trouble: self.trouble.clone(),
+            keeps: self.keeps(),
         }
     }
 }
@@ -606,5 +619,7 @@ fn view(now: Time, id: JobId, job: &Job) -> JobView {
         tasks: job.total,
         counts: job.counts(),
         age_seconds: now.since(job.opened).as_secs(),
+        fetching: job.fetcher.is_some(),
+        over: false,
     }
 }

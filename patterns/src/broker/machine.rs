@@ -20,13 +20,27 @@ use super::protocol::{
 use super::requests::{Asker, Pledge};
 use super::service::{Place, Service};
 use super::store::Write;
+use super::throughput::Throughput;
 
 /// Views of jobs that are over, kept for those who ask.
 const REMEMBERED_JOBS: usize = 1_000;
 
-/// Bounds and times of a broker.
+/// How a broker serves its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Asynchronously: a client hands in tasks and may go; results are kept until they are fetched.
+    #[default]
+    LoadBalancing,
+    /// Synchronously: a client waits for its results, which go straight back. Nothing is kept: a job
+    /// ends with the client that opened it.
+    RequestReply,
+}
+
+/// Mode, bounds and times of a broker.
 #[derive(Clone, Debug)]
 pub struct BrokerLimits {
+    /// How clients are served.
+    pub mode: Mode,
     /// Interval of heartbeats.
     pub heartbeat: Duration,
     /// Heartbeats that a worker may miss before its tasks go to others; at least 2.
@@ -51,6 +65,7 @@ pub struct BrokerLimits {
 impl Default for BrokerLimits {
     fn default() -> BrokerLimits {
         BrokerLimits {
+            mode: Mode::default(),
             heartbeat: Duration::from_millis(500),
             liveness: 4,
             retry_delay: Duration::from_millis(100),
@@ -331,6 +346,7 @@ pub struct BrokerMachine {
     pub(super) spent_ns: u64,
     pub(super) kept_bytes: usize,
     pub(super) counts: BrokerCounts,
+    pub(super) throughput: Throughput,
     pub(super) outbox: VecDeque<BrokerOutput>,
     pub(super) writes: u64,
     pub(super) stored: u64,
@@ -354,7 +370,7 @@ pub struct BrokerMachine {
 
 impl BrokerMachine {
     /// A broker that knows nothing; `incarnation` differs at every start, and so must `first_lease`
-    /// by more than a start ever hands out.
+    /// by more than a start ever hands out. With [`Mode::RequestReply`] there is nothing to be durable.
     pub fn new(
         limits: BrokerLimits,
         incarnation: Incarnation,
@@ -362,9 +378,9 @@ impl BrokerMachine {
         durable: bool,
     ) -> BrokerMachine {
         BrokerMachine {
+            durable: durable && limits.mode == Mode::LoadBalancing,
             limits,
             incarnation,
-            durable,
             jobs: BTreeMap::new(),
             over: VecDeque::new(),
             services: BTreeMap::new(),
@@ -377,6 +393,7 @@ impl BrokerMachine {
             spent_ns: 0,
             kept_bytes: 0,
             counts: BrokerCounts::default(),
+            throughput: Throughput::default(),
             outbox: VecDeque::new(),
             writes: 0,
             stored: 0,

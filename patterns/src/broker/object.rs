@@ -15,7 +15,7 @@ use crate::wait::Sleeper;
 use crate::watched::Watched;
 
 use super::keeper::Keeper;
-use super::machine::{BrokerLimits, BrokerMachine};
+use super::machine::{BrokerLimits, BrokerMachine, Mode};
 use super::node::BrokerNode;
 use super::recovery::Recovery;
 use super::store::{Store, StoreError};
@@ -90,12 +90,17 @@ impl Broker {
     /// # Errors
     ///
     /// The endpoint is in use, unusable or exposed without encryption; a limit makes no sense; the
-    /// store cannot be read.
+    /// store cannot be read, or makes no sense in [`Mode::RequestReply`].
     pub fn start(
         config: BrokerConfig,
         store: Option<Box<dyn Store>>,
     ) -> Result<Broker, BrokerError> {
         config.limits.validate().map_err(OpenError::Config)?;
+        if config.limits.mode == Mode::RequestReply && store.is_some() {
+            let reason =
+                "a broker that works by request and reply keeps nothing: leave out the store";
+            return Err(OpenError::Config(reason.into()).into());
+        }
         let (sleeper, waker) = Sleeper::new().map_err(OpenError::System)?;
         let options = SocketOptions {
             queue_messages: QUEUE_MESSAGES,

@@ -28,6 +28,33 @@ pub struct JobSettings {
     pub priority: u8,
     /// How long results wait for being fetched once the job is done, in seconds; 0 for ever.
     pub keep_seconds: u64,
+    /// Who takes the results.
+    #[serde(default)]
+    pub results_to: ResultsTo,
+}
+
+/// Who takes the results of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultsTo {
+    /// Whoever asks; the last one to ask gets what is not safe.
+    #[default]
+    Anyone,
+    /// A sink, one that looks for such jobs: nobody else gets them while it is there.
+    Sink,
+}
+
+/// What a broker keeps of the tasks and results that it has accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeps {
+    /// All of it, over restarts.
+    Disk,
+    /// All of it, until the broker ends.
+    #[default]
+    Memory,
+    /// Nothing: a job ends with the client that opened it.
+    Nothing,
 }
 
 impl JobSettings {
@@ -40,6 +67,7 @@ impl JobSettings {
             time_limit_ms: 0,
             priority: 0,
             keep_seconds: 7 * 24 * 3600,
+            results_to: ResultsTo::Anyone,
         }
     }
 }
@@ -129,8 +157,8 @@ pub enum BrokerSays {
         job: JobId,
         /// Which start of the broker speaks.
         incarnation: Incarnation,
-        /// Whether it has a store: what it accepted is still there after a restart.
-        durable: bool,
+        /// How long it keeps what it accepts.
+        keeps: Keeps,
         /// Tasks that need not be submitted any more.
         accepted: Vec<Range<TaskId>>,
     },
@@ -235,6 +263,10 @@ pub struct JobView {
     pub counts: JobCounts,
     /// Seconds since it was opened here.
     pub age_seconds: u64,
+    /// Whether a client takes its results as they come.
+    pub fetching: bool,
+    /// Whether the broker has let go of it: it was fetched, cancelled, or kept for too long.
+    pub over: bool,
 }
 
 /// The broker as people see it.
@@ -256,7 +288,7 @@ pub struct StatusView {
     pub failed: u64,
     /// Attempts after the first since the start.
     pub retried: u64,
-    /// Tasks done in the last full second.
+    /// Tasks done in a second, on the average of the last five seconds.
     pub done_per_second: u64,
     /// Messages that were dropped because they were malformed.
     pub malformed: u64,
@@ -264,6 +296,8 @@ pub struct StatusView {
     pub kept_bytes: u64,
     /// Why no tasks are taken in, if so.
     pub trouble: Option<String>,
+    /// How long tasks and results are kept.
+    pub keeps: Keeps,
 }
 
 /// A worker as people see it.
@@ -296,6 +330,8 @@ pub struct ServiceView {
     pub done: u64,
     /// Workers that registered for it.
     pub workers: u64,
+    /// Tasks done in a second, on the average of the last five seconds.
+    pub done_per_second: u64,
 }
 
 /// From a worker to the broker.

@@ -13,8 +13,9 @@ use super::machine::{BrokerMachine, BrokerOutput};
 use super::majordomo::titanic::{self, Asked, Ticket};
 use super::majordomo::{Version, mmi};
 use super::piece::{Piece, Slice, holds};
-use super::protocol::{BrokerSays, JobSettings};
+use super::protocol::{BrokerSays, JobSettings, Keeps};
 use super::store::Write;
+use super::synchronous;
 
 /// MessagePack's `true`, before a result.
 const TRUE: u8 = 0xc3;
@@ -48,6 +49,11 @@ impl BrokerMachine {
             return self.answer(&asker, service, &[answer.frame()]);
         }
         if let Some(part) = titanic::Service::named(service) {
+            if self.keeps() == Keeps::Nothing {
+                let mut body = titanic::Answer::Failed.body();
+                body.push(Frame::from(synchronous::NO_TITANIC.as_bytes()));
+                return self.answer(&asker, service, &body);
+            }
             let body = bodies::frames(record.bytes());
             return self.ask_titanic(now, asker, part, &body);
         }
@@ -106,7 +112,7 @@ impl BrokerMachine {
     }
 
     fn is_served(&self, name: &str) -> bool {
-        titanic::Service::named(name).is_some()
+        titanic::Service::named(name).is_some() && self.keeps() != Keeps::Nothing
             || self
                 .services
                 .get(name)

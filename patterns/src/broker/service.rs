@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::machine::Time;
 use crate::pipeline::{JobId, PeerId};
 
 use super::protocol::ServiceView;
+use super::throughput::Throughput;
 
 /// Every so many picks the job that has waited longest goes first, whatever its priority.
 const PATIENT_PICKS: u64 = 8;
@@ -41,6 +43,7 @@ pub(super) struct Service {
     pub(super) queued_bytes: usize,
     pub(super) leased: u64,
     pub(super) done: u64,
+    pub(super) throughput: Throughput,
     /// Time that its tasks take of the workers, in nanoseconds, as it was when they were given out; it
     /// begins where that of the others stands.
     pub(super) spent_ns: u64,
@@ -107,12 +110,13 @@ impl Service {
         self.workers == 0 && self.jobs == 0 && self.done == 0
     }
 
-    pub(super) fn view(&self) -> ServiceView {
+    pub(super) fn view(&self, now: Time) -> ServiceView {
         ServiceView {
             queued: self.queued,
             leased: self.leased,
             done: self.done,
             workers: self.workers,
+            done_per_second: self.throughput.per_second(now),
         }
     }
 }

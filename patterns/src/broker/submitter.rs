@@ -21,7 +21,7 @@ use crate::wire::{Kind, Writer};
 
 use super::client::{ClientInput, ClientOutput};
 use super::link::{ClientConfig, ClientError, Link};
-use super::protocol::JobSettings;
+use super::protocol::{JobSettings, Keeps};
 
 /// A batch is sent off at the latest when it has so many bytes or tasks.
 const BATCH_BYTES: usize = 64 << 10;
@@ -64,8 +64,8 @@ struct Stage {
     /// With the driver, and not accepted.
     unaccepted_bytes: usize,
     closed: bool,
-    /// The broker knows the job.
-    opened: bool,
+    /// How long the broker keeps the job, once it knows it.
+    opened: Option<Keeps>,
     /// Everything was accepted, and the broker knows that it is all.
     done: bool,
     trouble: Option<String>,
@@ -216,13 +216,15 @@ impl<T: ?Sized> Submitter<T> {
             .map(|stage| stage.next)
     }
 
-    /// Waits until the broker knows the job, for at most `within`: others can fetch it from then on.
+    /// Waits until the broker knows the job, for at most `within`: others can fetch it from then on,
+    /// as long as the broker keeps it.
     ///
     /// # Errors
     ///
     /// See [`ClientError`]; after [`ClientError::TimedOut`] it may be called again.
-    pub fn opened(&self, within: Option<Duration>) -> Result<(), ClientError> {
-        self.wait_until(within, |stage| stage.opened).map(drop)
+    pub fn opened(&self, within: Option<Duration>) -> Result<Keeps, ClientError> {
+        let stage = self.wait_until(within, |stage| stage.opened.is_some())?;
+        Ok(stage.opened.unwrap_or_default())
     }
 
     fn wait_until(
@@ -325,8 +327,8 @@ impl Submitting {
                 // Of a job that was handed in before, all may be done and fetched.
                 ClientOutput::Closed(_) | ClientOutput::Complete(..) => self.confirmed = true,
                 ClientOutput::Accepted(_) => stage.trouble = None,
-                ClientOutput::Opened(_) => {
-                    stage.opened = true;
+                ClientOutput::Opened(_, keeps) => {
+                    stage.opened = Some(keeps);
                     self.shared.stage.notify();
                 }
                 _ => {}

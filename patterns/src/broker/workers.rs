@@ -450,9 +450,11 @@ impl BrokerMachine {
         let tasks = u64::from(span.count);
         self.counts.done += tasks;
         self.counts.failed += failures;
+        self.throughput.note(now, tasks);
         let operation = self.jobs.get(&id).map(|job| job.operation.clone());
         if let Some(service) = operation.and_then(|name| self.services.get_mut(&name)) {
             service.done += tasks;
+            service.throughput.note(now, tasks);
         }
         if !self.reply(id, &records) {
             self.keep_results(id, span, records, failures);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mutirao::broker::{
-    Broker, BrokerConfig, ClientConfig, Console, FetchEvent, Fetcher, JobSettings, Submitter,
+    Broker, BrokerConfig, ClientConfig, Console, FetchEvent, Fetcher, JobSettings, Keeps, Mode,
+    ResultsTo, Submitter,
 };
 use mutirao::pipeline::JobId;
 use mutirao::trio::BrokerWorkerConfig;
 use mutirao::{Endpoint, Failure, Worker};
 
-use crate::support::{PATIENCE, fresh_endpoint};
+use crate::support::{PATIENCE, broker_config, broker_in, fresh_endpoint};
 
 const JOB: JobId = JobId(7);
 
@@ -207,4 +208,85 @@ fn a_submitter_hears_that_a_broker_without_a_store_has_lost_its_tasks() {
     let _broker = Broker::start(BrokerConfig::new(endpoint), None).expect("another");
     let error = submitter.finish(Some(PATIENCE)).expect_err("it is lost");
     assert!(error.to_string().contains("has lost tasks"), "{error}");
+}
+
+/// What a fetcher hears when it does not get a job.
+fn refusal(broker: &Endpoint, job: JobId) -> String {
+    let mut fetcher = Fetcher::<u64>::connect(ClientConfig::new(broker.clone())).unwrap();
+    fetcher.fetch(job, Vec::new());
+    match fetcher.recv_within(PATIENCE).unwrap() {
+        Some(FetchEvent::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn by_request_and_reply_a_client_gets_its_results_and_nobody_else_does() {
+    let broker = broker_in(Mode::RequestReply);
+    let at = broker.endpoint().clone();
+    let config = ClientConfig::new(at.clone());
+    let settings = JobSettings::new("double");
+    let mut submitter = Submitter::open(config.clone(), JOB, settings).unwrap();
+    assert_eq!(submitter.opened(Some(PATIENCE)), Ok(Keeps::Nothing));
+    let mut fetcher = Fetcher::<u64>::connect(config.clone()).unwrap();
+    fetcher.fetch(JOB, Vec::new());
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    while !console.job(JOB).unwrap().expect("the job").fetching {}
+    assert!(refusal(&at, JOB).contains("nobody else"));
+    submitter.submit(&21).unwrap();
+    submitter.finish(Some(PATIENCE)).unwrap();
+    let _worker = doubler(&at);
+    match fetcher.recv_within(PATIENCE).unwrap() {
+        Some(FetchEvent::Result {
+            outcome: Ok(42), ..
+        }) => fetcher.confirm(JOB, 0..1),
+        other => panic!("{other:?}"),
+    }
+    match fetcher.recv_within(PATIENCE).unwrap() {
+        Some(FetchEvent::Complete { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn by_request_and_reply_a_job_ends_with_its_client() {
+    let broker = broker_in(Mode::RequestReply);
+    let config = ClientConfig::new(broker.endpoint().clone());
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    // It has handed in everything and left.
+    submit(broker.endpoint(), JOB, 0..10);
+    while console.status().unwrap().jobs > 0 {}
+    assert_eq!(console.status().unwrap().kept_bytes, 0);
+    assert!(refusal(broker.endpoint(), JOB).contains("no such job"));
+}
+
+#[test]
+fn by_request_and_reply_there_is_no_store() {
+    let store = mutirao::broker::store::MemoryStore;
+    let config = broker_config(Mode::RequestReply);
+    let error = Broker::start(config, Some(Box::new(store))).expect_err("a store");
+    assert!(error.to_string().contains("keeps nothing"), "{error}");
+}
+
+#[test]
+fn a_job_for_a_sink_goes_to_one_at_a_time() {
+    let broker = broker("tcp");
+    let at = broker.endpoint().clone();
+    let config = ClientConfig::new(at.clone());
+    let settings = JobSettings {
+        results_to: ResultsTo::Sink,
+        ..JobSettings::new("double")
+    };
+    let mut submitter = Submitter::open(config.clone(), JOB, settings).unwrap();
+    submitter.submit(&0).unwrap();
+    submitter.finish(Some(PATIENCE)).unwrap();
+    let mut sink = Fetcher::<u64>::connect(config.clone()).unwrap();
+    sink.fetch(JOB, Vec::new());
+    let mut console = Console::connect(&config, PATIENCE).unwrap();
+    while !console.job(JOB).unwrap().expect("the job").fetching {}
+    assert!(refusal(&at, JOB).contains("a sink collects its results"));
+    drop(sink);
+    while console.job(JOB).unwrap().expect("the job").fetching {}
+    let _worker = doubler(&at);
+    assert_eq!(fetch(&at, JOB).0.len(), 1);
 }

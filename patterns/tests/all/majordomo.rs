@@ -2,16 +2,16 @@
 
 use mutirao::Worker;
 use mutirao::broker::majordomo::MAX_BODY_FRAMES;
-use mutirao::broker::{Broker, BrokerConfig, ClientConfig, Console};
+use mutirao::broker::{Broker, BrokerConfig, ClientConfig, Console, Mode};
 use mutirao::trio::BrokerWorkerConfig;
 use serde_bytes::ByteBuf;
 
-use crate::support::{PATIENCE, fresh_endpoint};
+use crate::support::{PATIENCE, broker_in};
 
 const MS: i32 = PATIENCE.as_millis() as i32;
 
 fn broker() -> Broker {
-    Broker::start(BrokerConfig::new(fresh_endpoint("tcp")), None).expect("a broker")
+    broker_in(Mode::LoadBalancing)
 }
 
 fn socket(kind: zmq::SocketType, broker: &Broker) -> zmq::Socket {
@@ -175,6 +175,25 @@ fn titanic_keeps_a_request_until_its_reply_is_fetched_and_closed() {
     assert_eq!(ask(&client, "titanic.close", &[&ticket]), [b"200"]);
     assert_eq!(ask(&client, "titanic.close", &[&ticket]), [b"200"]);
     assert_eq!(ask(&client, "titanic.reply", &[&ticket]), [b"400"]);
+}
+
+#[test]
+fn by_request_and_reply_requests_are_served_and_titanic_is_refused() {
+    let broker = broker_in(Mode::RequestReply);
+    let worker = worker(&broker, "echo");
+    let client = socket(zmq::REQ, &broker);
+    send(&client, &[b"MDPC01", b"echo", b"ask"]);
+    let (address, _) = work(&worker);
+    reply(&worker, &address, b"answer");
+    assert_eq!(receive(&client)[2], b"answer");
+    for service in ["titanic.request", "titanic.reply", "titanic.close"] {
+        let answer = ask(&client, service, &[b"echo", b"ask"]);
+        assert_eq!(answer[0], b"500", "{service}");
+        let words = String::from_utf8_lossy(&answer[1]);
+        assert!(words.contains("ask the service itself"), "{words}");
+        let known = ask(&client, "mmi.service", &[service.as_bytes()]);
+        assert_eq!(known, [b"404"], "{service}");
+    }
 }
 
 #[test]

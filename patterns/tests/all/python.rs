@@ -2,9 +2,9 @@
 
 use std::process::{Child, Command, Output, Stdio};
 
-use mutirao::broker::{Broker, BrokerConfig, ClientConfig, Console};
+use mutirao::broker::{Broker, ClientConfig, Console, Mode};
 
-use crate::support::{PATIENCE, fresh_endpoint};
+use crate::support::{PATIENCE, broker_in};
 
 /// A Python that has what the examples need.
 fn python() -> &'static str {
@@ -40,7 +40,7 @@ impl Drop for Started {
 }
 
 fn broker() -> Broker {
-    Broker::start(BrokerConfig::new(fresh_endpoint("tcp")), None).expect("a broker")
+    broker_in(Mode::LoadBalancing)
 }
 
 /// A worker in Python that the broker knows.
@@ -68,10 +68,12 @@ fn ask(broker: &Broker, name: &str, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn clients_and_workers_in_python_speak_our_protocol() {
-    let broker = broker();
-    let _worker = worker(&broker, "mutirao_worker");
-    let words = ask(&broker, "mutirao_client", &["muitas", "maos"]);
-    assert_eq!(words, ["MUITAS", "MAOS"]);
+    for mode in [Mode::LoadBalancing, Mode::RequestReply] {
+        let broker = broker_in(mode);
+        let _worker = worker(&broker, "mutirao_worker");
+        let words = ask(&broker, "mutirao_client", &["muitas", "maos"]);
+        assert_eq!(words, ["MUITAS", "MAOS"]);
+    }
 }
 
 #[test]

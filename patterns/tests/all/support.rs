@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mutirao::broker::{Broker, BrokerConfig, BrokerLimits, Mode};
 use mutirao::endpoint::Endpoint;
 use mutirao::machine::Clock;
 use mutirao::transport::{
@@ -155,5 +156,21 @@ pub(crate) fn rebound(role: Role, endpoint: &Endpoint, options: &SocketOptions) 
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// A broker that keeps nothing on disk, over tcp.
+pub(crate) fn broker_in(mode: Mode) -> Broker {
+    Broker::start(broker_config(mode), None).expect("a broker")
+}
+
+pub(crate) fn broker_config(mode: Mode) -> BrokerConfig {
+    let limits = BrokerLimits {
+        mode,
+        ..BrokerLimits::default()
+    };
+    BrokerConfig {
+        limits,
+        ..BrokerConfig::new(fresh_endpoint("tcp"))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mutirao::broker::{ClientConfig, ClientError, Console, JobSettings, Submitter};
+use mutirao::broker::{ClientConfig, ClientError, Console, JobSettings, Keeps, Submitter};
 use mutirao::pipeline::{JobId, RangeSet, TaskId};
 
 use super::super::feed::TakesTasks;
@@ -19,27 +19,30 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Handing {
     job: JobId,
     config: ClientConfig,
-    /// Nobody any more once the broker has everything: it would begin a job anew that was lost.
+    /// Nobody any more once the broker has everything, and keeps it without us: it would begin a job
+    /// anew that was lost.
     submitter: Arc<Mutex<Option<Submitter<Task>>>>,
     /// The number of the next task.
     next: TaskId,
     /// Tasks whose results we have; they are handed in as done.
     done: RangeSet,
     tally: Arc<Tally>,
+    /// How long the broker keeps what it accepts.
+    pub(crate) keeps: Keeps,
 }
 
 impl Handing {
-    /// Begins the job, or goes on with it; the broker must answer within `timeout`.
+    /// Begins the job, or goes on with it; the broker must answer within `timeout`, if there is one.
     pub(crate) fn begin(
         config: ClientConfig,
         job: JobId,
         settings: JobSettings,
-        timeout: Duration,
+        timeout: Option<Duration>,
         tally: Arc<Tally>,
     ) -> Result<Handing, ClientError> {
         let submitter = Submitter::open(config.clone(), job, settings)
             .map_err(|error| ClientError::Failed(error.to_string()))?;
-        submitter.opened(Some(timeout))?;
+        let keeps = submitter.opened(timeout)?;
         Ok(Handing {
             job,
             config,
@@ -47,6 +50,7 @@ impl Handing {
             done: RangeSet::default(),
             submitter: Arc::new(Mutex::new(Some(submitter))),
             tally,
+            keeps,
         })
     }
 
@@ -66,7 +70,9 @@ impl Handing {
                 _ => break,
             }
         }
-        *submitter = None;
+        if self.keeps != Keeps::Nothing {
+            *submitter = None;
+        }
         self.tally.handed_in();
         Ok(tasks)
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use mutirao::Endpoint;
-use mutirao::broker::{ClientConfig, ClientError, Console};
+use mutirao::broker::{ClientConfig, ClientError, Console, Keeps, StatusView};
 use mutirao::pipeline::JobId;
+use mutirao::security::Security;
 
 use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, LimitFlags, ServerFlag};
@@ -31,14 +32,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Settings for those who hand in tasks or fetch results.
     pub(crate) fn client(&self, limits: &LimitFlags) -> Result<ClientConfig, Exit> {
-        let mut config = self.config()?;
-        config.limits.heartbeat = limits.limits().heartbeat;
-        config.socket = limits.socket(config.socket.security);
-        limits
-            .limits()
-            .validate()
-            .map_err(|error| Exit::Usage(error.to_string()))?;
-        Ok(config)
+        limits.client(self.broker.clone(), self.security()?)
     }
 
     /// For questions.
@@ -48,8 +42,22 @@ impl Connection {
 
     fn config(&self) -> Result<ClientConfig, Exit> {
         let mut config = ClientConfig::new(self.broker.clone());
-        config.socket.security = flags::security(&self.key, Some(&self.server), None)?;
+        config.socket.security = self.security()?;
         Ok(config)
+    }
+
+    fn security(&self) -> Result<Security, Exit> {
+        flags::security(&self.key, Some(&self.server), None)
+    }
+}
+
+/// For what outlives the client that hands it in.
+pub(crate) fn need_keeping(status: &StatusView, broker: &Endpoint) -> Result<(), Exit> {
+    match status.keeps {
+        Keeps::Disk | Keeps::Memory => Ok(()),
+        Keeps::Nothing => Err(Exit::Environment(format!(
+            "the broker at {broker} works by request and reply and keeps nothing: stay for the results with `mutirao submit --wait`, or use a broker with --mode load-balancing"
+        ))),
     }
 }
 

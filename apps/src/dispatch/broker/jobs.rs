@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use mutirao::broker::JobView;
+use mutirao::broker::{JobView, ResultsTo};
 use mutirao::pipeline::JobId;
 use serde_json::{Value, json};
 
@@ -49,13 +49,19 @@ pub(crate) struct CancelArgs {
     job: JobId,
 
     #[command(flatten)]
+    format: FormatFlag,
+
+    #[command(flatten)]
     connection: Connection,
 }
 
 pub(crate) fn list(args: JobsArgs) -> Result<(), Exit> {
     let jobs = args.connection.console()?.jobs().map_err(ended)?;
     args.format.write(
-        |out| write_table(out, &jobs),
+        |out| match jobs.is_empty() {
+            true => writeln!(out, "no jobs"),
+            false => write_table(out, &jobs),
+        },
         || Value::Array(jobs.iter().map(as_json).collect()),
     )
 }
@@ -70,10 +76,10 @@ pub(crate) fn show(args: JobArgs) -> Result<(), Exit> {
 pub(crate) fn cancel(args: CancelArgs) -> Result<(), Exit> {
     let job = args.job;
     match args.connection.console()?.cancel(job).map_err(ended)? {
-        true => {
-            let _ = writeln!(io::stdout(), "job {job} is cancelled");
-            Ok(())
-        }
+        true => args.format.write(
+            |out| writeln!(out, "job {job} is cancelled"),
+            || json!({ "job": job.to_string(), "state": "cancelled" }),
+        ),
         false => Err(no_such_job(job)),
     }
 }
@@ -129,16 +135,48 @@ fn write_job(out: &mut dyn Write, job: &JobView) -> io::Result<()> {
     writeln!(out, "job        {}, {}", job.job, job.word())?;
     writeln!(out, "operation  {}", printable(&settings.operation, 60))?;
     writeln!(out, "label      {}", printable(&settings.label, 60))?;
+    writeln!(out, "priority   {}", settings.priority)?;
     writeln!(
         out,
-        "tasks      {}: {} wait, {} with workers, {} done, {} of them failed, {} tried again",
+        "tasks      {}: {} waiting, {} at work, {} done",
         tasks(job),
         counts.queued,
         counts.leased,
-        counts.done,
-        counts.failed,
-        counts.retried
+        counts.done
     )?;
-    writeln!(out, "results    {} fetched", counts.fetched)?;
-    writeln!(out, "age        {}", table::age(job.age_seconds))
+    writeln!(
+        out,
+        "attempts   {} tasks failed for good, {} attempts were repeated, {} allowed for each",
+        counts.failed, counts.retried, settings.attempts
+    )?;
+    writeln!(out, "results    {}", results(job))?;
+    writeln!(out, "opened     {} ago", table::age(job.age_seconds))
+}
+
+/// Where the results are, and for how long.
+fn results(job: &JobView) -> String {
+    let (counts, settings) = (&job.counts, &job.settings);
+    let whom = match settings.results_to {
+        ResultsTo::Anyone => "whoever fetches them",
+        ResultsTo::Sink => "a sink",
+    };
+    let taken = match job.fetching {
+        true => ", being fetched now",
+        false => "",
+    };
+    let kept = match settings.keep_seconds {
+        0 => "for ever".into(),
+        seconds => format!("for {} after the last is done", table::age(seconds)),
+    };
+    let left = counts.done.saturating_sub(counts.fetched);
+    match job.over {
+        true => format!(
+            "{} fetched; the broker has let go of the job",
+            counts.fetched
+        ),
+        false => format!(
+            "{} fetched{taken}, {left} kept for {whom}, {kept}",
+            counts.fetched
+        ),
+    }
 }

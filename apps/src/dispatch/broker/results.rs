@@ -9,7 +9,7 @@ use mutirao::pipeline::JobId;
 
 use super::super::collect::Target;
 use super::super::output::JOURNAL_FOLDER;
-use super::connection::{self, Connection, ended, no_such_job};
+use super::connection::{self, Connection, ended, need_keeping, no_such_job};
 use super::stay::{Awaited, Stay};
 use super::submit::{Interruption, fetch_command};
 use super::tally::Tally;
@@ -69,19 +69,25 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
     };
     let stay = Stay::begin(awaited, tally)?;
     let fetch = fetch_command(args.job, &args.out, &args.connection);
-    Interruption::of(&stay, args.job, fetch, None).listen(caught, stay.ending());
+    Interruption::of(&stay, args.job, Some(fetch), None).listen(caught, stay.ending());
     stay.end()
 }
 
 /// The job, if there is something to fetch of it.
 fn find(args: &ResultsArgs, console: &mut Console) -> Result<JobView, Exit> {
     let job = args.job;
+    need_keeping(&console.status().map_err(ended)?, &args.connection.broker)?;
     let view = console.job(job).map_err(ended)?;
     let view = view.ok_or_else(|| no_such_job(job))?;
     let journal = args.out.join(JOURNAL_FOLDER).join(job.to_string());
     if view.is_fetched() && !journal.exists() {
         return Err(Exit::Environment(format!(
             "the results of job {job} were fetched before: the broker does not keep them"
+        )));
+    }
+    if view.over && !view.is_fetched() {
+        return Err(Exit::Environment(format!(
+            "the results of job {job} are gone: it was cancelled, or nobody fetched them in time"
         )));
     }
     Ok(view)
@@ -103,8 +109,9 @@ impl Standing for JobView {
 
     fn word(&self) -> &'static str {
         match self.tasks {
-            None => "being handed in",
             Some(_) if self.is_fetched() => "fetched",
+            _ if self.over => "dropped",
+            None => "being handed in",
             Some(tasks) if self.counts.done >= tasks => "done",
             Some(_) if self.counts.leased > 0 => "working",
             Some(_) => "waiting",

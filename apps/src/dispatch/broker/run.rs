@@ -72,7 +72,7 @@ fn hand_in(
         ..JobSettings::new(feed.operation())
     };
     let (config, tally) = (config.clone(), tally.clone());
-    Handing::begin(config, feed.job, settings, DRAIN_PATIENCE, tally).map_err(ended)
+    Handing::begin(config, feed.job, settings, Some(DRAIN_PATIENCE), tally).map_err(ended)
 }
 
 fn broker(args: &RunArgs, at: &Endpoint) -> Result<Broker, Exit> {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mutirao::Endpoint;
 use mutirao::broker::store::DiskStore;
-use mutirao::broker::{Broker, BrokerConfig, BrokerError, BrokerLimits};
+use mutirao::broker::{Broker, BrokerConfig, BrokerError, BrokerLimits, Mode};
 
 use crate::exit::Exit;
 use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags};
@@ -15,6 +15,9 @@ use crate::signals::{Caught, Signal};
 ///
 /// Clients hand in work and may go; workers come and go. Stopped with Ctrl-C or SIGTERM; with --store
 /// DIR it goes on where it stopped, also after a crash, else what it holds ends with it.
+///
+/// With --mode request-reply clients wait for their results, which go straight back, and nothing is
+/// kept: a job ends with the client that handed it in.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: a broker, a worker and a job\n  \
     mutirao broker &\n  \
@@ -29,6 +32,16 @@ pub(crate) struct BrokerArgs {
     #[arg(long, env = "MUTIRAO_STORE", default_value = "none", value_name = "DIR", value_parser = store)]
     store: Store,
 
+    /// Whether clients may leave: load-balancing keeps their tasks and results, request-reply does
+    /// not
+    #[arg(
+        long,
+        env = "MUTIRAO_MODE",
+        default_value = "load-balancing",
+        value_name = "MODE"
+    )]
+    mode: ModeName,
+
     #[command(flatten)]
     limits: LimitFlags,
 
@@ -39,6 +52,15 @@ pub(crate) struct BrokerArgs {
     guard: GuardFlags,
 }
 
+/// How clients are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    /// Tasks and results are kept
+    LoadBalancing,
+    /// Results go straight back
+    RequestReply,
+}
+
 /// Where a broker keeps what it has.
 #[derive(Debug, Clone)]
 enum Store {
@@ -47,14 +69,52 @@ enum Store {
 }
 
 impl Store {
-    /// The store, and where that is, for people.
-    fn open(&self) -> Result<(Option<Box<dyn mutirao::broker::store::Store>>, String), Exit> {
+    fn open(&self) -> Result<Option<Box<dyn mutirao::broker::store::Store>>, Exit> {
         match self {
-            Store::Memory => Ok((None, "in memory".into())),
+            Store::Memory => Ok(None),
             Store::Folder(folder) => {
                 let store = DiskStore::open(folder);
                 let store = store.map_err(|error| Exit::Environment(error.to_string()))?;
-                Ok((Some(Box::new(store)), format!("in {}", folder.display())))
+                Ok(Some(Box::new(store)))
+            }
+        }
+    }
+}
+
+impl BrokerArgs {
+    fn mode(&self) -> Result<Mode, Exit> {
+        match (self.mode, &self.store) {
+            (ModeName::LoadBalancing, _) => Ok(Mode::LoadBalancing),
+            (ModeName::RequestReply, Store::Memory) => Ok(Mode::RequestReply),
+            (ModeName::RequestReply, Store::Folder(_)) => Err(Exit::Usage(
+                "--store contradicts --mode request-reply, which keeps nothing: leave one of them out".into(),
+            )),
+        }
+    }
+
+    /// What is kept, for people.
+    fn keeps(&self) -> String {
+        match (self.mode, &self.store) {
+            (ModeName::RequestReply, _) => {
+                "results go straight back, and nothing is kept for clients that leave".into()
+            }
+            (_, Store::Memory) => {
+                "everything is kept in memory and ends with it (--store DIR keeps it on disk)"
+                    .into()
+            }
+            (_, Store::Folder(folder)) => format!("everything is kept in {}", folder.display()),
+        }
+    }
+
+    /// What becomes of it when the broker stops.
+    fn farewell(&self) -> String {
+        match &self.store {
+            Store::Memory => "stopped; what it held is gone, as it was kept in memory".into(),
+            Store::Folder(folder) => {
+                format!(
+                    "stopped; the same command goes on with what is in {}",
+                    folder.display()
+                )
             }
         }
     }
@@ -70,31 +130,33 @@ fn store(text: &str) -> Result<Store, String> {
 
 pub(crate) fn run(args: BrokerArgs) -> Result<(), Exit> {
     let security = flags::security(&args.key, None, Some(&args.guard))?;
-    let (store, kept) = args.store.open()?;
+    let mode = args.mode()?;
+    let store = args.store.open()?;
     let caught = Caught::begin()?;
     let config = BrokerConfig {
         limits: BrokerLimits {
+            mode,
             heartbeat: args.limits.limits().heartbeat,
             ..BrokerLimits::default()
         },
         socket: args.limits.socket(security),
-        ..BrokerConfig::new(args.bind)
+        ..BrokerConfig::new(args.bind.clone())
     };
     let broker = Broker::start(config, store).map_err(cannot_start)?;
-    log::info!("broker at {}, keeping everything {kept}", broker.endpoint());
+    log::info!("broker at {}: {}", broker.endpoint(), args.keeps());
     let stop = broker.stop_handle();
     let (tell, told) = std::sync::mpsc::channel();
     caught.then(move |signal| {
-        log::info!("stopping");
         let _ = tell.send(signal);
         stop.stop();
     });
     broker.wait().map_err(Exit::Environment)?;
     match told.try_recv() {
-        Ok(Signal::Interrupt) => Err(Exit::Interrupted(format!(
-            "stopped; what it held was kept {kept}"
-        ))),
-        _ => Ok(()),
+        Ok(Signal::Interrupt) => Err(Exit::Interrupted(args.farewell())),
+        _ => {
+            log::info!("{}", args.farewell());
+            Ok(())
+        }
     }
 }
 

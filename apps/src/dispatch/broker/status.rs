@@ -1,24 +1,26 @@
 //! `mutirao status`: how the broker fares.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
-use mutirao::broker::{Console, StatusView, WorkerView};
+use mutirao::broker::{ClientError, Console, Keeps, StatusView, WorkerView};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, ended};
 use super::table;
+use crate::count::counted;
 use crate::exit::Exit;
 use crate::ops::printable;
 
-/// Between the two looks from which the throughput is told.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
-const NEXT_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Clears a terminal and goes to its first line.
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// Goes to the first line of a terminal; wipes the rest of a line, and all below.
+const HOME: &str = "\x1b[H";
+const REST: &str = "\x1b[K";
+const BELOW: &str = "\x1b[J";
 
 /// Show the broker's workers, queues and throughput.
 #[derive(Debug, Args)]
@@ -80,59 +82,110 @@ impl FormatFlag {
 
 pub(crate) fn run(args: StatusArgs) -> Result<(), Exit> {
     let mut console = args.connection.console()?;
-    let mut last = Look::take(&mut console)?;
-    let mut pause = FIRST_LOOK;
-    let in_place = args.follow && args.format.format == Format::Text && io::stdout().is_terminal();
+    let screen = Screen::of(&args);
+    show(&args, &screen, &console.status().map_err(ended)?)?;
+    match args.follow {
+        true => follow(&args, &screen, &mut console),
+        false => Ok(()),
+    }
+}
+
+/// Looks again and again; ends when nobody reads it, or the broker does not let us in.
+fn follow(args: &StatusArgs, screen: &Screen, console: &mut Console) -> Result<(), Exit> {
     loop {
-        std::thread::sleep(pause);
-        let look = Look::take(&mut console)?;
-        let per_second = look.tasks_since(&last);
-        let status = &look.status;
-        args.format.write(
-            |out| {
-                if in_place {
-                    write!(out, "{CLEAR}")?;
-                }
-                write_text(out, status, per_second)?;
-                if args.follow && !in_place {
-                    writeln!(out)?;
-                }
-                Ok(())
-            },
-            || as_json(status, per_second),
-        )?;
-        if !args.follow {
-            return Ok(());
+        std::thread::sleep(INTERVAL);
+        match console.status() {
+            Ok(status) => show(args, screen, &status)?,
+            // It may come back.
+            Err(ClientError::TimedOut(at)) => {
+                log::warn!("no word from the broker at {at}; asking again");
+            }
+            Err(error) => return Err(ended(error)),
         }
-        (last, pause) = (look, NEXT_LOOK);
     }
 }
 
-/// The status at a moment.
-struct Look {
-    at: Instant,
-    status: StatusView,
+fn show(args: &StatusArgs, screen: &Screen, status: &StatusView) -> Result<(), Exit> {
+    args.format.write(
+        |out| {
+            let mut text = Vec::new();
+            write_text(&mut text, status)?;
+            screen.write(out, &String::from_utf8_lossy(&text))
+        },
+        || as_json(status),
+    )
 }
 
-impl Look {
-    fn take(console: &mut Console) -> Result<Look, Exit> {
-        let status = console.status().map_err(ended)?;
-        Ok(Look {
-            at: Instant::now(),
-            status,
-        })
+/// How one look follows another.
+enum Screen {
+    /// In its place, on a terminal.
+    InPlace,
+    /// After it, and an empty line.
+    Below,
+    /// Never.
+    Once,
+}
+
+impl Screen {
+    fn of(args: &StatusArgs) -> Screen {
+        match args.follow {
+            false => Screen::Once,
+            true if io::stdout().is_terminal() => Screen::InPlace,
+            true => Screen::Below,
+        }
     }
 
-    /// Tasks done in a second since another look.
-    fn tasks_since(&self, before: &Look) -> u64 {
-        let done = self.status.done.saturating_sub(before.status.done);
-        (done as f64 / (self.at - before.at).as_secs_f64().max(1e-3)).round() as u64
+    fn write(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
+        match self {
+            Screen::Once => write!(out, "{text}"),
+            Screen::Below => writeln!(out, "{text}"),
+            Screen::InPlace => {
+                let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+                let size = size.map(|size| (size.ws_col.into(), size.ws_row.into()));
+                write!(out, "{}", frame(text, size.unwrap_or((80, 24))))
+            }
+        }
     }
 }
 
-fn as_json(status: &StatusView, per_second: u64) -> Value {
+/// A text that takes the place of the one before it on a terminal with so many columns and rows:
+/// nothing is wiped that is not written over at once, so that it does not flicker.
+fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
+    let mut frame = HOME.to_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    // The last row is the cursor's.
+    let room = rows.saturating_sub(1).max(1);
+    let shown = match lines.len() > room {
+        true => room.saturating_sub(1),
+        false => lines.len(),
+    };
+    for line in &lines[..shown] {
+        frame += &format!("{}{REST}\n", cut(line, columns));
+    }
+    if shown < lines.len() {
+        let more = format!(
+            "… and {}",
+            counted((lines.len() - shown) as u64, "more line")
+        );
+        frame += &format!("{}{REST}\n", cut(&more, columns));
+    }
+    frame + BELOW
+}
+
+/// As much of a line as fits.
+fn cut(line: &str, columns: usize) -> String {
+    match line.chars().count() > columns {
+        false => line.to_owned(),
+        true => line
+            .chars()
+            .take(columns.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+    }
+}
+
+fn as_json(status: &StatusView) -> Value {
     let mut value = json!(status);
-    value["done_per_second"] = json!(per_second);
     for (worker, view) in status.workers.iter().enumerate() {
         value["workers"][worker]["state"] = json!(state(view));
     }
@@ -146,23 +199,44 @@ fn state(worker: &WorkerView) -> &'static str {
     }
 }
 
-fn write_text(out: &mut dyn Write, status: &StatusView, per_second: u64) -> io::Result<()> {
-    write_workers(out, &status.workers)?;
+fn write_text(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
+    write_summary(out, status)?;
+    if !status.services.is_empty() {
+        writeln!(out)?;
+        write_services(out, status)?;
+    }
     writeln!(out)?;
-    write_services(out, status)?;
-    writeln!(out)?;
+    write_workers(out, &status.workers)
+}
+
+fn write_summary(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
+    let keeps = match status.keeps {
+        Keeps::Disk => "keeps tasks and results on disk",
+        Keeps::Memory => "keeps tasks and results in memory",
+        Keeps::Nothing => "request-reply: keeps nothing for clients that leave",
+    };
+    let kept = indicatif::BinaryBytes(status.kept_bytes);
     writeln!(
         out,
-        "up {}; {} jobs, {} clients; {} done ({} failed, {} tried again), {per_second} tasks/s; {} kept, {} malformed messages",
-        table::age(status.up_seconds),
-        status.jobs,
-        status.clients,
-        status.done,
-        status.failed,
-        status.retried,
-        indicatif::BinaryBytes(status.kept_bytes),
-        status.malformed
+        "broker  up {}; {keeps}, {kept} now",
+        table::age(status.up_seconds)
     )?;
+    writeln!(
+        out,
+        "there   {}, {}, {}",
+        counted(status.jobs, "job"),
+        counted(status.clients, "client"),
+        counted(status.workers.len() as u64, "worker")
+    )?;
+    writeln!(
+        out,
+        "tasks   {} done, {} of them failed, {} tried again; {} a second",
+        status.done, status.failed, status.retried, status.done_per_second
+    )?;
+    if status.malformed > 0 {
+        let messages = counted(status.malformed, "message");
+        writeln!(out, "dropped {messages} that made no sense")?;
+    }
     match &status.trouble {
         Some(trouble) => writeln!(out, "takes no tasks: {trouble}"),
         None => Ok(()),
@@ -193,7 +267,7 @@ fn write_workers(out: &mut dyn Write, workers: &[WorkerView]) -> io::Result<()> 
             worker.slots.to_string(),
             worker.leased.to_string(),
             worker.done.to_string(),
-            format!("{} ms ago", worker.seen_ms),
+            format!("{:.1} s ago", worker.seen_ms as f64 / 1e3),
             printable(&worker.protocol, 20),
             printable(&worker.operations.join(" "), 100),
         ]
@@ -203,16 +277,45 @@ fn write_workers(out: &mut dyn Write, workers: &[WorkerView]) -> io::Result<()> 
 }
 
 fn write_services(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
-    let heads = table::heads(["OPERATION", "WAIT", "WITH WORKERS", "DONE", "WORKERS"]);
+    let heads = table::heads([
+        "OPERATION",
+        "WAITING",
+        "AT WORK",
+        "DONE",
+        "A SECOND",
+        "WORKERS",
+    ]);
     let rows = status.services.iter().map(|(name, service)| {
         [
             printable(name, 40),
             service.queued.to_string(),
             service.leased.to_string(),
             service.done.to_string(),
-            service.workers.to_string(),
+            service.done_per_second.to_string(),
+            match (service.workers, service.queued) {
+                (0, 1..) => "none offers it".into(),
+                (workers, _) => workers.to_string(),
+            },
         ]
     });
     let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
     table::write(out, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_fits_the_terminal_and_leaves_nothing_of_the_last_one() {
+        let text = "short\na line that is too long\nthird\nfourth\n";
+        let plain = |frame: String| frame.replace(HOME, "").replace(REST, "").replace(BELOW, "");
+        let whole = frame(text, (80, 24));
+        assert_eq!(plain(whole.clone()), text);
+        assert_eq!(whole.matches(REST).count(), 4);
+        let small = plain(frame(text, (10, 4)));
+        assert_eq!(small, "short\na line th…\n… and 2 m…\n");
+        assert_eq!(plain(frame(text, (80, 5))), text);
+        frame(text, (0, 0));
+    }
 }

@@ -8,9 +8,10 @@ use mutirao::pipeline::JobId;
 
 use super::super::collect::Target;
 use super::super::progress::{Meter, Watch};
-use super::super::run::{Report, show_failures};
+use super::super::run::{Report, Results, show_failures};
 use super::tally::Tally;
 use super::wait::{Ending, Scene, Waiting};
+use crate::count::counted;
 use crate::exit::Exit;
 use crate::flags::SummaryFormat;
 
@@ -41,7 +42,7 @@ impl Stay {
         let report = Report {
             begun: Instant::now(),
             format: awaited.format,
-            results_on_stdout: matches!(awaited.target, Target::Stdout),
+            results: Results::of(&awaited.target),
             meter: meter.clone(),
         };
         let scene = Scene::new(tally.clone(), &awaited.config, awaited.operation);
@@ -75,8 +76,8 @@ impl Stay {
         match summary.progress.failed {
             0 => Ok(()),
             failed => Err(Exit::SomeFailed(format!(
-                "{failed} of {} tasks failed; the other results stand",
-                summary.progress.submitted
+                "{failed} of {} failed; the other results stand",
+                counted(summary.progress.submitted, "task")
             ))),
         }
     }

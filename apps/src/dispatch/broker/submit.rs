@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use mutirao::broker::{ClientConfig, JobSettings};
+use mutirao::broker::{ClientConfig, JobSettings, Keeps};
 use mutirao::pipeline::JobId;
 
 use super::super::feed::{Feed, JobFlags};
 use super::super::progress::Meter;
 use super::super::run::{DRAIN_PATIENCE, Report, check_apart, say, show_failures, target};
 use super::accept::Handing;
-use super::connection::{Connection, ended};
+use super::connection::{Connection, ended, need_keeping};
 use super::stay::{Awaited, Stay};
 use super::tally::Tally;
 use super::wait::Ending;
 use super::watch;
+use crate::count::counted;
 use crate::exit::{self, Exit};
 use crate::flags::{self, LimitFlags, SummaryFlag};
 use crate::given::Given;
@@ -181,13 +182,15 @@ fn begin(
 ) -> Result<Handing, Exit> {
     let inputs = args.input.iter().map(|path| path.display().to_string());
     let settings = args.what.settings(&inputs.collect::<Vec<_>>().join(" "));
-    let timeout = args.connection.timeout;
+    let timeout = Some(args.connection.timeout);
     Handing::begin(config.clone(), feed.job, settings, timeout, tally.clone()).map_err(ended)
 }
 
 /// Hands the job in and leaves.
 fn hand_over(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit> {
     let caught = Caught::begin()?;
+    let mut console = args.connection.console()?;
+    need_keeping(&console.status().map_err(ended)?, &config.broker)?;
     let tally = Arc::new(Tally::default());
     let mut handing = begin(args, &config, feed, &tally)?;
     let job = feed.job;
@@ -199,7 +202,20 @@ fn hand_over(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(),
     feed.submit_all(&mut handing, &Meter::new(feed.bytes()))
         .map_err(ended)?;
     let tasks = handing.finish(None).map_err(ended)?;
-    say(&format!("job {job} accepted: {tasks} tasks"));
+    say(&format!("job {job} accepted: {}", counted(tasks, "task")));
+    let operation = feed.operation();
+    let status = console.status().map_err(ended)?;
+    let service = status.services.get(operation);
+    if tasks > 0 && service.is_some_and(|service| service.workers == 0) {
+        say(&format!(
+            "no worker offers {operation} now: the job waits until one comes, as with `mutirao worker --broker {}{}`",
+            args.connection.broker,
+            match ops::needs_permission(operation) {
+                true => " --allow-exec",
+                false => "",
+            }
+        ));
+    }
     // Whoever reads it may be gone; the line above told it as well.
     let _ = writeln!(std::io::stdout(), "{job}");
     Ok(())
@@ -225,6 +241,7 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
     let stay = Stay::begin(awaited, tally)?;
     let fetch = fetch_command(feed.job, &out, &args.connection);
     let lines = feed.is_stdin().then(|| handing.clone());
+    let fetch = (handing.keeps != Keeps::Nothing).then_some(fetch);
     Interruption::of(&stay, feed.job, fetch, lines).listen(caught, stay.ending());
     handing.pass_over(stay.tally.safe_before());
     feed.submit_all(&mut handing, &stay.report.meter)
@@ -245,8 +262,8 @@ pub(crate) fn fetch_command(job: JobId, out: &Path, connection: &Connection) -> 
 /// What happens at Ctrl-C to somebody who waits for results.
 pub(crate) struct Interruption {
     job: JobId,
-    /// The command that fetches the rest.
-    fetch: String,
+    /// The command that fetches the rest, where the broker keeps that.
+    fetch: Option<String>,
     /// Lines that were read cannot be read again: what there is of them becomes the job.
     lines: Option<Handing>,
     report: Report,
@@ -257,7 +274,7 @@ impl Interruption {
     pub(crate) fn of(
         stay: &Stay,
         job: JobId,
-        fetch: String,
+        fetch: Option<String>,
         lines: Option<Handing>,
     ) -> Interruption {
         Interruption {
@@ -284,14 +301,16 @@ impl Interruption {
         let summary = self.tally.summary();
         show_failures(&summary);
         self.report.print(&summary);
-        let (job, safe) = (self.job, summary.progress.safe);
-        exit::leave(&Exit::Interrupted(match self.tally.is_handed_in() {
-            true => format!(
-                "interrupted: {safe} results are safe; the job goes on at the broker, and {} fetches the rest",
-                self.fetch
+        let (job, safe) = (self.job, counted(summary.progress.safe, "safe result"));
+        exit::leave(&Exit::Interrupted(match &self.fetch {
+            None => format!(
+                "interrupted: {safe}; the broker drops the rest, as it works by request and reply"
             ),
-            false => format!(
-                "interrupted before the broker had all of job {job}; {safe} results are safe: the same command goes on with it, `mutirao cancel {job}` ends it"
+            Some(fetch) if self.tally.is_handed_in() => format!(
+                "interrupted: {safe}; the job goes on at the broker, and {fetch} fetches the rest"
+            ),
+            Some(_) => format!(
+                "interrupted before the broker had all of job {job}: {safe}; the same command goes on with it, `mutirao cancel {job}` ends it"
             ),
         }))
     }

@@ -27,7 +27,7 @@ use super::super::output::{JOURNAL_FOLDER, Output as _, Writer};
 use super::super::progress::Meter;
 use super::super::run::{check_apart, whole_path};
 use super::accept::Handing;
-use super::connection::ended;
+use super::connection::{ended, need_keeping};
 use super::fetch::{Fetch, Wanted};
 use super::submit::WhatFlags;
 use super::tally::Tally;
@@ -82,7 +82,8 @@ pub(crate) fn run(plan: Plan) -> Result<(), Exit> {
     };
     let caught = Caught::begin()?;
     let mut console = Console::connect(&plan.config, plan.timeout)?;
-    console.status().map_err(ended)?;
+    let status = console.status().map_err(ended)?;
+    need_keeping(&status, &plan.config.broker)?;
     let board = Arc::new(Board::new(Ledger::open(&plan.out)?));
     let (collecting, wanted) = Collecting::begin(&plan, board.clone())?;
     let mut watcher = Watcher {
@@ -220,7 +221,7 @@ impl Watcher {
         let settings = self.plan.what.settings(&name);
         let tally = Arc::new(Tally::default());
         let config = self.plan.config.clone();
-        let mut handing = Handing::begin(config, job, settings, self.plan.timeout, tally)?;
+        let mut handing = Handing::begin(config, job, settings, Some(self.plan.timeout), tally)?;
         feed.submit_all(&mut handing, &Meter::new(None))?;
         handing.finish(Some(ACCEPT_PATIENCE))?;
         self.board.fly(job, &name);

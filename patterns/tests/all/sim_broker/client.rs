@@ -141,7 +141,7 @@ impl ClientNode {
                 ClientOutput::Refused(_, reason) => self.refused(now, reason),
                 ClientOutput::Closed(_) => self.memory.closed = true,
                 ClientOutput::Full(..) => self.fulls += 1,
-                ClientOutput::Opened(_) => self.memory.opened = true,
+                ClientOutput::Opened(..) => self.memory.opened = true,
                 ClientOutput::Accepted(_) | ClientOutput::Found(_) | ClientOutput::Lost => {}
             }
         }

@@ -7,8 +7,8 @@ use mutirao::broker::majordomo::Version;
 use mutirao::broker::store::Write;
 use mutirao::broker::{
     BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, BrokerSays, BrokerTells, ClientInput,
-    ClientLimits, ClientMachine, ClientSays, Deed, Held, JobCounts, JobSettings, Leased,
-    Leaseholder, LeaseholderInput, Recovery, Slice, WorkerTells,
+    ClientLimits, ClientMachine, ClientSays, Deed, Held, JobCounts, JobSettings, Keeps, Leased,
+    Leaseholder, LeaseholderInput, Mode, Recovery, ResultsTo, Slice, WorkerTells,
 };
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, JobId, Span, TaskId, WorkerId};
@@ -60,11 +60,13 @@ fn operation() -> impl Strategy<Value = String> {
 
 fn settings() -> impl Strategy<Value = JobSettings> {
     let numbers = (number32(), number(), any::<u8>());
-    (operation(), numbers).prop_map(
-        |(operation, (attempts, keep_seconds, priority))| JobSettings {
+    let results_to = prop_oneof![Just(ResultsTo::Anyone), Just(ResultsTo::Sink)];
+    (operation(), numbers, results_to).prop_map(
+        |(operation, (attempts, keep_seconds, priority), results_to)| JobSettings {
             attempts,
             keep_seconds,
             priority,
+            results_to,
             ..JobSettings::new(operation)
         },
     )
@@ -282,17 +284,25 @@ fn description(job: JobId) -> Write {
     Write::Job { job, description }
 }
 
+fn keeps() -> impl Strategy<Value = Keeps> {
+    prop_oneof![Just(Keeps::Disk), Just(Keeps::Memory), Just(Keeps::Nothing)]
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![3 => Just(Mode::LoadBalancing), 1 => Just(Mode::RequestReply)]
+}
+
 fn broker_says() -> impl Strategy<Value = BrokerSays> {
     let incarnation = || (0..3u64).prop_map(Incarnation);
     prop_oneof![
         incarnation().prop_map(|incarnation| BrokerSays::Beat { incarnation }),
         job().prop_map(|job| BrokerSays::Resume { job }),
-        (job(), incarnation(), any::<bool>(), ranges()).prop_map(
-            |(job, incarnation, durable, accepted)| {
+        (job(), incarnation(), keeps(), ranges()).prop_map(
+            |(job, incarnation, keeps, accepted)| {
                 BrokerSays::Opened {
                     job,
                     incarnation,
-                    durable,
+                    keeps,
                     accepted,
                 }
             }
@@ -365,8 +375,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn a_broker_survives_any_input(durable: bool, first_lease in 0..3u64, inputs in times(to_broker())) {
-        let mut machine = BrokerMachine::new(limits(), Incarnation(1), first_lease, durable);
+    fn a_broker_survives_any_input(
+        durable: bool,
+        mode in mode(),
+        first_lease in 0..3u64,
+        inputs in times(to_broker()),
+    ) {
+        let limits = BrokerLimits { mode, ..limits() };
+        let mut machine = BrokerMachine::new(limits, Incarnation(1), first_lease, durable);
         let mut writes = 0;
         feed(&mut machine, inputs, |machine, now, output| {
             writes += u64::from(matches!(output, BrokerOutput::Keep(_)));
