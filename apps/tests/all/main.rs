@@ -13,4 +13,5 @@ mod kills;
 mod memory;
 mod output;
 mod pipeline;
+mod queue_memory;
 mod trio;

@@ -14,7 +14,6 @@ use super::majordomo::titanic::{self, Asked, Ticket};
 use super::majordomo::{Version, mmi};
 use super::piece::{Piece, Slice};
 use super::protocol::JobSettings;
-use super::store::Write;
 
 /// MessagePack's `true`, before a result.
 const TRUE: u8 = 0xc3;
@@ -89,6 +88,9 @@ impl BrokerMachine {
         record: Slice,
         asker: Option<Asker>,
     ) -> Option<()> {
+        if self.has_too_many_jobs() {
+            return None;
+        }
         self.add_job(now, id, settings);
         if self.no_room(id, ONLY, record.len()).is_some() {
             self.jobs.remove(&id);
@@ -107,7 +109,7 @@ impl BrokerMachine {
         job.accepted.insert(ONLY.range());
         if is_kept {
             self.describe(id);
-            self.keep_tasks(id, ONLY, &record);
+            self.write_tasks(id, ONLY, &record);
         }
         self.enqueue(now, id, vec![Piece::new(ONLY, record)], Line::Fresh);
         Some(())
@@ -217,20 +219,6 @@ impl BrokerMachine {
     fn random_bits(&mut self) -> u128 {
         use rand::RngExt;
         self.rng.random()
-    }
-
-    /// Writes down tasks, and notes that they lie there.
-    pub(super) fn keep_tasks(&mut self, id: JobId, span: Span, records: &Slice) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|_| self.durable) else {
-            return;
-        };
-        job.note_stored(span, u64::from(span.count));
-        let body = records.to_arc();
-        self.write(Write::Tasks {
-            job: id,
-            span,
-            body,
-        });
     }
 }
 
