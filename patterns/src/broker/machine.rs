@@ -34,7 +34,8 @@ pub struct BrokerLimits {
     pub retry_delay: Duration,
     /// Tasks that may wait in one service; beyond it submitting is refused until there is room.
     pub queue_tasks: u64,
-    /// Bytes of tasks that may wait in one service.
+    /// Bytes of tasks that may wait in one service, as they were sent. In memory they take a little
+    /// more where tasks of a job follow one another, and up to 200 bytes each where they do not.
     pub queue_bytes: usize,
     /// Bytes of results that may wait for being fetched, over all jobs. The first half is for whoever
     /// comes first; of the other half each job may have an equal share, and no tasks of a job that

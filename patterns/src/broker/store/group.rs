@@ -9,7 +9,7 @@ use crate::pipeline::{JobId, TaskId};
 ///
 /// Of the writes under one key only the last is kept, and nothing of a job before it is forgotten:
 /// tasks that are done, and results that were fetched, before the disk got round to them are never
-/// written.
+/// written. What is known of jobs comes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     writes: Vec<Write>,
@@ -41,6 +41,8 @@ impl Group {
             }
         });
         kept.reverse();
+        // A job never comes after what belongs to it, should only a part be written.
+        kept.sort_by_key(|write| !matches!(write, Write::Job { .. } | Write::Forget { .. }));
         self.writes = kept;
     }
 
@@ -179,7 +181,7 @@ mod tests {
             description(JOB),
             tasks(JOB, 0),
         ]);
-        let needed = [tasks(OTHER, 0), forget, description(JOB), tasks(JOB, 0)];
+        let needed = [forget, description(JOB), tasks(OTHER, 0), tasks(JOB, 0)];
         assert_eq!(group.writes(), needed);
     }
 
@@ -199,9 +201,9 @@ mod tests {
         let (ahead, rest) = group.split();
         let makes_room = [
             description(JOB),
+            description(OTHER),
             fetched(JOB, 5),
             gone(JOB, 4),
-            description(OTHER),
             done(OTHER, 0),
         ];
         assert_eq!(ahead.writes(), makes_room);

@@ -92,7 +92,7 @@ pub(super) struct SimStore {
     covers: u64,
     flight: Option<Flight>,
     delay: Duration,
-    /// The disk is full: only what makes room is taken.
+    /// The disk is full: what makes room is taken, and now and then a part of the rest.
     pub(super) trouble: bool,
     stored: u64,
 }
@@ -101,7 +101,7 @@ pub(super) struct SimStore {
 #[derive(Debug)]
 struct Flight {
     group: Group,
-    is_all: bool,
+    rest: Group,
     due: Time,
 }
 
@@ -130,14 +130,14 @@ impl SimStore {
         }
         self.covers += self.tail.len() as u64;
         self.group.add(self.tail.drain(..));
-        let is_all = !self.trouble;
-        let group = match is_all {
-            true => self.group.clone(),
-            false => self.group.split().0,
+        let (group, rest) = match self.trouble {
+            false => (self.group.clone(), Group::default()),
+            true if rng.chance(0.05) => self.group.cut(rng.below(500) as usize),
+            true => self.group.split(),
         };
-        if self.covers > 0 && (is_all || !group.is_empty()) {
+        if self.covers > 0 && (!self.trouble || !group.is_empty()) {
             let due = now + rng.within(&(Duration::from_micros(10)..self.delay));
-            self.flight = Some(Flight { group, is_all, due });
+            self.flight = Some(Flight { group, rest, due });
         }
     }
 
@@ -145,11 +145,8 @@ impl SimStore {
     pub(super) fn sync(&mut self, now: Time) -> Option<u64> {
         let flight = self.flight.take_if(|flight| flight.due <= now)?;
         self.disk.apply(&flight.group);
-        self.group = match flight.is_all {
-            true => Group::default(),
-            false => self.group.split().1,
-        };
-        if !flight.is_all {
+        self.group = flight.rest;
+        if !self.group.is_empty() {
             return None;
         }
         self.stored += std::mem::take(&mut self.covers);
