@@ -1,7 +1,9 @@
 //! No-op tasks through a broker with two worker processes over tcp, beside a bare ROUTER–ROUTER one.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use mutirao::broker::store::{DiskStore, Store};
 use mutirao::broker::{
     Broker, BrokerConfig, Caller, CallerConfig, ClientConfig, FetchEvent, Fetcher, JobSettings,
     Submitter,
@@ -22,17 +24,22 @@ const WORKERS: usize = 2;
 pub(crate) fn measure(effort: Effort) -> Result<Vec<Row>> {
     let tasks = effort.pick(500_000, 4_000_000);
     let bare_tasks = tasks / 4;
-    let [bare, ours] = interleave(
+    let [bare, off, on] = interleave(
         effort.rounds(),
-        [&mut || bare_rate(bare_tasks), &mut || rate(tasks)],
+        [
+            &mut || bare_rate(bare_tasks),
+            &mut || rate(tasks, Keeping::Memory),
+            &mut || rate(tasks, Keeping::Disk),
+        ],
     )?;
-    Ok(vec![Row {
-        what: "broker, no-op tasks, two workers, tcp, store off".into(),
+    let row = |store: &str, ours, least| Row {
+        what: format!("broker, no-op tasks, two workers, tcp, store {store}"),
         unit: Unit::PerSecond,
-        reference: Some(bare),
+        reference: Some(bare.clone()),
         ours,
-        target: Target::AtLeast(1e6),
-    }])
+        target: Target::AtLeast(least),
+    };
+    Ok(vec![row("off", off, 1e6), row("on", on, 4e5)])
 }
 
 /// Round trips of a single request.
@@ -45,7 +52,7 @@ pub(crate) fn measure_requests(effort: Effort) -> Result<Vec<Row>> {
         bare[0].push(client.hear()?);
         bare[1].push(client.hear()?);
         stage.workers.clear();
-        let stage = Ours::start(1)?;
+        let stage = Ours::start(1, Keeping::Memory)?;
         let mut client = Player::start("broker-request", &[&stage.at, &trips])?;
         ours[0].push(client.hear()?);
         ours[1].push(client.hear()?);
@@ -85,16 +92,31 @@ impl Bare {
     }
 }
 
+/// Where the broker keeps what it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keeping {
+    Memory,
+    Disk,
+}
+
 /// Our broker with its workers.
 pub(crate) struct Ours {
     _broker: Player,
     _workers: Vec<Player>,
     pub(crate) at: String,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Ours {
-    pub(crate) fn start(workers: usize) -> Result<Ours> {
-        let mut broker = Player::start("broker", &[])?;
+    pub(crate) fn start(workers: usize, keeping: Keeping) -> Result<Ours> {
+        let folder = match keeping {
+            Keeping::Memory => None,
+            // Beside the build, which is on a real disk where the folder for temporary files may not be.
+            Keeping::Disk => Some(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?),
+        };
+        let store = folder.as_ref().map(|folder| folder.path().display());
+        let store = store.as_ref().map(|path| path as &dyn std::fmt::Display);
+        let mut broker = Player::start("broker", store.as_slice())?;
         let at: String = broker.hear()?;
         let workers = (0..workers)
             .map(|_| Player::start("broker-worker", &[&at]))
@@ -103,6 +125,7 @@ impl Ours {
             _broker: broker,
             _workers: workers,
             at,
+            _folder: folder,
         })
     }
 }
@@ -112,13 +135,18 @@ fn bare_rate(tasks: u64) -> Result<f64> {
     process::number("bare-broker-client", &[&stage.clients_at, &tasks])
 }
 
-fn rate(tasks: u64) -> Result<f64> {
-    let stage = Ours::start(WORKERS)?;
+fn rate(tasks: u64, keeping: Keeping) -> Result<f64> {
+    let stage = Ours::start(WORKERS, keeping)?;
     process::number("broker-client", &[&stage.at, &tasks])
 }
 
-pub(crate) fn broker() -> Result<()> {
-    let broker = Broker::start(BrokerConfig::new("tcp://127.0.0.1:*".parse()?), None)?;
+/// With a folder it keeps its state there.
+pub(crate) fn broker(args: &[String]) -> Result<()> {
+    let store = match args.first() {
+        Some(folder) => Some(Box::new(DiskStore::open(&PathBuf::from(folder))?) as Box<dyn Store>),
+        None => None,
+    };
+    let broker = Broker::start(BrokerConfig::new("tcp://127.0.0.1:*".parse()?), store)?;
     println!("{}", broker.endpoint());
     Ok(broker.wait()?)
 }

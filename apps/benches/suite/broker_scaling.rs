@@ -7,7 +7,7 @@ use mutirao::broker::{LeaseId, WorkerTells};
 use mutirao::pipeline::WorkerId;
 use mutirao::wire::{Kind, Reader, Writer};
 
-use crate::broker::Ours;
+use crate::broker::{Keeping, Ours};
 use crate::process::{self, Player};
 use crate::report::{Row, Target, Unit};
 use crate::rounds::repeat;
@@ -25,7 +25,7 @@ pub(crate) fn measure_workers(effort: Effort) -> Result<Vec<Row>> {
     let tasks: u64 = effort.pick(1_000_000, 4_000_000);
     let row = |workers: usize| {
         let ours = repeat(effort.rounds(), || {
-            let stage = Ours::start(0)?;
+            let stage = Ours::start(0, Keeping::Memory)?;
             let mut crowd = Player::start("broker-crowd", &[&stage.at, &workers])?;
             crowd.hear::<usize>()?;
             process::number("broker-client", &[&stage.at, &tasks])
@@ -46,7 +46,7 @@ pub(crate) fn measure_tasks(effort: Effort) -> Result<Vec<Row>> {
     let row = |decade: u32| {
         let tasks = 10_u64.pow(decade);
         let ours = repeat(effort.rounds(), || {
-            let stage = Ours::start(2)?;
+            let stage = Ours::start(2, Keeping::Memory)?;
             Ok(1e9 / process::number("broker-client", &[&stage.at, &tasks])?)
         })?;
         Ok(Row {

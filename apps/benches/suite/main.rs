@@ -119,7 +119,7 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "bare-broker-worker" => bare_broker::worker(args),
         "bare-broker-client" => bare_broker::client(args),
         "bare-broker-request" => bare_broker::request(args),
-        "broker" => broker::broker(),
+        "broker" => broker::broker(args),
         "broker-worker" => broker::worker(args),
         "broker-client" => broker::client(args),
         "broker-request" => broker::request(args),

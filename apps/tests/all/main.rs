@@ -15,5 +15,6 @@ mod kills;
 mod memory;
 mod output;
 mod pipeline;
+mod queue_memory;
 mod request_reply;
 mod trio;

@@ -68,6 +68,14 @@ impl BrokerMachine {
         if job.turn != 0 || job.hold_until.is_some() || !job.queue.is_ready() {
             return;
         }
+        if !self.may_give(id) {
+            self.held_back.insert(id);
+            return;
+        }
+        self.held_back.remove(&id);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
         job.turn = turn;
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.line_up(id, job.settings.priority, turn);
@@ -106,38 +114,50 @@ impl BrokerMachine {
         }
     }
 
-    /// Whether tasks may be given out at all.
-    pub(super) fn may_give(&self) -> bool {
-        self.kept_bytes <= self.limits.kept_bytes
+    /// Whether tasks of a job may be given out, by the results that wait for being fetched.
+    fn may_give(&self, id: JobId) -> bool {
+        let half = self.limits.kept_bytes / 2;
+        let share = half / self.jobs.len().max(1);
+        self.kept_bytes <= half
+            || self
+                .jobs
+                .get(&id)
+                .is_none_or(|job| job.kept_bytes() <= share || job.has_urgent_tasks())
+    }
+
+    /// Gives out tasks that were held back, where results that were fetched have made room.
+    pub(super) fn go_on(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.held_back) {
+            self.line_up(id);
+            let job = self.jobs.get(&id);
+            if let Some(name) = job.map(|job| job.operation.clone()) {
+                self.serve(now, &name);
+            }
+        }
     }
 
     /// Gives out the tasks of a service as long as there are some and a worker has room.
     fn serve(&mut self, now: Time, name: &Arc<str>) {
-        while self.may_give() {
+        loop {
             let service = self.services.get_mut(name);
             let Some((peer, job, suspect)) = service.and_then(Service::pair) else {
                 return;
             };
-            self.grant(now, peer, job, suspect);
+            self.grant_or_hold_back(now, peer, job, suspect);
         }
     }
 
-    pub(super) fn serve_all(&mut self, now: Time) {
-        let waiting = self.services.iter();
-        let waiting = waiting.filter(|(_, service)| service.can_serve());
-        let names: Vec<Arc<str>> = waiting.map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.serve(now, &name);
+    fn grant_or_hold_back(&mut self, now: Time, peer: PeerId, id: JobId, suspect: bool) {
+        match self.may_give(id) {
+            true => self.grant(now, peer, id, suspect),
+            false => self.line_up_anew(id),
         }
     }
 
     /// Gives a worker as much as it has room for, of each of its operations in turn.
     pub(super) fn give(&mut self, now: Time, peer: PeerId) {
-        while self.may_give() {
-            let Some((job, suspect)) = self.next_job_for(peer) else {
-                break;
-            };
-            self.grant(now, peer, job, suspect);
+        while let Some((job, suspect)) = self.next_job_for(peer) {
+            self.grant_or_hold_back(now, peer, job, suspect);
         }
         self.watch_idle(now, peer);
     }

@@ -165,6 +165,11 @@ impl BrokerMachine {
         }
     }
 
+    /// Whether there are as many jobs as may be.
+    pub(super) fn has_too_many_jobs(&self) -> bool {
+        self.jobs.len() >= self.limits.jobs
+    }
+
     pub(super) fn check_settings(&self, id: JobId, settings: &JobSettings) -> Result<(), String> {
         if settings.operation.is_empty() || settings.operation.len() > MAX_NAME_BYTES {
             return Err(format!(
@@ -178,6 +183,10 @@ impl BrokerMachine {
             Some(job) if job.settings.operation != settings.operation => Err(format!(
                 "job {id} exists and is about {:?}: choose another id",
                 job.settings.operation
+            )),
+            None if self.has_too_many_jobs() => Err(format!(
+                "the broker has {} jobs, the most it takes: fetch or cancel some, `mutirao jobs` lists them",
+                self.jobs.len()
             )),
             _ => Ok(()),
         }
@@ -256,45 +265,6 @@ impl BrokerMachine {
             self.take_in(now, id, piece);
         }
         self.accept_when_stored(peer, id, span);
-    }
-
-    fn take_in(&mut self, now: Time, id: JobId, piece: Piece) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        job.accepted.insert(piece.span.range());
-        self.keep_tasks(id, piece.span, &piece.records);
-        self.enqueue(now, id, vec![piece], super::assign::Line::Fresh);
-    }
-
-    fn accept_when_stored(&mut self, peer: PeerId, id: JobId, span: Span) {
-        let known = self.jobs.get(&id);
-        let known = known.is_some_and(|job| job.promised.contains_all(span.range()));
-        match known || self.is_stored() {
-            true => self.accept(peer, id, &RangeSet::from_iter([span.range()])),
-            false => self.promise_later(peer, id, Promise::Tasks(span)),
-        }
-    }
-
-    /// Whether all that was written is safe.
-    fn is_stored(&self) -> bool {
-        !self.durable || self.stored == self.writes
-    }
-
-    fn say_when_stored(&mut self, peer: PeerId, id: JobId, says: BrokerSays) {
-        match self.is_stored() {
-            true => self.say(peer, says),
-            false => self.promise_later(peer, id, Promise::Say(says)),
-        }
-    }
-
-    fn promise_later(&mut self, peer: PeerId, job: JobId, promise: Promise) {
-        self.acceptances.push_back(Acceptance {
-            write: self.writes,
-            peer,
-            job,
-            promise,
-        });
     }
 
     pub(super) fn no_room(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {
@@ -441,7 +411,7 @@ impl BrokerMachine {
         self.send_results(id);
         self.finish_if_done(now, id);
         if freed {
-            self.serve_all(now);
+            self.go_on(now);
         }
     }
 
@@ -519,6 +489,7 @@ impl BrokerMachine {
         };
         self.kept_bytes -= job.kept_bytes();
         self.acceptances.retain(|next| next.job != id);
+        self.forget_gathered(id);
         if let (Some(finished), keep) = (job.finished, job.settings.keep_seconds) {
             let keep = std::time::Duration::from_secs(keep);
             self.forgets.remove(&(finished + keep, id));
@@ -533,8 +504,9 @@ impl BrokerMachine {
         }
         self.offer_room(&job.operation);
         self.tidy(&job.operation);
+        self.held_back.remove(&id);
         // What it kept makes room for the results of others.
-        self.serve_all(now);
+        self.go_on(now);
     }
 
     /// Lets go what waits for a worker.

@@ -10,9 +10,13 @@ use crate::pipeline::{PeerId, RangeSet, Span, TaskId};
 use super::piece::{Piece, Slice};
 use super::protocol::{JobCounts, JobSettings};
 use super::requests::Asker;
+use super::run::Run;
 
 /// What keeping a piece or a result costs beside its bytes.
 pub(super) const OVERHEAD_BYTES: usize = 160;
+
+/// Below this what a piece costs beside its bytes counts, and those behind it are joined to one.
+const SMALL_BYTES: usize = 4096;
 
 /// Tasks that wait for a worker.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ pub(super) struct Queue {
     again: VecDeque<Piece>,
     /// What nobody has tried, in the order of the tasks.
     fresh: VecDeque<Piece>,
+    /// What is behind all of these, as long as it comes in small pieces.
+    tail: Run,
     /// What may have killed its workers; no worker gets two of these at once.
     suspects: VecDeque<Piece>,
     /// What is tried again after a pause.
@@ -32,6 +38,10 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn push_fresh(&mut self, piece: Piece) {
         self.count_in(&piece);
+        if self.join_tail(&piece) {
+            return;
+        }
+        self.end_tail();
         let behind = self
             .fresh
             .back()
@@ -44,6 +54,25 @@ impl Queue {
             .fresh
             .partition_point(|other| other.first() < piece.first());
         self.fresh.insert(at, piece);
+    }
+
+    /// Puts a small piece to the tail, if it comes next; one that is alone may as well stay so.
+    fn join_tail(&mut self, piece: &Piece) -> bool {
+        let end = self.fresh.back().map(|last| last.span.end());
+        if piece.records.len() >= SMALL_BYTES {
+            return false;
+        }
+        if self.tail.is_empty() && end.is_none_or(|end| piece.first() < end) {
+            return false;
+        }
+        self.tail.add(piece.span, piece.records.bytes())
+    }
+
+    /// Makes a piece of the tail.
+    fn end_tail(&mut self) {
+        let tail = self.tail.take();
+        self.fresh
+            .extend(tail.map(|(span, records)| Piece::new(span, records)));
     }
 
     pub(super) fn push_again(&mut self, piece: Piece) {
@@ -65,6 +94,9 @@ impl Queue {
 
     /// The next piece within these bounds.
     pub(super) fn take(&mut self, tasks: u32, bytes: usize) -> Option<Piece> {
+        if self.fresh.is_empty() {
+            self.end_tail();
+        }
         let line = if self.again.is_empty() {
             &mut self.fresh
         } else {
@@ -89,12 +121,24 @@ impl Queue {
         Some(piece)
     }
 
+    /// Whether something waits that a worker had before.
+    fn has_returned(&self) -> bool {
+        !self.again.is_empty() || !self.suspects.is_empty()
+    }
+
+    /// The first of the tasks that nobody has tried.
+    fn first_fresh(&self) -> Option<TaskId> {
+        let first = self.fresh.front().map(Piece::first);
+        first.or_else(|| self.tail.first())
+    }
+
     pub(super) fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
 
     /// Takes exactly the tasks of `span`, if they wait in one piece and none has failed.
     pub(super) fn take_untried(&mut self, span: Span) -> Option<Piece> {
+        self.end_tail();
         let fits = |piece: &Piece| piece.contains(span) && piece.attempt == 1;
         for line in [&mut self.again, &mut self.fresh, &mut self.suspects] {
             let Some(at) = line.iter().position(fits) else {
@@ -123,7 +167,7 @@ impl Queue {
 
     /// Whether a piece could be taken now.
     pub(super) fn is_ready(&self) -> bool {
-        !self.again.is_empty() || !self.fresh.is_empty()
+        !self.again.is_empty() || !self.fresh.is_empty() || !self.tail.is_empty()
     }
 
     pub(super) fn tasks(&self) -> u64 {
@@ -135,7 +179,8 @@ impl Queue {
     }
 
     fn pieces(&self) -> usize {
-        self.again.len() + self.fresh.len() + self.suspects.len() + self.later.len()
+        let tail = usize::from(!self.tail.is_empty());
+        self.again.len() + self.fresh.len() + tail + self.suspects.len() + self.later.len()
     }
 
     fn count_in(&mut self, piece: &Piece) {
@@ -243,24 +288,24 @@ impl Job {
         }
     }
 
+    /// How many tasks of these are not done.
+    pub(super) fn undone(&self, span: Span) -> u64 {
+        let done = self.done.intersection(span.range());
+        u64::from(span.count) - done.map(|range| range.end - range.start).sum::<u64>()
+    }
+
     /// Notes that tasks are done, and returns which entries of the store are not needed any more.
     pub(super) fn note_done(&mut self, span: Span) -> Vec<TaskId> {
         self.done.insert(span.range());
+        let before = self.stored.range(..=span.first).next_back();
+        let start = before.map_or(span.first, |(&first, _)| first);
         let mut over = Vec::new();
-        let mut from = span.first;
-        while from < span.end() {
-            let Some((&first, stored)) = self.stored.range_mut(..=from).next_back() else {
-                break;
-            };
-            let end = stored.end.min(span.end());
-            if end <= from {
-                break;
-            }
-            stored.left = stored.left.saturating_sub(end - from);
+        for (&first, stored) in self.stored.range_mut(start..span.end()) {
+            let (from, end) = (first.max(span.first), stored.end.min(span.end()));
+            stored.left = stored.left.saturating_sub(end.saturating_sub(from));
             if stored.left == 0 {
                 over.push(first);
             }
-            from = end;
         }
         for first in &over {
             self.stored.remove(first);
@@ -367,6 +412,11 @@ impl Job {
     pub(super) fn is_fetched(&self) -> bool {
         self.tasks()
             .is_some_and(|tasks| self.fetched.len() >= tasks)
+    }
+
+    /// Whether tasks wait that a client needs next which takes the results in order.
+    pub(super) fn has_urgent_tasks(&self) -> bool {
+        self.queue.has_returned() || self.queue.first_fresh() == Some(self.fetched.prefix())
     }
 
     pub(super) fn counts(&self) -> JobCounts {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use crate::wait::Waker;
 
-use super::store::{Store, StoreError, Write};
+use super::store::{Group, Store, StoreError, Write};
 
-/// Pause before a group that the store refused is tried again.
+/// Pause before a group that the store refused is tried again, with what has come by then.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// What is written at once to a disk that may have room for a part of a group.
+const PART_BYTES: usize = 1 << 20;
 
 /// What happened since the last look.
 #[derive(Debug, Default)]
@@ -72,7 +75,7 @@ impl Keeper {
             return;
         }
         let mut state = self.shared.state();
-        state.waiting_bytes += writes.iter().map(bytes).sum::<usize>();
+        state.waiting_bytes += writes.iter().map(Write::bytes).sum::<usize>();
         state.waiting.append(writes);
         drop(state);
         self.shared.changed.notify_one();
@@ -100,14 +103,19 @@ impl Drop for Keeper {
 }
 
 fn keep(shared: &Shared, mut store: Box<dyn Store>) {
-    while let Some(group) = next_group(shared) {
-        while let Err(error) = store.commit(&group) {
-            if !complain(shared, &error) {
-                return;
+    let (mut group, mut covers) = (Group::default(), 0);
+    while let Some(writes) = gathered(shared, !group.is_empty()) {
+        covers += writes.len() as u64;
+        group.add(writes);
+        if let Err(error) = commit(&mut *store, &mut group) {
+            match complain(shared, &error) {
+                true => continue,
+                false => return,
             }
         }
+        group = Group::default();
         let mut state = shared.state();
-        state.news.stored += group.len() as u64;
+        state.news.stored += std::mem::take(&mut covers);
         state.news.trouble = None;
         state.news.bytes = store.bytes();
         drop(state);
@@ -115,11 +123,31 @@ fn keep(shared: &Shared, mut store: Box<dyn Store>) {
     }
 }
 
-/// What has gathered; `None` when nothing will any more.
-fn next_group(shared: &Shared) -> Option<Vec<Write>> {
+/// Makes a group safe. On a full disk at least what makes room, and then as much as there is room
+/// for, in order; that is no more part of it.
+fn commit(store: &mut dyn Store, group: &mut Group) -> Result<(), StoreError> {
+    let done = store.commit(group.writes());
+    if !matches!(done, Err(StoreError::Full { .. })) {
+        return done;
+    }
+    let (ahead, rest) = group.split();
+    if !ahead.is_empty() {
+        store.commit(ahead.writes())?;
+        *group = rest;
+    }
+    while !group.is_empty() {
+        let (part, rest) = group.cut(PART_BYTES);
+        store.commit(part.writes())?;
+        *group = rest;
+    }
+    Ok(())
+}
+
+/// What has gathered, once there is something, or at once; `None` when nothing will any more.
+fn gathered(shared: &Shared, at_once: bool) -> Option<Vec<Write>> {
     let mut state = shared.state();
     loop {
-        if !state.waiting.is_empty() {
+        if at_once || !state.waiting.is_empty() {
             state.waiting_bytes = 0;
             return Some(std::mem::take(&mut state.waiting));
         }
@@ -145,13 +173,4 @@ fn complain(shared: &Shared, error: &StoreError) -> bool {
         .wait_timeout_while(state, RETRY, |state| !state.closing);
     let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
     !state.closing
-}
-
-fn bytes(write: &Write) -> usize {
-    match write {
-        Write::Tasks { body, .. } | Write::Results { body, .. } => body.len() + 64,
-        Write::Job { description, .. } => description.len() + 64,
-        Write::Fetched { tasks, .. } => 16 * tasks.len() + 64,
-        _ => 64,
-    }
 }

@@ -18,6 +18,7 @@ use super::protocol::{
     BrokerSays, BrokerTells, ClientSays, JobSettings, JobView, LeaseId, WorkerTells,
 };
 use super::requests::{Asker, Pledge};
+use super::run::Run;
 use super::service::{Place, Service};
 use super::store::Write;
 use super::throughput::Throughput;
@@ -49,11 +50,15 @@ pub struct BrokerLimits {
     pub retry_delay: Duration,
     /// Tasks that may wait in one service; beyond it submitting is refused until there is room.
     pub queue_tasks: u64,
-    /// Bytes of tasks that may wait in one service.
+    /// Bytes of tasks that may wait in one service, as they were sent. In memory they take a little
+    /// more where tasks of a job follow one another, and up to 200 bytes each where they do not.
     pub queue_bytes: usize,
-    /// Bytes of results that may wait for being fetched, over all jobs; beyond it no task is given
-    /// out.
+    /// Bytes of results that may wait for being fetched, over all jobs. The first half is for whoever
+    /// comes first; of the other half each job may have an equal share, and no tasks of a job that
+    /// has more are given out before some of its results are fetched.
     pub kept_bytes: usize,
+    /// Jobs that are not over, requests of Majordomo clients among them; beyond it more are refused.
+    pub jobs: usize,
     /// Most tasks in one lease.
     pub batch_tasks: u32,
     /// Most bytes in one lease, unless a single task is larger.
@@ -72,6 +77,7 @@ impl Default for BrokerLimits {
             queue_tasks: 20_000_000,
             queue_bytes: 4 << 30,
             kept_bytes: 4 << 30,
+            jobs: 100_000,
             batch_tasks: 4096,
             batch_bytes: 256 << 10,
             batch_time: Duration::from_millis(5),
@@ -97,8 +103,8 @@ impl BrokerLimits {
         if self.liveness < 2 {
             return Err("liveness is below 2: one late heartbeat would count as a death".into());
         }
-        if self.queue_tasks == 0 || self.batch_tasks == 0 {
-            return Err("queue_tasks or batch_tasks is 0: give at least 1".into());
+        if self.queue_tasks == 0 || self.batch_tasks == 0 || self.jobs == 0 {
+            return Err("queue_tasks, batch_tasks or jobs is 0: give at least 1".into());
         }
         Ok(())
     }
@@ -308,6 +314,19 @@ pub(super) enum Promise {
     Say(BrokerSays),
 }
 
+impl Promise {
+    /// Takes up another that continues it, if it does.
+    pub(super) fn join(&mut self, next: &Promise) -> bool {
+        let (Promise::Tasks(span), Promise::Tasks(next)) = (self, next) else {
+            return false;
+        };
+        let count = span.count.checked_add(next.count);
+        let count = count.filter(|_| span.end() == next.first);
+        span.count = count.unwrap_or(span.count);
+        count.is_some()
+    }
+}
+
 /// What was counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrokerCounts {
@@ -345,12 +364,18 @@ pub struct BrokerMachine {
     /// How much time the service had spent that was served last.
     pub(super) spent_ns: u64,
     pub(super) kept_bytes: usize,
+    /// Jobs of which nothing is given out before some of their results are fetched.
+    pub(super) held_back: BTreeSet<JobId>,
     pub(super) counts: BrokerCounts,
     pub(super) throughput: Throughput,
     pub(super) outbox: VecDeque<BrokerOutput>,
     pub(super) writes: u64,
     pub(super) stored: u64,
     pub(super) acceptances: VecDeque<Acceptance>,
+    /// Tasks on their way to the store; see `intake`.
+    pub(super) gathered: BTreeMap<JobId, Run>,
+    /// The last write of those that were gathered before.
+    pub(super) gathered_until: u64,
     pub(super) pledges: VecDeque<Pledge>,
     pub(super) rng: StdRng,
     pub(super) trouble: Option<String>,
@@ -392,12 +417,15 @@ impl BrokerMachine {
             turns: 0,
             spent_ns: 0,
             kept_bytes: 0,
+            held_back: BTreeSet::new(),
             counts: BrokerCounts::default(),
             throughput: Throughput::default(),
             outbox: VecDeque::new(),
             writes: 0,
             stored: 0,
             acceptances: VecDeque::new(),
+            gathered: BTreeMap::new(),
+            gathered_until: 0,
             pledges: VecDeque::new(),
             // Differs at every start, as the incarnation does.
             rng: StdRng::seed_from_u64(incarnation.0),
@@ -535,6 +563,13 @@ impl BrokerMachine {
 
     fn stored(&mut self, writes: u64) {
         self.stored = writes;
+        self.write_gathered_in_time();
+        self.keep_promises();
+    }
+
+    /// Says what is safe by now.
+    pub(super) fn keep_promises(&mut self) {
+        let writes = self.stored;
         let mut accepted: BTreeMap<(PeerId, JobId), RangeSet> = BTreeMap::new();
         let mut others = Vec::new();
         let safe = self
@@ -581,6 +616,7 @@ impl BrokerMachine {
         let due = self.silence.len() + self.watched.len() + self.releases.len();
         let kept = self.jobs.values().map(Job::footprint);
         let rest = self.leases.len() + self.acceptances.len() + self.forgets.len();
+        let rest = rest + self.gathered.len() + self.held_back.len();
         lined.chain(kept).sum::<usize>() + peers + due + rest + self.outbox.len()
     }
 
@@ -608,7 +644,7 @@ impl BrokerMachine {
             {
                 return Err(format!("service {name} is miscounted"));
             }
-            if service.can_serve() && self.may_give() {
+            if service.can_serve() {
                 return Err(format!("service {name} has work and idle workers"));
             }
         }
@@ -677,6 +713,7 @@ impl Machine for BrokerMachine {
     }
 
     fn poll(&mut self) -> Option<BrokerOutput> {
+        self.write_gathered_in_time();
         self.outbox.pop_front()
     }
 

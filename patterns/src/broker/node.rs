@@ -98,12 +98,13 @@ impl BrokerNode {
         Ok(())
     }
 
-    /// Exchanges news with the store.
-    fn keep(&mut self, now: Time) {
+    /// Hears how far the store is.
+    fn hear_store(&mut self, now: Time) {
         let Some(keeper) = &self.keeper else { return };
-        keeper.write(&mut self.writes);
         let (stored, trouble, waiting_bytes) = keeper.look();
-        self.port.set_open(waiting_bytes <= MAX_UNWRITTEN_BYTES);
+        // A disk that is full is emptied by what clients and workers have to say.
+        let open = waiting_bytes <= MAX_UNWRITTEN_BYTES || trouble.is_some();
+        self.port.set_open(open);
         if stored != self.stored {
             self.stored = stored;
             self.machine.handle(now, BrokerInput::Stored(stored));
@@ -111,6 +112,12 @@ impl BrokerNode {
         if trouble != self.trouble {
             self.trouble.clone_from(&trouble);
             self.machine.handle(now, BrokerInput::StoreTrouble(trouble));
+        }
+    }
+
+    fn hand_over_writes(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.write(&mut self.writes);
         }
     }
 }
@@ -172,8 +179,10 @@ impl Node for BrokerNode {
             more = self.receive(now, MESSAGES_PER_TURN)?;
             self.act(now)?;
         }
-        self.keep(now);
+        self.hand_over_writes();
+        self.hear_store(now);
         self.act(now)?;
+        self.hand_over_writes();
         Ok(more)
     }
 

@@ -36,6 +36,11 @@ impl Slice {
         self.len() == 0
     }
 
+    /// The same, but not a part of something larger that would be kept with it.
+    pub(super) fn alone(&self) -> Slice {
+        Slice::from(self.to_arc(), 0)
+    }
+
     /// The bytes in memory of their own.
     pub(super) fn to_arc(&self) -> Arc<[u8]> {
         match self.start == 0 && self.end == self.bytes.len() {
@@ -125,6 +130,16 @@ impl Piece {
     /// Whether it is within these bounds as it is.
     pub(super) fn fits(&self, tasks: u32, bytes: usize) -> bool {
         self.span.count == 1 || self.span.count <= tasks && self.records.len() <= bytes
+    }
+
+    /// Cuts it into pieces of at most so many bytes, but for single tasks that are larger.
+    pub(super) fn cut(mut self, bytes: usize) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        while !self.fits(u32::MAX, bytes) {
+            pieces.push(self.take(u32::MAX, bytes));
+        }
+        pieces.push(self);
+        pieces
     }
 
     /// Cuts it into at most `parts` pieces of about the same number of tasks.

@@ -1,6 +1,5 @@
 //! What the broker knows again after a restart.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::machine::Time;
@@ -16,50 +15,38 @@ use super::workers::failures;
 /// For how many times the patience with a worker an empty job waits for its client after a restart.
 const ORPHANED: u32 = 30;
 
-/// The tasks of each job as they lie in the store.
-type Tasks = BTreeMap<JobId, BTreeMap<TaskId, (Span, Arc<[u8]>)>>;
-
-/// Reads what a store has kept, write by write, and then fills a broker with it.
+/// Fills a broker with what a store has kept, write by write.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    tasks: Tasks,
     /// Entries that no job or no reader can make sense of.
     unreadable: u64,
 }
 
 impl Recovery {
-    /// Takes note of one thing that was kept; each job comes before what belongs to it.
+    /// Takes one thing that was kept; each job comes before what belongs to it, and its tasks last.
+    /// Nothing is given out until the workers of the former start have had the time to say what
+    /// they hold.
     pub fn take(&mut self, broker: &mut BrokerMachine, now: Time, write: Write) {
         let known = match write {
             Write::Job { job, description } => broker.recover_job(now, job, &description),
-            Write::Tasks { job, span, body } => {
-                let tasks = self.tasks.entry(job).or_default();
-                tasks.insert(span.first, (span, body));
-                true
-            }
+            Write::Tasks { job, span, body } => broker.recover_tasks(now, job, span, body),
             Write::Results { job, span, body } => broker.recover_results(job, span, body),
-            Write::Fetched { job, tasks } => {
-                broker.recover_fetched(job, tasks);
-                true
-            }
+            Write::Fetched { job, tasks } => broker.recover_fetched(job, tasks),
             Write::TasksDone { .. } | Write::ResultsFetched { .. } | Write::Forget { .. } => true,
         };
         self.unreadable += u64::from(!known);
     }
 
-    /// Puts what is not done into the queues. Nothing of it is given out until the workers of the
-    /// former start have had the time to say what they hold. Returns how many entries made no sense.
-    pub fn finish(mut self, broker: &mut BrokerMachine, now: Time) -> u64 {
-        for (job, tasks) in std::mem::take(&mut self.tasks) {
-            for (span, body) in tasks.into_values() {
-                if !broker.recover_tasks(now, job, span, body) {
-                    self.unreadable += 1;
-                }
-            }
-        }
+    /// That was all. Returns how many entries made no sense.
+    pub fn finish(self, broker: &mut BrokerMachine, now: Time) -> u64 {
         broker.settle_recovered(now);
         self.unreadable
     }
+}
+
+/// Whether what is done can still be said of a job: its tasks come last.
+fn is_unfilled(job: &&mut Job) -> bool {
+    job.queue.tasks() == 0
 }
 
 impl BrokerMachine {
@@ -91,7 +78,7 @@ impl BrokerMachine {
     }
 
     fn recover_results(&mut self, id: JobId, span: Span, body: Arc<[u8]>) -> bool {
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.jobs.get_mut(&id).filter(is_unfilled) else {
             return false;
         };
         let Some(failed) = failures(&body, span.count).filter(|_| span.end() < TaskId::MAX) else {
@@ -111,9 +98,9 @@ impl BrokerMachine {
         true
     }
 
-    fn recover_fetched(&mut self, id: JobId, tasks: Vec<std::ops::Range<TaskId>>) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
+    fn recover_fetched(&mut self, id: JobId, tasks: Vec<std::ops::Range<TaskId>>) -> bool {
+        let Some(job) = self.jobs.get_mut(&id).filter(is_unfilled) else {
+            return false;
         };
         let before = job.kept_bytes();
         let mut over = Vec::new();
@@ -126,6 +113,7 @@ impl BrokerMachine {
         for first in over {
             self.write(Write::ResultsFetched { job: id, first });
         }
+        true
     }
 
     fn recover_tasks(&mut self, now: Time, id: JobId, span: Span, body: Arc<[u8]>) -> bool {

@@ -14,7 +14,6 @@ use super::majordomo::titanic::{self, Asked, Ticket};
 use super::majordomo::{Version, mmi};
 use super::piece::{Piece, Slice, holds};
 use super::protocol::{BrokerSays, JobSettings, Keeps};
-use super::store::Write;
 use super::synchronous;
 
 /// MessagePack's `true`, before a result.
@@ -143,6 +142,9 @@ impl BrokerMachine {
         record: Slice,
         asker: Option<Asker>,
     ) -> Result<(), String> {
+        if self.has_too_many_jobs() {
+            return Err("the broker has as many jobs as it takes: try again later".into());
+        }
         self.add_job(now, id, settings);
         if let Some(reason) = self.no_room(id, ONLY, record.len()) {
             self.remove_request(id);
@@ -161,7 +163,7 @@ impl BrokerMachine {
         }
         if is_kept {
             self.describe(id);
-            self.keep_tasks(id, ONLY, &record);
+            self.write_tasks(id, ONLY, &record);
         }
         self.enqueue(now, id, vec![Piece::new(ONLY, record)], Line::Fresh);
         Ok(())
@@ -293,20 +295,6 @@ impl BrokerMachine {
     fn random_bits(&mut self) -> u128 {
         use rand::RngExt;
         self.rng.random()
-    }
-
-    /// Writes down tasks, and notes that they lie there.
-    pub(super) fn keep_tasks(&mut self, id: JobId, span: Span, records: &Slice) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|_| self.durable) else {
-            return;
-        };
-        job.note_stored(span, u64::from(span.count));
-        let body = records.to_arc();
-        self.write(Write::Tasks {
-            job: id,
-            span,
-            body,
-        });
     }
 }
 

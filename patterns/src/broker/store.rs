@@ -2,6 +2,7 @@
 
 #[cfg(feature = "disk")]
 mod disk;
+mod group;
 mod memory;
 
 use std::ops::Range;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use crate::pipeline::{JobId, Span, TaskId};
 #[cfg(feature = "disk")]
 pub use disk::DiskStore;
+pub use group::Group;
 pub use memory::MemoryStore;
 
 /// One thing to be kept, or no longer.
@@ -71,6 +73,18 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// What it takes on its way, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Write::Tasks { body, .. } | Write::Results { body, .. } => body.len() + 64,
+            Write::Job { description, .. } => description.len() + 64,
+            Write::Fetched { tasks, .. } => 16 * tasks.len() + 64,
+            _ => 64,
+        }
+    }
+}
+
 /// Why nothing can be kept; nothing of the group was.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -107,7 +121,7 @@ pub enum StoreError {
 /// A place where the broker's state survives.
 pub trait Store: Send {
     /// Everything that is kept, as the writes that would bring it about: each job before what belongs
-    /// to it. Called once, first.
+    /// to it, and its tasks last. Called once, first.
     ///
     /// # Errors
     ///
@@ -118,7 +132,8 @@ pub trait Store: Send {
     ///
     /// # Errors
     ///
-    /// See [`StoreError`]; after [`StoreError::Full`] the same group may be tried again.
+    /// See [`StoreError`]; after [`StoreError::Full`] the same group may be tried again, and one that
+    /// only removes, and notes what was fetched, should still succeed.
     fn commit(&mut self, group: &[Write]) -> Result<(), StoreError>;
 
     /// Bytes that the store takes on disk, roughly.

@@ -24,7 +24,7 @@ use super::link::{ClientConfig, ClientError, Link};
 use super::protocol::{JobSettings, Keeps};
 
 /// A batch is sent off at the latest when it has so many bytes or tasks.
-const BATCH_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 59 << 10;
 const BATCH_TASKS: u32 = 4096;
 
 /// What the header of a batch takes at most.

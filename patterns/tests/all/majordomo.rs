@@ -2,7 +2,7 @@
 
 use mutirao::Worker;
 use mutirao::broker::majordomo::MAX_BODY_FRAMES;
-use mutirao::broker::{Broker, BrokerConfig, ClientConfig, Console, Mode};
+use mutirao::broker::{Broker, ClientConfig, Console, Mode};
 use mutirao::trio::BrokerWorkerConfig;
 use serde_bytes::ByteBuf;
 

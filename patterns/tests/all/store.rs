@@ -1,5 +1,6 @@
 //! The store on a real disk: killed, shared, full, and with a million tasks.
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,7 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mutirao::broker::store::{DiskStore, Store as _, StoreError, Write};
+use mutirao::broker::{
+    Broker, BrokerConfig, ClientConfig, Console, FetchEvent, Fetcher, JobSettings, Submitter,
+};
 use mutirao::pipeline::{JobId, Span};
+use mutirao::trio::BrokerWorkerConfig;
+use mutirao::{Endpoint, Worker};
+use serde_bytes::ByteBuf;
+
+use crate::support::{PATIENCE, fresh_endpoint};
 
 const JOB: JobId = JobId(42);
 const VICTIM: &str = "MUTIRAO_TEST_STORE_VICTIM";
@@ -214,6 +223,113 @@ fn a_full_disk_is_named_and_nothing_is_lost() {
     kept.extend(next);
     drop(store);
     assert_eq!(content(&mut open(&disk.0.join("store"))), kept);
+}
+
+/// Filled to the brim again and again, it never comes to where it cannot be emptied.
+#[test]
+fn a_full_disk_can_always_be_emptied() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(folder.path()) else {
+        let why = "only root may mount a small disk";
+        writeln!(std::io::stdout(), "emptying a full disk: skipped, {why}").expect("stdout");
+        return;
+    };
+    let mut store = open(&disk.0.join("store"));
+    let (mut kept, mut refused) = (VecDeque::new(), 0);
+    for number in 0..2_000 {
+        let size = [300, 61_000, 4_000, 20_000][number as usize % 4];
+        match store.commit(&[tasks(number, size)]) {
+            Ok(()) => kept.push_back(number),
+            Err(StoreError::Full { .. }) => {
+                refused += 1;
+                let first = kept.pop_front().expect("something fits");
+                let done = store.commit(&[Write::TasksDone { job: JOB, first }]);
+                done.unwrap_or_else(|error| panic!("after {number}: {error}"));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 20, "refused {refused} times");
+    let forget = Write::Forget { job: JOB };
+    store.commit(&[forget]).expect("room for less");
+    assert!(content(&mut store).is_empty());
+    store.commit(&[tasks(0, 60_000)]).expect("room again");
+}
+
+/// Hands in so many tasks of 50 KB, each beginning with its number.
+fn submit_large(at: &Endpoint, tasks: u64) -> std::thread::JoinHandle<u64> {
+    let config = ClientConfig::new(at.clone());
+    let mut submitter = Submitter::open(config, JOB, JobSettings::new("number")).expect("a client");
+    submitter.opened(Some(PATIENCE)).expect("an open job");
+    std::thread::spawn(move || {
+        let mut task = ByteBuf::from(vec![0; 50_000]);
+        for number in 0..tasks {
+            task[..8].copy_from_slice(&number.to_be_bytes());
+            submitter.submit(&task).expect("submitted");
+        }
+        submitter.finish(Some(20 * PATIENCE)).expect("all of it")
+    })
+}
+
+fn wait_for_trouble(at: &Endpoint) -> String {
+    let deadline = Instant::now() + 3 * PATIENCE;
+    let mut console = Console::connect(&ClientConfig::new(at.clone()), PATIENCE).expect("a client");
+    loop {
+        if let Some(trouble) = console.status().expect("an answer").trouble {
+            return trouble;
+        }
+        assert!(Instant::now() < deadline, "the disk did not fill up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Every result once, each the number in its task.
+fn fetch_numbers(at: &Endpoint, tasks: u64) {
+    let mut fetcher = Fetcher::<u64>::connect(ClientConfig::new(at.clone())).expect("a client");
+    fetcher.fetch(JOB, Vec::new());
+    let mut received = 0;
+    loop {
+        match fetcher.recv_within(6 * PATIENCE).expect("an answer") {
+            Some(FetchEvent::Result { task, outcome, .. }) => {
+                assert_eq!(outcome.expect("no failure"), task);
+                received += 1;
+                fetcher.confirm(JOB, task..task + 1);
+            }
+            Some(FetchEvent::Complete { .. }) => return assert_eq!(received, tasks),
+            other => panic!("after {received} results: {other:?}"),
+        }
+    }
+}
+
+/// More tasks than the disk has room for, of which nobody frees any but the broker.
+#[test]
+fn a_broker_on_a_full_disk_works_itself_free() {
+    const TASKS: u64 = 1_500;
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(folder.path()) else {
+        let why = "only root may mount a small disk; the simulated one is tested elsewhere";
+        writeln!(std::io::stdout(), "a broker on a full disk: skipped, {why}").expect("stdout");
+        return;
+    };
+    let store = Box::new(open(&disk.0.join("store")));
+    let broker = Broker::start(BrokerConfig::new(fresh_endpoint("tcp")), Some(store));
+    let broker = broker.expect("a broker");
+    let at = broker.endpoint();
+    let submitting = submit_large(at, TASKS);
+    let trouble = wait_for_trouble(at);
+    assert!(
+        trouble.contains("has no space left: free some"),
+        "{trouble}"
+    );
+    let config = BrokerWorkerConfig::new(at.clone(), vec!["number".into()]);
+    let _worker = Worker::start_at_broker(config, |task: ByteBuf, _| {
+        let number = task[..8].try_into().expect("eight bytes");
+        Ok(u64::from_be_bytes(number))
+    });
+    fetch_numbers(at, TASKS);
+    assert_eq!(submitting.join().expect("no panic"), TASKS);
+    drop(broker);
+    assert!(content(&mut open(&disk.0.join("store"))).is_empty());
 }
 
 /// A million tasks one by one, the worst case; then they are worked off.

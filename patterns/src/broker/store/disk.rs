@@ -31,7 +31,7 @@ use self::reserve::Reserve;
 use super::{Store, StoreError, Write};
 
 /// Changes with the meaning of what is stored.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FORMAT: TableDefinition<&str, u32> = TableDefinition::new("format");
 const RECORDS: TableDefinition<&Key, &[u8]> = TableDefinition::new("records");
 
@@ -42,6 +42,9 @@ const LOCK: &str = "lock";
 
 /// Memory for pages of the file, read and not yet written.
 const CACHE: usize = 32 << 20;
+
+/// What stays free within the file while nothing is set aside beside it.
+const SLACK: u64 = 2 << 20;
 
 /// How to get at the file; tests put a disk of their own in its place.
 type Opening = Box<dyn Fn() -> io::Result<Medium> + Send>;
@@ -139,13 +142,11 @@ impl DiskStore {
     }
 
     fn try_commit(&mut self, group: &[Write]) -> Result<(), StoreError> {
-        if group.iter().any(adds) {
-            let made = self.reserve.make();
-            // After an error the database is opened anew, and that reads all of it: on a disk
-            // that is still full only for what makes room.
-            if let (Err(error), None) = (made, &self.open) {
-                return Err(refusal(&self.folder, error.into()));
-            }
+        if !makes_room(group)
+            && let Err(error) = self.reserve.make()
+            && !self.has_room_within(group)
+        {
+            return Err(refusal(&self.folder, error.into()));
         }
         let opened = self
             .database()
@@ -155,6 +156,28 @@ impl DiskStore {
             Ok((slot, Err(error))) => self.settle(slot, error),
             Err(error) => Err(refusal(&self.folder, error)),
         }
+    }
+
+    /// Whether a group fits into what is free within the file, and leaves enough of it that other
+    /// records can still be removed.
+    ///
+    /// After an error the database is opened anew, and that reads all of it: on a disk that is still
+    /// full only for what makes room.
+    fn has_room_within(&self, group: &[Write]) -> bool {
+        let Some(Open { database, .. }) = &self.open else {
+            return false;
+        };
+        let stats = database
+            .begin_write()
+            .map(|transaction| transaction.stats());
+        let Ok(Ok(stats)) = stats else {
+            return false;
+        };
+        let used = stats.allocated_pages() * stats.page_size() as u64;
+        // A record takes pages by powers of two, and a little more for finding it.
+        let needed = |write: &Write| 2 * write.bytes() as u64 + 8192;
+        let needed: u64 = group.iter().map(needed).sum();
+        self.bytes() >= used + needed + SLACK
     }
 
     /// After an error in a commit: it counts all the same if it is safe; if not, nothing of it does.
@@ -190,7 +213,7 @@ impl Store for DiskStore {
             return Ok(());
         }
         match self.try_commit(group) {
-            Err(StoreError::Full { .. }) if !group.iter().any(adds) && self.reserve.give_up() => {
+            Err(StoreError::Full { .. }) if makes_room(group) && self.reserve.give_up() => {
                 self.try_commit(group)
             }
             done => done,
@@ -275,8 +298,11 @@ fn read_all(database: &Database, keep: &mut dyn FnMut(Write)) -> Result<(), redb
     Ok(())
 }
 
-fn adds(write: &Write) -> bool {
-    matches!(record::change(write), Change::Put(..))
+/// Whether a group takes more away than it adds: what is known of a job is small.
+fn makes_room(group: &[Write]) -> bool {
+    let adds = |write: &Write| matches!(write, Write::Tasks { .. } | Write::Results { .. });
+    let removes = |write: &Write| !matches!(record::change(write), Change::Put(..));
+    !group.iter().any(adds) && group.iter().any(removes)
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {

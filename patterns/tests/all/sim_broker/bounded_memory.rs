@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+use mutirao::broker::store::Write;
+use mutirao::broker::{
+    BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, BrokerSays, ClientSays, JobSettings,
+    Slice,
+};
+use mutirao::machine::{Machine, Time};
+use mutirao::pipeline::{Incarnation, JobId, RangeSet, Span};
 use mutirao::sim::run_seeds;
 
 use super::hand_fed::HandFed;
 use super::work::Pace;
-use super::world::{Setup, World};
+use super::world::{Setup, World, errand};
 
 #[test]
 fn a_broker_whose_jobs_were_fetched_and_whose_peers_are_gone_holds_nothing() {
@@ -108,4 +115,112 @@ fn what_was_fetched_leaves_the_disk_though_its_job_goes_on() {
         assert!(broker.disk.has_no_bodies(), "after {safe} results");
     }
     assert_eq!(safe, 200);
+}
+
+#[test]
+fn results_that_nobody_fetches_do_not_hold_up_other_jobs() {
+    run_seeds(0..50, |seed| {
+        let mut setup = Setup::calm(seed);
+        setup.limits.kept_bytes = 4000;
+        let mut abandoned = errand(2, "a", 300);
+        abandoned.fetches = false;
+        setup.clients = vec![errand(1, "a", 300), abandoned];
+        let mut world = World::new(setup);
+        world.finish_within(Duration::from_secs(300));
+        world.check_results();
+        world.run_for(Duration::from_secs(60));
+        let status = world.broker().machine.status(world.sim.now());
+        assert!(status.services["a"].queued > 0, "nothing was held back");
+        assert_eq!(status.services["a"].leased, 0);
+    });
+}
+
+/// A broker of which every output is read.
+struct Alone(BrokerMachine);
+
+impl Alone {
+    fn new(limits: BrokerLimits, durable: bool) -> Alone {
+        Alone(BrokerMachine::new(limits, Incarnation(1), 0, durable))
+    }
+
+    fn input(&mut self, input: BrokerInput) -> Vec<BrokerOutput> {
+        self.0.handle(Time::START, input);
+        std::iter::from_fn(|| self.0.poll()).collect()
+    }
+
+    fn say(&mut self, says: ClientSays) -> Vec<BrokerOutput> {
+        self.input(BrokerInput::Client(1, says))
+    }
+
+    fn open(&mut self, job: JobId) -> Vec<BrokerOutput> {
+        let settings = JobSettings::new("a");
+        self.say(ClientSays::Open { job, settings })
+    }
+
+    fn submit(&mut self, job: JobId, first: u64) -> Vec<BrokerOutput> {
+        self.input(BrokerInput::Submit {
+            peer: 1,
+            job,
+            span: Span { first, count: 1 },
+            records: Slice::from([1][..].into(), 0),
+        })
+    }
+}
+
+#[test]
+fn tasks_that_come_one_by_one_take_few_records_in_memory_and_in_the_store() {
+    const TASKS: u64 = 200_000;
+    let mut broker = Alone::new(BrokerLimits::default(), true);
+    let mut outputs = broker.open(JobId(1));
+    for first in 0..TASKS {
+        outputs.extend(broker.submit(JobId(1), first));
+    }
+    assert!(broker.0.footprint() < 40, "{}", broker.0.footprint());
+    let mut written = 0;
+    let (mut records, mut stored) = (RangeSet::default(), RangeSet::default());
+    // A disk that is done with what was written, again and again, until there is no more.
+    for _ in 0..5 {
+        for output in std::mem::take(&mut outputs) {
+            match output {
+                BrokerOutput::Keep(write) => {
+                    written += 1;
+                    if let Write::Tasks { span, .. } = write {
+                        records.insert(span.range());
+                    }
+                }
+                BrokerOutput::ToClient(_, BrokerSays::Accepted { tasks, .. }) => {
+                    for range in tasks {
+                        stored.insert(range);
+                    }
+                    assert!(stored.iter().all(|range| records.contains_all(range)));
+                }
+                _ => {}
+            }
+        }
+        outputs = broker.input(BrokerInput::Stored(written));
+    }
+    assert_eq!((records.len(), stored.len()), (TASKS, TASKS));
+    assert!(written < 20, "{written} records");
+    assert!(broker.0.footprint() < 40, "{}", broker.0.footprint());
+}
+
+#[test]
+fn more_jobs_than_may_be_are_refused_until_some_are_over() {
+    let limits = BrokerLimits {
+        jobs: 2,
+        ..BrokerLimits::default()
+    };
+    let mut broker = Alone::new(limits, false);
+    let refusal = |outputs: Vec<BrokerOutput>| match &outputs[..] {
+        [BrokerOutput::ToClient(_, BrokerSays::Opened { .. })] => None,
+        [BrokerOutput::ToClient(_, BrokerSays::Refused { reason, .. })] => Some(reason.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(broker.open(JobId(1))), None);
+    assert_eq!(refusal(broker.open(JobId(2))), None);
+    let reason = refusal(broker.open(JobId(3))).expect("a refusal");
+    assert!(reason.contains("has 2 jobs, the most it takes"), "{reason}");
+    assert_eq!(refusal(broker.open(JobId(2))), None, "it is there already");
+    broker.say(ClientSays::Cancel { job: JobId(1) });
+    assert_eq!(refusal(broker.open(JobId(3))), None);
 }

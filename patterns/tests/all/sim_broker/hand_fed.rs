@@ -56,7 +56,7 @@ impl HandFed {
         while let Some(output) = self.machine.poll() {
             match output {
                 BrokerOutput::Keep(write) => {
-                    self.disk.apply(write);
+                    self.disk.take(write);
                     self.writes += 1;
                     let stored = BrokerInput::Stored(self.writes);
                     self.machine.handle(self.now, stored);

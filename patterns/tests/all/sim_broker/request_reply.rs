@@ -28,7 +28,7 @@ fn check_empty(world: &World) {
 
 #[test]
 fn a_client_that_waits_gets_its_results_though_workers_die() {
-    run_seeds("request_reply_workers_die", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut world = World::new(setup(seed));
         for _ in 0..4 {
             let pause = Duration::from_millis(world.sim.rng().below(200));
@@ -47,7 +47,7 @@ fn a_client_that_waits_gets_its_results_though_workers_die() {
 
 #[test]
 fn what_a_client_wanted_that_is_gone_is_dropped() {
-    run_seeds("request_reply_client_gone", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = setup(seed);
         setup.clients[1].tasks = 2_000;
         let mut world = World::new(setup);
@@ -67,7 +67,7 @@ fn what_a_client_wanted_that_is_gone_is_dropped() {
 
 #[test]
 fn results_go_to_nobody_but_the_client_that_opened_the_job() {
-    run_seeds("request_reply_somebody_else", 0..200, |seed| {
+    run_seeds(0..200, |seed| {
         let mut setup = setup(seed);
         let mut other = setup.clients[1].clone();
         (other.submits, other.limits.window_bytes) = (false, 1 << 20);

@@ -1,11 +1,11 @@
 //! The broker's disk: what was committed, and what is lost in a crash.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mutirao::broker::store::Write;
+use mutirao::broker::store::{Group, Write};
 use mutirao::machine::Time;
 use mutirao::pipeline::{JobId, Span, TaskId};
 use mutirao::sim::Rng;
@@ -22,7 +22,13 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn apply(&mut self, write: Write) {
+    fn apply(&mut self, group: &Group) {
+        for write in group.writes() {
+            self.take(write.clone());
+        }
+    }
+
+    pub(super) fn take(&mut self, write: Write) {
         match write {
             Write::Job { job, description } => drop(self.jobs.insert(job, description)),
             Write::Tasks { job, span, body } => {
@@ -43,7 +49,7 @@ impl Disk {
         }
     }
 
-    /// The writes that would bring it about.
+    /// The writes that would bring it about, tasks last.
     pub(super) fn load(&self, fetched_first: bool) -> Vec<Write> {
         let jobs = self.jobs.iter().map(|(&job, description)| Write::Job {
             job,
@@ -62,8 +68,8 @@ impl Disk {
             tasks: tasks.clone(),
         });
         match fetched_first {
-            true => jobs.chain(tasks).chain(fetched).chain(results).collect(),
-            false => jobs.chain(tasks).chain(results).chain(fetched).collect(),
+            true => jobs.chain(fetched).chain(results).chain(tasks).collect(),
+            false => jobs.chain(results).chain(fetched).chain(tasks).collect(),
         }
     }
 
@@ -81,21 +87,34 @@ impl Disk {
 #[derive(Debug)]
 pub(super) struct SimStore {
     pub(super) disk: Disk,
-    tail: VecDeque<Write>,
-    /// How many of the tail are being synced, and until when.
-    group: Option<(usize, Time)>,
+    tail: Vec<Write>,
+    /// What comes next to the disk.
+    group: Group,
+    /// How many writes it stands for.
+    covers: u64,
+    flight: Option<Flight>,
     delay: Duration,
-    /// Takes nothing.
+    /// The disk is full: what makes room is taken, and now and then a part of the rest.
     pub(super) trouble: bool,
     stored: u64,
+}
+
+/// What is being synced, and until when.
+#[derive(Debug)]
+struct Flight {
+    group: Group,
+    rest: Group,
+    due: Time,
 }
 
 impl SimStore {
     pub(super) fn new(disk: Disk, delay: Duration) -> SimStore {
         SimStore {
             disk,
-            tail: VecDeque::new(),
-            group: None,
+            tail: Vec::new(),
+            group: Group::default(),
+            covers: 0,
+            flight: None,
             delay,
             trouble: false,
             stored: 0,
@@ -103,37 +122,48 @@ impl SimStore {
     }
 
     pub(super) fn keep(&mut self, write: Write) {
-        self.tail.push_back(write);
+        self.tail.push(write);
     }
 
-    /// Begins a group if none is being synced.
+    /// Begins to sync if nothing is being synced.
     pub(super) fn begin(&mut self, now: Time, rng: &mut Rng) {
-        if self.group.is_none() && !self.tail.is_empty() && !self.trouble {
-            let delay = rng.within(&(Duration::from_micros(10)..self.delay));
-            self.group = Some((self.tail.len(), now + delay));
+        if self.flight.is_some() {
+            return;
+        }
+        self.covers += self.tail.len() as u64;
+        self.group.add(self.tail.drain(..));
+        let (group, rest) = match self.trouble {
+            false => (self.group.clone(), Group::default()),
+            true if rng.chance(0.05) => self.group.cut(rng.below(500) as usize),
+            true => self.group.split(),
+        };
+        if self.covers > 0 && (!self.trouble || !group.is_empty()) {
+            let due = now + rng.within(&(Duration::from_micros(10)..self.delay));
+            self.flight = Some(Flight { group, rest, due });
         }
     }
 
     /// How many writes are safe, if that is news.
     pub(super) fn sync(&mut self, now: Time) -> Option<u64> {
-        let (count, _) = self.group.take_if(|(_, due)| *due <= now)?;
-        self.tail
-            .drain(..count)
-            .for_each(|write| self.disk.apply(write));
-        self.stored += count as u64;
+        let flight = self.flight.take_if(|flight| flight.due <= now)?;
+        self.disk.apply(&flight.group);
+        self.group = flight.rest;
+        if !self.group.is_empty() {
+            return None;
+        }
+        self.stored += std::mem::take(&mut self.covers);
         Some(self.stored)
     }
 
     pub(super) fn due(&self) -> Option<Time> {
-        self.group.map(|(_, due)| due)
+        self.flight.as_ref().map(|flight| flight.due)
     }
 
     /// What a crash leaves: of the group in flight all or nothing, of the rest nothing.
     pub(super) fn crash(mut self, in_flight_is_kept: bool) -> Disk {
-        let (count, _) = self.group.filter(|_| in_flight_is_kept).unwrap_or_default();
-        self.tail
-            .drain(..count)
-            .for_each(|write| self.disk.apply(write));
+        if let Some(flight) = self.flight.filter(|_| in_flight_is_kept) {
+            self.disk.apply(&flight.group);
+        }
         self.disk
     }
 }

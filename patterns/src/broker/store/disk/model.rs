@@ -20,10 +20,10 @@ impl Model {
             match write {
                 Write::Job { job, .. } => self.put((*job, 0, 0), write),
                 Write::Fetched { job, .. } => self.put((*job, 1, 0), write),
-                Write::Tasks { job, span, .. } => self.put((*job, 2, span.first), write),
-                Write::Results { job, span, .. } => self.put((*job, 3, span.first), write),
-                Write::TasksDone { job, first } => drop(self.0.remove(&(*job, 2, *first))),
-                Write::ResultsFetched { job, first } => drop(self.0.remove(&(*job, 3, *first))),
+                Write::Tasks { job, span, .. } => self.put((*job, 3, span.first), write),
+                Write::Results { job, span, .. } => self.put((*job, 2, span.first), write),
+                Write::TasksDone { job, first } => drop(self.0.remove(&(*job, 3, *first))),
+                Write::ResultsFetched { job, first } => drop(self.0.remove(&(*job, 2, *first))),
                 Write::Forget { job } => self.0.retain(|(of, ..), _| of != job),
             }
         }

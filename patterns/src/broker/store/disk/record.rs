@@ -6,7 +6,8 @@
 //!        tasks and results: how many, 4 bytes │ body
 //! ```
 //!
-//! A job's records lie side by side, its description first.
+//! A job's records lie side by side: its description first, its tasks last, when it is known what is
+//! done of them.
 
 use std::ops::RangeInclusive;
 
@@ -18,8 +19,8 @@ pub(super) type Key = [u8; 17];
 
 const JOB: u8 = 0;
 const FETCHED: u8 = 1;
-const TASKS: u8 = 2;
-const RESULTS: u8 = 3;
+const RESULTS: u8 = 2;
+const TASKS: u8 = 3;
 
 /// What a write does to the records.
 pub(super) enum Change<'a> {

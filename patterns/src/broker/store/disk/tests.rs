@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use super::model::{Model, content, groups};
 use super::power::{Disk, Trouble};
 use super::{FORMAT, VERSION, builder};
-use crate::broker::store::{Store as _, StoreError, Write};
+use crate::broker::store::{Group, Store as _, StoreError, Write};
 use crate::pipeline::JobId;
 
 /// A generator that a seed replays; SplitMix64.
@@ -57,6 +57,22 @@ fn what_is_committed_is_there_after_reopening() {
             }
         }
         assert_eq!(content(&mut store), model.writes());
+    });
+}
+
+/// What is dropped from a group was not needed, and what goes ahead may, whatever was there before.
+#[test]
+fn a_group_leaves_what_all_of_its_writes_would() {
+    check(300, (groups(6), any::<u64>()), |groups, seed| {
+        let (before, after) = groups.split_at(Dice(seed).roll(groups.len() as u64 + 1) as usize);
+        let mut model = Model::default();
+        before.iter().for_each(|writes| model.apply(writes));
+        let mut group = Group::default();
+        after.iter().for_each(|writes| group.add(writes.clone()));
+        let right = model.after(&after.concat());
+        assert_eq!(model.after(group.writes()), right);
+        let (ahead, rest) = group.split();
+        assert_eq!(model.after(ahead.writes()).after(rest.writes()), right);
     });
 }
 
@@ -249,7 +265,7 @@ fn a_file_of_another_format_or_program_is_refused() {
     drop(database);
     let error = disk.open().err().expect("an error").to_string();
     assert!(
-        error.contains("it has format 2, this version knows 1: start"),
+        error.contains("it has format 3, this version knows 2: start"),
         "{error}"
     );
 
