@@ -40,6 +40,7 @@ mod node;
 mod object;
 mod piece;
 mod protocol;
+mod pulse;
 mod recovery;
 mod requests;
 mod run;

@@ -15,6 +15,9 @@ use super::service::{Room, Service};
 /// How often work is looked for that an idle worker could take from a busy one.
 const STEAL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// After so long a worker is asked for a lease that it should have begun; it keeps those that it has.
+const BEGUN: Duration = Duration::from_millis(100);
+
 /// Where tasks wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Line {
@@ -197,7 +200,7 @@ impl BrokerMachine {
         service.spent_ns = service.spent_ns.max(self.spent_ns);
         self.spent_ns = service.spent_ns;
         let piece = match suspect {
-            true => job.queue.take_suspect(),
+            true => job.queue.take_suspect(most),
             false => job.queue.take(tasks, self.limits.batch_bytes),
         };
         service.charge(piece.as_ref().map_or(0, |piece| piece.span.count), time);
@@ -372,19 +375,25 @@ impl BrokerMachine {
     fn unbegun(&self, now: Time, name: &Arc<str>) -> Vec<(PeerId, LeaseId)> {
         let mut found = Vec::new();
         for (&peer, worker) in &self.workers {
-            if worker.leases.len() <= worker.slots || !worker.operations.contains(name) {
+            if worker.leases.is_empty() || !worker.operations.contains(name) {
                 continue;
             }
-            for (depth, &id) in worker.leases.iter().skip(worker.slots).enumerate().rev() {
+            for (depth, &id) in worker.leases.iter().enumerate().rev() {
+                // One that should have been begun waits if something else holds the slot, such as a
+                // task that nobody wants any more.
+                let age = match depth < worker.slots {
+                    true => BEGUN,
+                    false => STEAL_INTERVAL,
+                };
                 let lease = self.leases.get(&id);
                 let of_service = lease.is_some_and(|lease| {
                     let job = self.jobs.get(&lease.job);
                     !lease.recalled
-                        && now.since(lease.sent) >= STEAL_INTERVAL
+                        && now.since(lease.sent) >= age
                         && job.is_some_and(|job| job.operation == *name)
                 });
                 if of_service {
-                    found.push((depth, peer, id));
+                    found.push(((depth + 1).saturating_sub(worker.slots), peer, id));
                 }
             }
         }

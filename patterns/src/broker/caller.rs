@@ -156,6 +156,8 @@ enum News {
     Refused(String),
     /// The broker does not know the request.
     Unknown,
+    /// The broker lives, and wants to hear that we do.
+    Beat,
     /// Nothing.
     Foreign,
 }
@@ -254,6 +256,7 @@ impl<T: ?Sized, R> Caller<T, R> {
                 Some(News::Reply(records)) => return Ok(Some(records)),
                 Some(News::Refused(reason)) => return Err(CallError::Refused(reason)),
                 Some(News::Unknown) => asked = self.send(frame, end)?,
+                Some(News::Beat) => self.remind(request)?,
                 Some(News::Foreign) => {}
                 None if self.station.clock.now() >= end => return Ok(None),
                 None if !asked => asked = self.send(frame, end)?,
@@ -340,7 +343,8 @@ fn news(message: &Message, request: JobId) -> News {
             News::Refused(reason)
         }
         Some(Ok(AtClient::Says(BrokerSays::Unknown { job }))) if job == request => News::Unknown,
-        // Answers to calls that were given up, and beats.
+        Some(Ok(AtClient::Says(BrokerSays::Beat { .. }))) => News::Beat,
+        // Answers to calls that were given up.
         _ => News::Foreign,
     }
 }

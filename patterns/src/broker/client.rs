@@ -10,6 +10,7 @@ use crate::pipeline::{Incarnation, JobId, RangeSet, Span, TaskId};
 
 use super::piece::Slice;
 use super::protocol::{BrokerSays, ClientSays, JobCounts, JobSettings, Keeps};
+use super::pulse::Pulse;
 
 /// What a batch of tasks costs beside its bytes.
 const OVERHEAD_BYTES: usize = 160;
@@ -176,6 +177,7 @@ pub struct ClientMachine {
     broker: Option<Incarnation>,
     heard: Time,
     next_beat: Time,
+    pulse: Pulse,
     outbox: VecDeque<ClientOutput>,
     duplicates: u64,
 }
@@ -189,6 +191,7 @@ impl ClientMachine {
             broker: None,
             heard: Time::START,
             next_beat: Time::START,
+            pulse: Pulse::default(),
             outbox: VecDeque::new(),
             duplicates: 0,
         }
@@ -437,7 +440,12 @@ impl ClientMachine {
     fn hear(&mut self, now: Time, says: BrokerSays) {
         self.heard = now;
         match says {
-            BrokerSays::Beat { incarnation } => self.meet(incarnation),
+            BrokerSays::Beat { incarnation } => {
+                // Answered at once, for a broker that believes in shorter intervals.
+                self.next_beat = self.next_beat.min(now);
+                self.pulse.beat(now);
+                self.meet(incarnation);
+            }
             BrokerSays::Resume { job } => self.begin(job),
             BrokerSays::Opened {
                 job,
@@ -543,7 +551,7 @@ impl ClientMachine {
             return;
         }
         self.next_beat = now + self.limits.heartbeat;
-        let patience = self.limits.heartbeat.saturating_mul(self.limits.liveness);
+        let patience = self.pulse.interval(self.limits.heartbeat) * self.limits.liveness;
         if self.broker.is_some() && now.since(self.heard) > patience {
             self.broker = None;
             self.outbox.push_back(ClientOutput::Lost);

@@ -77,7 +77,7 @@ impl BrokerMachine {
             return;
         }
         let keeps = self.keeps();
-        let mut over = Vec::new();
+        let (mut over, mut left_open) = (Vec::new(), Vec::new());
         for (&id, job) in &mut self.jobs {
             let asks = job.asker.as_ref().is_some_and(|asker| asker.peer == peer);
             let submitter = job.submitter.take_if(|submitter| *submitter == peer);
@@ -90,11 +90,23 @@ impl BrokerMachine {
             // A reply would reach nobody: who comes back is somebody else.
             if is_over || asks {
                 over.push(id);
+            } else if submits && job.total.is_none() && job.finished.is_none() {
+                // Its client may never say that this was all.
+                job.finished = Some(now);
+                left_open.push(id);
             }
         }
         for id in over {
             self.end_job(now, id, synchronous::DESERTED);
         }
+        for id in left_open {
+            self.keep_from(now, id);
+        }
+    }
+
+    /// A job that clients hand in, as opposed to a request, which belongs to whoever waits for it.
+    fn job_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        self.jobs.get_mut(&id).filter(|job| job.asker.is_none())
     }
 
     /// Asks a client that we have lost sight of to begin anew.
@@ -102,7 +114,7 @@ impl BrokerMachine {
         let submitting: BTreeSet<JobId> = submitting.into_iter().collect();
         let fetching: BTreeSet<JobId> = fetching.into_iter().collect();
         for &id in submitting.union(&fetching) {
-            let Some(job) = self.jobs.get(&id) else {
+            let Some(job) = self.job_mut(id) else {
                 self.say_over(peer, id);
                 continue;
             };
@@ -180,6 +192,9 @@ impl BrokerMachine {
             return Err(format!("a label has at most {MAX_LABEL_BYTES} bytes"));
         }
         match self.jobs.get(&id) {
+            Some(job) if job.asker.is_some() => {
+                Err(format!("{id} is a request under way: choose another id"))
+            }
             Some(job) if job.settings.operation != settings.operation => Err(format!(
                 "job {id} exists and is about {:?}: choose another id",
                 job.settings.operation
@@ -246,7 +261,7 @@ impl BrokerMachine {
             self.counts.malformed += 1;
             return;
         }
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.job_mut(id) else {
             return self.say_over(peer, id);
         };
         let missing = job.accepted.missing(span.range());
@@ -268,9 +283,12 @@ impl BrokerMachine {
     }
 
     pub(super) fn no_room(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {
-        if let Some(trouble) = &self.trouble {
-            return Some(trouble.clone());
-        }
+        let trouble = self.trouble.clone();
+        trouble.or_else(|| self.full(id, span, bytes))
+    }
+
+    /// Why the queue does not take so much more, if so.
+    pub(super) fn full(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {
         let service = self.services.get(&self.jobs.get(&id)?.operation)?;
         let tasks = service.queued + u64::from(span.count);
         let (most_tasks, most_bytes) = (self.limits.queue_tasks, self.limits.queue_bytes);
@@ -326,7 +344,7 @@ impl BrokerMachine {
     }
 
     fn close(&mut self, now: Time, peer: PeerId, id: JobId, tasks: u64) {
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.job_mut(id) else {
             return self.say_over(peer, id);
         };
         if job.total != Some(tasks) {
@@ -346,7 +364,7 @@ impl BrokerMachine {
         safe: Vec<Range<TaskId>>,
     ) {
         let keeps = self.keeps();
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.job_mut(id) else {
             return self.say_over(peer, id);
         };
         if let Some(reason) = job.why_not_fetch(peer, keeps) {
@@ -387,7 +405,7 @@ impl BrokerMachine {
     }
 
     fn safe(&mut self, now: Time, peer: PeerId, id: JobId, tasks: Vec<Range<TaskId>>) {
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.asker.is_none()) else {
             return self.say_over(peer, id);
         };
         let before = job.kept_bytes();
@@ -443,10 +461,19 @@ impl BrokerMachine {
             }
         } else if job.is_done() && job.finished.is_none() {
             job.finished = Some(now);
-            if job.settings.keep_seconds > 0 {
-                let keep = std::time::Duration::from_secs(job.settings.keep_seconds);
-                self.forgets.insert((now + keep, id));
-            }
+            self.keep_from(now, id);
+        }
+    }
+
+    /// Lets go of the results of a job when they have been kept for as long as its settings say.
+    fn keep_from(&mut self, now: Time, id: JobId) {
+        let keep = self
+            .jobs
+            .get(&id)
+            .map_or(0, |job| job.settings.keep_seconds);
+        if keep > 0 {
+            let keep = std::time::Duration::from_secs(keep);
+            self.forgets.insert((now + keep, id));
         }
     }
 
@@ -456,9 +483,18 @@ impl BrokerMachine {
             && due <= now
         {
             self.forgets.pop_first();
-            if let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_done()) {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                continue;
+            };
+            if !job.is_done() && !job.is_left_open() {
                 // There are more tasks than it seemed.
                 job.finished = None;
+                continue;
+            }
+            if job.fetcher.is_some() {
+                // Whoever fetches has as long as it takes.
+                job.finished = Some(now);
+                self.keep_from(now, id);
                 continue;
             }
             log::warn!("job {id}: its results were not fetched in time and are let go");
@@ -467,8 +503,10 @@ impl BrokerMachine {
     }
 
     fn cancel(&mut self, now: Time, peer: PeerId, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else {
-            return self.say(peer, BrokerSays::Unknown { job: id });
+        let is_theirs = |job: &&Job| job.asker.as_ref().is_none_or(|asker| asker.peer == peer);
+        let Some(job) = self.jobs.get(&id).filter(is_theirs) else {
+            // What is over may be back after a crash until that is safe.
+            return self.say_when_stored(peer, id, BrokerSays::Unknown { job: id });
         };
         let others = [job.submitter, job.fetcher.as_ref().map(|to| to.peer)];
         self.drop_job(now, id);
@@ -494,11 +532,16 @@ impl BrokerMachine {
             let keep = std::time::Duration::from_secs(keep);
             self.forgets.remove(&(finished + keep, id));
         }
-        self.write(Write::Forget { job: id });
-        self.remember(JobView {
-            over: true,
-            ..view(now, id, &job)
-        });
+        match &job.asker {
+            Some(asker) => self.note_answered(asker.peer, asker.version),
+            None => {
+                self.write(Write::Forget { job: id });
+                self.remember(JobView {
+                    over: true,
+                    ..view(now, id, &job)
+                });
+            }
+        }
         if let Some(service) = self.services.get_mut(&job.operation) {
             service.jobs -= 1;
         }

@@ -17,6 +17,10 @@ use super::protocol::LeaseId;
 /// How long a Majordomo worker may be silent: three of its heartbeats, as the Guide has it.
 pub(super) const PATIENCE: Duration = Duration::from_millis(7_500);
 
+/// How long a request may wait for its reply without a word of its client, which Majordomo does not
+/// ask of it.
+pub(super) const REQUEST_PATIENCE: Duration = Duration::from_secs(3600);
+
 /// MessagePack's `true`, before a result.
 const TRUE: u8 = 0xc3;
 

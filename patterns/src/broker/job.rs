@@ -113,9 +113,14 @@ impl Queue {
         Some(piece)
     }
 
-    /// The next piece that may have killed its workers.
-    pub(super) fn take_suspect(&mut self) -> Option<Piece> {
-        let piece = self.suspects.pop_front()?;
+    /// At most so many tasks of the next piece that may have killed its workers.
+    pub(super) fn take_suspect(&mut self, most: u32) -> Option<Piece> {
+        let mut piece = self.suspects.pop_front()?;
+        if piece.span.count > most {
+            let first = piece.take(most, usize::MAX);
+            self.suspects.push_front(piece);
+            piece = first;
+        }
         self.tasks -= u64::from(piece.span.count);
         self.bytes -= piece.records.len();
         Some(piece)
@@ -429,6 +434,12 @@ impl Job {
             retried: self.retried,
             fetched: self.fetched.len(),
         }
+    }
+
+    /// Whether all that it has is done, and nobody is there to say whether that is all.
+    pub(super) fn is_left_open(&self) -> bool {
+        let nothing_waits = self.queue.tasks() == 0 && self.leased == 0;
+        self.total.is_none() && self.submitter.is_none() && nothing_waits
     }
 
     /// Whether it is empty, and no client cares for it.

@@ -8,6 +8,7 @@ use crate::machine::{Machine, Time};
 use crate::pipeline::{Incarnation, JobId, Span, TaskId, WorkerId};
 
 use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
+use super::pulse::Pulse;
 
 /// Tasks as a worker holds them; `B` is whatever carries the bytes.
 #[derive(Clone, Debug)]
@@ -101,6 +102,7 @@ pub struct Leaseholder<B> {
     broker: Option<Incarnation>,
     heard: Time,
     next_beat: Time,
+    pulse: Pulse,
     leaving: bool,
     left: bool,
     outbox: VecDeque<LeaseholderOutput<B>>,
@@ -128,6 +130,7 @@ impl<B> Leaseholder<B> {
             broker: None,
             heard: Time::START,
             next_beat: Time::START,
+            pulse: Pulse::default(),
             leaving: false,
             left: false,
             outbox: VecDeque::new(),
@@ -250,7 +253,12 @@ impl<B> Leaseholder<B> {
     fn hear(&mut self, now: Time, tells: BrokerTells) {
         self.heard = now;
         match tells {
-            BrokerTells::Beat { incarnation } => self.meet(incarnation),
+            BrokerTells::Beat { incarnation } => {
+                // Answered at once, for a broker that believes in shorter intervals.
+                self.next_beat = self.next_beat.min(now);
+                self.pulse.beat(now);
+                self.meet(incarnation);
+            }
             BrokerTells::WhoAreYou {} => self.ready(),
             BrokerTells::Recall { leases } => {
                 let leases = self.drop_waiting(&leases);
@@ -318,7 +326,7 @@ impl<B> Leaseholder<B> {
             return;
         }
         self.next_beat = now + self.heartbeat;
-        let patience = self.heartbeat.saturating_mul(self.liveness);
+        let patience = self.pulse.interval(self.heartbeat) * self.liveness;
         if self.broker.is_some() && now.since(self.heard) > patience {
             self.broker = None;
             self.outbox.push_back(LeaseholderOutput::Lost);

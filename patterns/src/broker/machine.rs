@@ -171,6 +171,8 @@ pub enum BrokerInput {
     Stored(u64),
     /// The store takes nothing, for this reason, or works again.
     StoreTrouble(Option<String>),
+    /// What others say is not read for now, or is again.
+    Deaf(bool),
 }
 
 /// Tasks on their way to a worker.
@@ -391,6 +393,10 @@ pub struct BrokerMachine {
     /// The last time that it was woken.
     pub(super) woken: Time,
     pub(super) next_steal: Option<Time>,
+    /// Nothing is read for now.
+    pub(super) deaf: bool,
+    /// When that was over.
+    pub(super) heard_again: Time,
 }
 
 impl BrokerMachine {
@@ -437,6 +443,8 @@ impl BrokerMachine {
             next_beat: Time::START,
             woken: Time::START,
             next_steal: None,
+            deaf: false,
+            heard_again: Time::START,
         }
     }
 
@@ -472,7 +480,9 @@ impl BrokerMachine {
     }
 
     pub(super) fn remember(&mut self, view: JobView) {
-        if self.over.len() == REMEMBERED_JOBS {
+        // Of one whose end is not safe more has to be known than that it is not there.
+        let is_safe = |(_, write): &(JobView, u64)| !self.durable || *write <= self.stored;
+        if self.over.len() >= REMEMBERED_JOBS && self.over.front().is_some_and(is_safe) {
             self.over.pop_front();
         }
         self.over.push_back((view, self.writes));
@@ -502,12 +512,14 @@ impl BrokerMachine {
     fn bury(&mut self, now: Time) {
         // Who stood still itself has not heard what was said, and first listens for a while.
         let stood_still = now.since(self.woken) > 2 * self.limits.heartbeat;
-        let grace = stood_still.then(|| now + self.limits.heartbeat);
+        let heard_again = self.heard_again + 2 * self.limits.heartbeat;
+        let has_not_heard = stood_still || self.deaf || now < heard_again;
+        let grace = has_not_heard.then(|| now + self.limits.heartbeat);
         while let Some(&(due, peer)) = self.silence.first()
             && due <= now
         {
             self.silence.pop_first();
-            let end = self.end_of(now, peer);
+            let end = self.end_of(peer);
             if let Some(end) = end.max(grace).filter(|&end| end > now) {
                 self.silence.insert((end, peer));
                 continue;
@@ -520,7 +532,7 @@ impl BrokerMachine {
     }
 
     /// How long a peer is believed alive as far as is known now.
-    fn end_of(&self, now: Time, peer: PeerId) -> Option<Time> {
+    fn end_of(&self, peer: PeerId) -> Option<Time> {
         let patience = self.limits.patience();
         let worker = self
             .workers
@@ -531,7 +543,7 @@ impl BrokerMachine {
             });
         let client = self.clients.get(&peer).map(|client| match client.asking {
             0 => client.heard + patience,
-            _ => now + patience,
+            _ => client.heard + hands::REQUEST_PATIENCE,
         });
         worker.max(client)
     }
@@ -550,7 +562,7 @@ impl BrokerMachine {
         match self.workers.get_mut(&peer) {
             // It comes back as somebody else, and knows nothing of what it held.
             Some(worker) if worker.majordomo.is_some() => {
-                self.lose_worker(now, peer, false);
+                self.lose_worker(now, peer, true);
                 self.outbox.push_back(BrokerOutput::Gone(peer));
             }
             Some(worker) => {
@@ -697,6 +709,12 @@ impl Machine for BrokerMachine {
                 record,
             } => self.ask(now, peer, job, *settings, record),
             BrokerInput::Hand(peer, version, deed) => self.hear_hand(now, peer, version, deed),
+            BrokerInput::Deaf(deaf) => {
+                if self.deaf && !deaf {
+                    self.heard_again = now;
+                }
+                self.deaf = deaf;
+            }
             BrokerInput::Unreachable(peer) => self.lose_sight(now, peer),
             BrokerInput::Stored(writes) => self.stored(writes),
             BrokerInput::StoreTrouble(trouble) => self.note_trouble(trouble),

@@ -30,6 +30,8 @@ pub(super) struct BrokerNode {
     writes: Vec<Write>,
     stored: u64,
     trouble: Option<String>,
+    /// Nothing is read, as too much waits for the disk.
+    deaf: bool,
 }
 
 impl BrokerNode {
@@ -48,6 +50,7 @@ impl BrokerNode {
             writes: Vec::new(),
             stored: 0,
             trouble: None,
+            deaf: false,
         }
     }
 
@@ -105,6 +108,10 @@ impl BrokerNode {
         // A disk that is full is emptied by what clients and workers have to say.
         let open = waiting_bytes <= MAX_UNWRITTEN_BYTES || trouble.is_some();
         self.port.set_open(open);
+        if open == self.deaf {
+            self.deaf = !open;
+            self.machine.handle(now, BrokerInput::Deaf(!open));
+        }
         if stored != self.stored {
             self.stored = stored;
             self.machine.handle(now, BrokerInput::Stored(stored));

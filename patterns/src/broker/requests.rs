@@ -30,12 +30,13 @@ pub(super) struct Asker {
     pub(super) version: Option<Version>,
 }
 
-/// What Titanic promised to keep, and says so when it is safe.
+/// What Titanic has promised, and says when it is safe.
 #[derive(Debug)]
 pub(super) struct Pledge {
     pub(super) write: u64,
     pub(super) asker: Asker,
-    pub(super) ticket: Ticket,
+    part: titanic::Service,
+    answer: titanic::Answer,
 }
 
 impl BrokerMachine {
@@ -146,7 +147,12 @@ impl BrokerMachine {
             return Err("the broker has as many jobs as it takes: try again later".into());
         }
         self.add_job(now, id, settings);
-        if let Some(reason) = self.no_room(id, ONLY, record.len()) {
+        // What is not kept needs no store.
+        let refused = match asker.is_some() {
+            true => self.full(id, ONLY, record.len()),
+            false => self.no_room(id, ONLY, record.len()),
+        };
+        if let Some(reason) = refused {
             self.remove_request(id);
             return Err(reason);
         }
@@ -203,13 +209,19 @@ impl BrokerMachine {
                 records: outcome.clone(),
             },
         });
-        let silent = asker.version.and_then(|_| self.clients.get_mut(&peer));
+        self.note_answered(peer, asker.version);
+        self.remove_request(id);
+        true
+    }
+
+    /// A client waits for one reply less.
+    pub(super) fn note_answered(&mut self, peer: PeerId, version: Option<Version>) {
+        // One that speaks our protocol says by itself that it waits.
+        let silent = version.and_then(|_| self.clients.get_mut(&peer));
         if let Some(client) = silent {
             // Who was lost sight of in between begins with nothing.
             client.asking = client.asking.saturating_sub(1);
         }
-        self.remove_request(id);
-        true
     }
 
     /// Answers one that speaks Majordomo on the spot.
@@ -235,7 +247,7 @@ impl BrokerMachine {
                 if self.is_titanic(ticket) {
                     self.drop_job(now, job_of(ticket));
                 }
-                titanic::Answer::Closed
+                return self.pledge(asker, part, titanic::Answer::Closed);
             }
             Err(_) => titanic::Answer::Unknown,
         };
@@ -257,10 +269,20 @@ impl BrokerMachine {
             let body = titanic::Answer::Failed.body();
             return self.answer(&asker, titanic::Service::Request.name(), &body);
         }
+        let part = titanic::Service::Request;
+        self.pledge(asker, part, titanic::Answer::Kept(ticket));
+    }
+
+    /// Answers when everything written up to now is safe.
+    fn pledge(&mut self, asker: Asker, part: titanic::Service, answer: titanic::Answer) {
+        if let Some(client) = self.clients.get_mut(&asker.peer) {
+            client.asking += 1;
+        }
         self.pledges.push_back(Pledge {
             write: self.writes,
             asker,
-            ticket,
+            part,
+            answer,
         });
         self.keep_pledges();
     }
@@ -271,8 +293,8 @@ impl BrokerMachine {
             && (pledge.write <= self.stored || !self.durable)
             && let Some(pledge) = self.pledges.pop_front()
         {
-            let body = titanic::Answer::Kept(pledge.ticket).body();
-            self.answer(&pledge.asker, titanic::Service::Request.name(), &body);
+            self.note_answered(pledge.asker.peer, pledge.asker.version);
+            self.answer(&pledge.asker, pledge.part.name(), &pledge.answer.body());
         }
     }
 

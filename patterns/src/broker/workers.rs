@@ -218,9 +218,12 @@ impl BrokerMachine {
             return false;
         }
         // What failed at others since is another attempt than the one that this worker has.
-        let Some(piece) = job.queue.take_untried(held.span) else {
+        let Some(mut piece) = job.queue.take_untried(held.span) else {
             return false;
         };
+        // It was taken for dead wrongly.
+        piece.deaths = piece.deaths.saturating_sub(1);
+        piece.suspect = piece.deaths + 1 >= self.deaths_most(held.job);
         self.note_out(held.job, &piece);
         self.start_lease(now, peer, held.lease, held.job, piece);
         true
@@ -229,7 +232,10 @@ impl BrokerMachine {
     /// Ends everything with a worker; what it held goes to others.
     pub(super) fn lose_worker(&mut self, now: Time, peer: PeerId, died: bool) {
         // What it had not begun cannot have killed it.
-        let begun = self.workers.get(&peer).map_or(0, |worker| worker.slots);
+        let worker = self.workers.get(&peer);
+        let begun = worker.map_or(0, |worker| worker.slots);
+        // One that was about to leave has left, if without a word.
+        let died = died && worker.is_some_and(|worker| !worker.leaving);
         for (at, lease) in self.forget_worker(peer).into_iter().enumerate() {
             self.take_back(now, lease, died && at < begun);
         }
@@ -401,6 +407,8 @@ impl BrokerMachine {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.done += u64::from(span.count);
         }
+        let sent = self.leases.get(&id).map_or(now, |lease| lease.sent);
+        let busy = busy.min(now.since(sent));
         let service = self.jobs.get(&job).map(|job| job.operation.clone());
         if let Some(service) = service.and_then(|name| self.services.get_mut(&name)) {
             service.pace.note(busy, span.count);

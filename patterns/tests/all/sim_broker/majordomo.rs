@@ -238,7 +238,8 @@ fn requests_of_one_that_comes_back_are_counted_right() {
             records: Slice::from([0xc3, 0xc4, 1, b'!'].into(), 0),
         });
     }
-    assert_eq!(replies(&office.news()).len(), 3);
+    // The first two were dropped with the connection that their replies would have needed.
+    assert_eq!(replies(&office.news()).len(), 1);
     office.pass(2 * WINDOW, &[]);
     assert!(office.news().contains(&BrokerOutput::Gone(CLIENT)));
 }
