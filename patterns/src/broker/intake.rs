@@ -13,6 +13,9 @@ use super::protocol::BrokerSays;
 use super::run::{RUN_BYTES, Run};
 use super::store::Write;
 
+/// Bytes that gather at most, over all jobs.
+const GATHERED_BYTES: usize = 4 << 20;
+
 /// What is promised of tasks that gather is due with a write that has no number yet.
 const NOT_WRITTEN: u64 = u64::MAX;
 
@@ -49,6 +52,10 @@ impl BrokerMachine {
             run.add(piece.span, piece.records.bytes());
             self.gathered.insert(id, run);
         }
+        self.gathered_bytes += piece.records.len();
+        if self.gathered_bytes > GATHERED_BYTES {
+            self.write_gathered();
+        }
     }
 
     /// Writes what has gathered as soon as the store is done with what had gathered before.
@@ -64,6 +71,7 @@ impl BrokerMachine {
                 self.write_tasks(id, span, &records);
             }
         }
+        self.gathered_bytes = 0;
         self.gathered_until = self.writes;
         let late = self.acceptances.iter_mut().rev();
         for promise in late.take_while(|promise| promise.write == NOT_WRITTEN) {
@@ -75,7 +83,8 @@ impl BrokerMachine {
 
     /// Lets go of what has gathered of a job.
     pub(super) fn forget_gathered(&mut self, id: JobId) {
-        self.gathered.remove(&id);
+        let run = self.gathered.remove(&id);
+        self.gathered_bytes -= run.map_or(0, |run| run.bytes());
         if self.gathered.is_empty() {
             // Others may have been promised something together with it.
             self.write_gathered();

@@ -376,6 +376,7 @@ pub struct BrokerMachine {
     pub(super) acceptances: VecDeque<Acceptance>,
     /// Tasks on their way to the store; see `intake`.
     pub(super) gathered: BTreeMap<JobId, Run>,
+    pub(super) gathered_bytes: usize,
     /// The last write of those that were gathered before.
     pub(super) gathered_until: u64,
     pub(super) pledges: VecDeque<Pledge>,
@@ -431,6 +432,7 @@ impl BrokerMachine {
             stored: 0,
             acceptances: VecDeque::new(),
             gathered: BTreeMap::new(),
+            gathered_bytes: 0,
             gathered_until: 0,
             pledges: VecDeque::new(),
             // Differs at every start, as the incarnation does.
@@ -639,6 +641,10 @@ impl BrokerMachine {
             job.audit().map_err(|what| format!("job {id}: {what}"))?;
         }
         let kept: usize = self.jobs.values().map(Job::kept_bytes).sum();
+        let gathered: usize = self.gathered.values().map(Run::bytes).sum();
+        if gathered != self.gathered_bytes {
+            return Err("bytes of gathered tasks are miscounted".into());
+        }
         if kept != self.kept_bytes {
             return Err("bytes of kept results are miscounted".into());
         }

@@ -30,6 +30,10 @@ impl Run {
         true
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.records.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
