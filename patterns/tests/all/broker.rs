@@ -11,6 +11,7 @@ use mutirao::pipeline::JobId;
 use mutirao::trio::BrokerWorkerConfig;
 use mutirao::{Endpoint, Failure, Worker};
 
+use crate::bare::until;
 use crate::support::{PATIENCE, broker_config, broker_in, fresh_endpoint};
 
 const JOB: JobId = JobId(7);
@@ -210,6 +211,11 @@ fn a_submitter_hears_that_a_broker_without_a_store_has_lost_its_tasks() {
     assert!(error.to_string().contains("has lost tasks"), "{error}");
 }
 
+/// Whether somebody fetches the job.
+fn is_fetched(console: &mut Console) -> bool {
+    console.job(JOB).unwrap().expect("the job").fetching
+}
+
 /// What a fetcher hears when it does not get a job.
 fn refusal(broker: &Endpoint, job: JobId) -> String {
     let mut fetcher = Fetcher::<u64>::connect(ClientConfig::new(broker.clone())).unwrap();
@@ -231,7 +237,7 @@ fn by_request_and_reply_a_client_gets_its_results_and_nobody_else_does() {
     let mut fetcher = Fetcher::<u64>::connect(config.clone()).unwrap();
     fetcher.fetch(JOB, Vec::new());
     let mut console = Console::connect(&config, PATIENCE).unwrap();
-    while !console.job(JOB).unwrap().expect("the job").fetching {}
+    until("a fetcher", || is_fetched(&mut console).then_some(()));
     assert!(refusal(&at, JOB).contains("nobody else"));
     submitter.submit(&21).unwrap();
     submitter.finish(Some(PATIENCE)).unwrap();
@@ -255,7 +261,9 @@ fn by_request_and_reply_a_job_ends_with_its_client() {
     let mut console = Console::connect(&config, PATIENCE).unwrap();
     // It has handed in everything and left.
     submit(broker.endpoint(), JOB, 0..10);
-    while console.status().unwrap().jobs > 0 {}
+    until("its end", || {
+        (console.status().unwrap().jobs == 0).then_some(())
+    });
     assert_eq!(console.status().unwrap().kept_bytes, 0);
     assert!(refusal(broker.endpoint(), JOB).contains("no such job"));
 }
@@ -283,10 +291,10 @@ fn a_job_for_a_sink_goes_to_one_at_a_time() {
     let mut sink = Fetcher::<u64>::connect(config.clone()).unwrap();
     sink.fetch(JOB, Vec::new());
     let mut console = Console::connect(&config, PATIENCE).unwrap();
-    while !console.job(JOB).unwrap().expect("the job").fetching {}
+    until("a fetcher", || is_fetched(&mut console).then_some(()));
     assert!(refusal(&at, JOB).contains("a sink collects its results"));
     drop(sink);
-    while console.job(JOB).unwrap().expect("the job").fetching {}
+    until("its end", || (!is_fetched(&mut console)).then_some(()));
     let _worker = doubler(&at);
     assert_eq!(fetch(&at, JOB).0.len(), 1);
 }
