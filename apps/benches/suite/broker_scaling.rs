@@ -31,7 +31,7 @@ pub(crate) fn measure_workers(effort: Effort) -> Result<Vec<Row>> {
             process::number("broker-client", &[&stage.at, &tasks])
         })?;
         Ok(Row {
-            what: format!("broker, no-op tasks, {workers} connected workers, tcp"),
+            what: format!("broker, no-op tasks, connected workers: {workers}, tcp"),
             unit: Unit::PerSecond,
             reference: None,
             ours,
