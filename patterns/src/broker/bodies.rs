@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::transport::Frame;
 
+use super::majordomo::MAX_BODY_FRAMES;
 use super::piece::Slice;
 
 /// Reads the frames of a body into a record.
@@ -20,8 +21,8 @@ pub(super) fn record(body: &[Frame]) -> Slice {
     Slice::from(Arc::from(record), 0)
 }
 
-/// The frames that a record stands for. One that is neither `bin`, nor `str`, nor an array of them
-/// is a frame as it is, in MessagePack.
+/// The frames that a record stands for. One that is neither `bin`, nor `str`, nor an array of so many
+/// of them as a body may have, is a frame as it is, in MessagePack.
 pub(super) fn frames(record: &[u8]) -> Vec<Frame> {
     let read = text(record).map(|one| vec![one]).or_else(|| many(record));
     let parts = read.unwrap_or_else(|| vec![record]);
@@ -38,12 +39,12 @@ fn many(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut rest = bytes;
     let count = rmp::decode::read_array_len(&mut rest).ok()?;
     let mut parts = Vec::new();
-    for _ in 0..count {
+    for _ in 0..count.min(MAX_BODY_FRAMES as u32 + 1) {
         let (part, left) = next(rest)?;
         parts.push(part);
         rest = left;
     }
-    (rest.is_empty() && !parts.is_empty()).then_some(parts)
+    (rest.is_empty() && (1..=MAX_BODY_FRAMES).contains(&parts.len())).then_some(parts)
 }
 
 /// The `bin` or `str` at the beginning, and what follows it.

@@ -261,6 +261,9 @@ impl BrokerMachine {
             self.counts.malformed += 1;
             return;
         }
+        if let Some(reason) = self.too_large(records.len()) {
+            return self.say(peer, BrokerSays::Refused { job: id, reason });
+        }
         let Some(job) = self.job_mut(id) else {
             return self.say_over(peer, id);
         };
@@ -280,6 +283,14 @@ impl BrokerMachine {
             self.take_in(now, id, piece);
         }
         self.accept_when_stored(peer, id, span);
+    }
+
+    /// Why so many bytes cannot be passed on, if so.
+    pub(super) fn too_large(&self, bytes: usize) -> Option<String> {
+        let most = self.limits.message_bytes;
+        (bytes > most).then(|| {
+            format!("a message with {bytes} bytes of tasks cannot be passed on, the most is {most}: send less at once")
+        })
     }
 
     pub(super) fn no_room(&self, id: JobId, span: Span, bytes: usize) -> Option<String> {

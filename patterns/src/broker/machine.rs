@@ -59,6 +59,9 @@ pub struct BrokerLimits {
     pub kept_bytes: usize,
     /// Jobs that are not over, requests of Majordomo clients among them; beyond it more are refused.
     pub jobs: usize,
+    /// Bytes of tasks or results that fit into one message. [`Broker::start`](super::Broker::start)
+    /// lowers it to what the socket takes.
+    pub message_bytes: usize,
     /// Most tasks in one lease.
     pub batch_tasks: u32,
     /// Most bytes in one lease, unless a single task is larger.
@@ -78,6 +81,7 @@ impl Default for BrokerLimits {
             queue_bytes: 4 << 30,
             kept_bytes: 4 << 30,
             jobs: 100_000,
+            message_bytes: usize::MAX,
             batch_tasks: 4096,
             batch_bytes: 256 << 10,
             batch_time: Duration::from_millis(5),

@@ -95,8 +95,14 @@ impl BrokerNode {
             return Ok(());
         };
         message.insert(0, route);
-        if self.port.send_now(&message)? == Delivery::Unroutable {
-            self.machine.handle(now, BrokerInput::Unreachable(peer));
+        match self.port.send_now(&message) {
+            Ok(Delivery::Unroutable) => self.machine.handle(now, BrokerInput::Unreachable(peer)),
+            Ok(Delivery::Taken) => {}
+            // Nothing that one peer is to get may end the broker for all.
+            Err(error @ TransportError::TooLarge { .. }) => {
+                log::error!("a message was not sent: {error}");
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }

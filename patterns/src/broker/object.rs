@@ -24,6 +24,9 @@ use super::store::{Store, StoreError};
 /// the answers to a peer that asks and does not listen.
 const QUEUE_MESSAGES: i32 = 100_000;
 
+/// What stands before the tasks or results of a message, at most.
+const HEADER_BYTES: usize = 512;
+
 /// Lease names that one start may use up in each millisecond that it lasts.
 const LEASES_PER_MS: u64 = 1 << 20;
 
@@ -95,8 +98,11 @@ impl Broker {
         config: BrokerConfig,
         store: Option<Box<dyn Store>>,
     ) -> Result<Broker, BrokerError> {
-        config.limits.validate().map_err(OpenError::Config)?;
-        if config.limits.mode == Mode::RequestReply && store.is_some() {
+        let mut limits = config.limits;
+        let most = config.socket.max_message_bytes;
+        limits.message_bytes = limits.message_bytes.min(most.saturating_sub(HEADER_BYTES));
+        limits.validate().map_err(OpenError::Config)?;
+        if limits.mode == Mode::RequestReply && store.is_some() {
             let reason =
                 "a broker that works by request and reply keeps nothing: leave out the store";
             return Err(OpenError::Config(reason.into()).into());
@@ -107,7 +113,7 @@ impl Broker {
             ..config.socket
         };
         let mut machine = BrokerMachine::new(
-            config.limits,
+            limits,
             Incarnation(rand::random()),
             first_lease(),
             store.is_some(),

@@ -143,6 +143,9 @@ impl BrokerMachine {
         record: Slice,
         asker: Option<Asker>,
     ) -> Result<(), String> {
+        if let Some(reason) = self.too_large(record.len()) {
+            return Err(reason);
+        }
         if self.has_too_many_jobs() {
             return Err("the broker has as many jobs as it takes: try again later".into());
         }

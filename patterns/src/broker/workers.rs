@@ -413,7 +413,15 @@ impl BrokerMachine {
         if let Some(service) = service.and_then(|name| self.services.get_mut(&name)) {
             service.pace.note(busy, span.count);
         }
-        self.done(now, job, span, records, failures);
+        let bytes = records.len();
+        if bytes > self.limits.message_bytes {
+            let reason = format!("its result cannot be passed on: it takes {bytes} bytes");
+            for first in span.range() {
+                self.give_up(now, job, Span { first, count: 1 }, &reason);
+            }
+        } else {
+            self.done(now, job, span, records, failures);
+        }
         self.end_if_settled(now, id);
     }
 
