@@ -7,7 +7,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -326,7 +326,7 @@ impl Capture {
     fn all(&mut self) -> Vec<u8> {
         // A child of the process may hold the pipe a little longer.
         let (captured, changed) = &*self.shared;
-        let captured = captured.lock().unwrap();
+        let captured = captured.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = changed.wait_timeout_while(captured, DEADLINE, |captured| !captured.ended);
         let bytes = wait.unwrap().0.bytes.clone();
         let _ = self.thread.take().map(JoinHandle::join);
@@ -334,7 +334,15 @@ impl Capture {
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shared.0.lock().unwrap().bytes).into_owned()
+        String::from_utf8_lossy(
+            &self
+                .shared
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .bytes,
+        )
+        .into_owned()
     }
 
     fn wait_for(&self, name: &str, text: &str) -> String {

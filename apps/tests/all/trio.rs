@@ -138,7 +138,8 @@ impl Trio {
 
 pub(crate) fn endpoint_in(line: &str, after: &str) -> String {
     let rest = line.split(after).nth(1).expect("the line was found by it");
-    rest.split(',').next().expect("something").to_owned()
+    let word = rest.split_whitespace().next().expect("something");
+    word.trim_end_matches([',', ':']).to_owned()
 }
 
 /// Asks a worker or a sink to leave; it must do so without a complaint.
