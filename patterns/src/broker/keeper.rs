@@ -1,5 +1,6 @@
 //! The thread that writes to the store, so that the broker never waits for a disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,7 +22,6 @@ pub(super) struct News {
     pub(super) stored: u64,
     /// Why the store takes nothing, if so.
     pub(super) trouble: Option<String>,
-    pub(super) bytes: u64,
 }
 
 /// Hands writes to the store in groups: whatever has gathered while the last group was synced.
@@ -62,7 +62,16 @@ impl Keeper {
         let keeping = shared.clone();
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || keep(&keeping, store))?;
+            .spawn(move || {
+                // Nothing may be taken in that nobody would ever write.
+                let kept = AssertUnwindSafe(|| keep(&keeping, store));
+                if catch_unwind(kept).is_err() {
+                    complain(
+                        &keeping,
+                        "the store's thread panicked, which is a bug: start the broker again",
+                    );
+                }
+            })?;
         Ok(Keeper {
             shared,
             thread: Some(thread),
@@ -108,7 +117,8 @@ fn keep(shared: &Shared, mut store: Box<dyn Store>) {
         covers += writes.len() as u64;
         group.add(writes);
         if let Err(error) = commit(&mut *store, &mut group) {
-            match complain(shared, &error) {
+            complain(shared, &error.to_string());
+            match wait_a_little(shared) {
                 true => continue,
                 false => return,
             }
@@ -117,7 +127,6 @@ fn keep(shared: &Shared, mut store: Box<dyn Store>) {
         let mut state = shared.state();
         state.news.stored += std::mem::take(&mut covers);
         state.news.trouble = None;
-        state.news.bytes = store.bytes();
         drop(state);
         shared.waker.wake();
     }
@@ -159,15 +168,19 @@ fn gathered(shared: &Shared, at_once: bool) -> Option<Vec<Write>> {
     }
 }
 
-/// Says what is wrong and waits a little; whether to try again.
-fn complain(shared: &Shared, error: &StoreError) -> bool {
+/// Says what is wrong.
+fn complain(shared: &Shared, sentence: &str) {
     let mut state = shared.state();
-    let sentence = error.to_string();
-    if state.news.trouble.as_ref() != Some(&sentence) {
+    if state.news.trouble.as_deref() != Some(sentence) {
         log::error!("{sentence}");
-        state.news.trouble = Some(sentence);
+        state.news.trouble = Some(sentence.to_string());
         shared.waker.wake();
     }
+}
+
+/// Waits before another try; whether there is to be one.
+fn wait_a_little(shared: &Shared) -> bool {
+    let state = shared.state();
     let waited = shared
         .changed
         .wait_timeout_while(state, RETRY, |state| !state.closing);

@@ -292,6 +292,8 @@ impl<B> Leaseholder<B> {
             return;
         }
         let known = self.broker.replace(incarnation).is_some();
+        // Its names may begin anywhere: the clock that they follow may have been set back.
+        self.seen = 0;
         self.outbox.push_back(LeaseholderOutput::Found(incarnation));
         if known {
             // Another broker, which may not know us though it hears us.
