@@ -3,6 +3,7 @@
 //! | pattern | objects | what is promised |
 //! | --- | --- | --- |
 //! | ventilator, worker, sink | [`Ventilator`], [`Worker`], [`Sink`] | every task's result arrives once, whoever dies |
+//! | broker | [`Broker`](broker::Broker), [`Submitter`](broker::Submitter), [`Fetcher`](broker::Fetcher), [`Caller`](broker::Caller), [`Worker::start_at_broker`] | what it has accepted is done, whoever dies; with a store the broker, too |
 //! | request, reply | [`Requester`], [`Replier`] | an answer or an error in time; a request may be handled twice |
 //! | push, pull | [`Pusher`], [`Puller`] | nothing is dropped while both ends live |
 //! | publish, subscribe | [`Publisher`], [`Subscriber`] | what is missed is counted and told |

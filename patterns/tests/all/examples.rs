@@ -44,6 +44,13 @@ fn publish_subscribe() {
 }
 
 #[test]
+fn broker() {
+    let output = output("broker");
+    assert!(output.contains("mãos has 4 letters\n"));
+    assert!(output.ends_with("4 results are safe\nmutirão has 7 letters\n"));
+}
+
+#[test]
 fn pipeline() {
     let output = output("pipeline");
     assert!(output.contains("word 2 has 5 letters\n"));
