@@ -551,7 +551,8 @@ impl ClientMachine {
             return;
         }
         self.next_beat = now + self.limits.heartbeat;
-        let patience = self.pulse.interval(self.limits.heartbeat) * self.limits.liveness;
+        let interval = self.pulse.interval(self.limits.heartbeat);
+        let patience = interval.saturating_mul(self.limits.liveness);
         if self.broker.is_some() && now.since(self.heard) > patience {
             self.broker = None;
             self.outbox.push_back(ClientOutput::Lost);

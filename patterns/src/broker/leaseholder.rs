@@ -328,7 +328,8 @@ impl<B> Leaseholder<B> {
             return;
         }
         self.next_beat = now + self.heartbeat;
-        let patience = self.pulse.interval(self.heartbeat) * self.liveness;
+        let interval = self.pulse.interval(self.heartbeat);
+        let patience = interval.saturating_mul(self.liveness);
         if self.broker.is_some() && now.since(self.heard) > patience {
             self.broker = None;
             self.outbox.push_back(LeaseholderOutput::Lost);
