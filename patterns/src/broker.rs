@@ -53,7 +53,7 @@ mod workers;
 
 pub use caller::{CallError, Caller, CallerConfig};
 pub use client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
-pub use console::Console;
+pub use console::{Console, Fetched};
 pub use fetcher::{FetchEvent, Fetcher};
 pub(crate) use frames::{AtWorker, read_at_worker};
 pub use hands::Deed;

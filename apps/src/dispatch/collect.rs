@@ -10,7 +10,7 @@ use mutirao::pipeline::{Failures, JobId, TaskFailure, TaskId};
 use mutirao::trio::SinkError;
 use mutirao::{Sink, SinkEvent};
 
-use super::output::{Accepted, Counts, Output, OutputError, StdoutWriter, Writer};
+use super::output::{Accepted, Counts, Done, Output, OutputError, StdoutWriter, Writer};
 use super::task::{Piece, Place};
 use crate::count::counted;
 use crate::exit::Exit;
@@ -25,7 +25,10 @@ const GROUP_FILES: usize = 128;
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Folder(PathBuf),
-    Stdout,
+    /// Lines from this one on, counted from 0; those before were written by another start.
+    Stdout {
+        from: u64,
+    },
 }
 
 /// How long a sink collects.
@@ -167,10 +170,16 @@ impl<S: GivesResults> Collector<S> {
 
     fn open(&mut self, job: JobId) -> Result<(), Exit> {
         let opened = match &self.target {
-            Target::Stdout => Ok((
-                Box::new(StdoutWriter::new(std::io::stdout())) as Box<dyn Output>,
-                Default::default(),
-            )),
+            &Target::Stdout { from } => {
+                let writer = StdoutWriter::new(std::io::stdout(), from);
+                let done = Done {
+                    ids: std::iter::once(0..from)
+                        .filter(|ids| !ids.is_empty())
+                        .collect(),
+                    ..Done::default()
+                };
+                Ok((Box::new(writer) as Box<dyn Output>, done))
+            }
             Target::Folder(folder) => Writer::open(folder, job.0)
                 .map(|(writer, done)| (Box::new(writer) as Box<dyn Output>, done)),
         };
@@ -218,9 +227,14 @@ impl<S: GivesResults> Collector<S> {
             Err(failure) => Err((place_of(&failure, task), failure.reason)),
         };
         self.group_results += 1;
-        match output.accept(task, outcome).map_err(broken)? {
-            Accepted::Taken => {}
-            Accepted::Deferred => self.sink.defer(job, task..task + 1),
+        match output.accept(task, outcome) {
+            Ok(Accepted::Taken) => {}
+            Ok(Accepted::Deferred) => self.sink.defer(job, task..task + 1),
+            Err(error @ OutputError::FilesToStdout) => {
+                self.jobs.remove(&job);
+                self.sink.refuse(job, error.to_string());
+            }
+            Err(error) => return Err(broken(error)),
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ pub(crate) fn target(out: &Path, from_stdin: bool) -> Result<Target, Exit> {
                 .into(),
         ));
     }
-    Ok(Target::Stdout)
+    Ok(Target::Stdout { from: 0 })
 }
 
 /// Results among the inputs would be inputs of the next run, and their results of the one after it.
@@ -126,6 +126,8 @@ pub(crate) fn whole_path(path: &Path) -> PathBuf {
         .ancestors()
         .find_map(|above| Some((above, above.canonicalize().ok()?)));
     match known {
+        // Not joined with nothing, which would add a slash to one that exists.
+        Some((above, whole)) if above == path => whole,
         Some((above, whole)) => whole.join(path.strip_prefix(above).unwrap_or(Path::new(""))),
         None => path,
     }
@@ -257,7 +259,7 @@ impl Results {
     /// Where they are when they go to this target.
     pub(crate) fn of(target: &Target) -> Results {
         match target {
-            Target::Stdout => Results::Printed,
+            Target::Stdout { .. } => Results::Printed,
             Target::Folder(_) => Results::Written,
         }
     }

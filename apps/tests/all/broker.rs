@@ -268,6 +268,71 @@ fn results_go_on_where_they_were_killed() {
 }
 
 #[test]
+fn results_of_files_do_not_go_to_standard_output_and_are_not_lost_there() {
+    let office = Office::open();
+    office.write_inputs(3);
+    let id = office.detach(&[&office.place.arg("in"), "--op", "lowercase"]);
+    let _worker = office.worker();
+    let refused = office.ask(&["results", &id, "--out", "-"]).run();
+    refused
+        .expect_code(3)
+        .expect_said(&["results of files cannot go to standard output"]);
+    let summary = office.results(&id, "out").expect_code(0).summary();
+    assert_eq!(summary["ok"], 3);
+}
+
+#[test]
+fn lines_go_on_at_standard_output_where_they_were_killed_and_nowhere_else() {
+    const LINES: usize = 60;
+    let office = Office::open();
+    let lines: String = (0..LINES).map(|line| format!("line {line}\n")).collect();
+    let submit = office.submit(&["-", "--op", SLOW_COPY, "--detach"]);
+    let submitted = submit.stdin(lines.as_bytes()).run().expect_code(0);
+    let id = submitted.stdout_text().trim().to_owned();
+    let worker = office.worker();
+    let results = office.ask(&["results", &id, "--out", "-"]).start();
+    results.wait_for_output("line 9");
+    results.signal(Signal::KILL);
+    let first = results.wait();
+    dismiss(worker);
+    let elsewhere = office.results(&id, "out").expect_code(3);
+    elsewhere.expect_said(&["went elsewhere before", "the same --out"]);
+    let _worker = office.worker();
+    let rest = office.ask(&["results", &id, "--out", "-"]).run();
+    let rest = rest.expect_code(0).stdout_text().to_owned();
+    assert!(!rest.contains("line 0\n"), "it goes on: {rest}");
+    let mut all: Vec<String> = first.stdout_text().lines().map(str::to_owned).collect();
+    // What was printed and not confirmed comes again.
+    let begin = rest.lines().next().expect("a line");
+    all.truncate(
+        all.iter()
+            .position(|line| line == begin)
+            .unwrap_or(all.len()),
+    );
+    all.extend(rest.lines().map(str::to_owned));
+    let expected: Vec<&str> = lines.lines().collect();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn two_who_wait_for_the_same_work_in_two_folders_have_a_job_each() {
+    let office = Office::open();
+    office.write_inputs(10);
+    let _worker = office.worker();
+    let submit = |out: &str| {
+        let (input, out) = (office.place.arg("in"), office.place.arg(out));
+        let submit = office.submit(&[&input, "--op", SLOW_COPY, "--out", &out]);
+        submit.start()
+    };
+    let both = [submit("one"), submit("other")];
+    for waiting in both {
+        waiting.wait().expect_code(0);
+    }
+    office.check_copies("one", 10);
+    office.check_copies("other", 10);
+}
+
+#[test]
 fn a_job_that_is_cancelled_is_gone() {
     let office = Office::open();
     office.write_inputs(3);

@@ -588,10 +588,11 @@ impl BrokerMachine {
     }
 
     fn show(&mut self, now: Time, peer: PeerId, id: JobId) {
-        let living = self.jobs.get(&id).map(|job| view(now, id, job));
-        let found = living.or_else(|| self.find_over(id).map(|(view, _)| view.clone()));
-        let says = match found {
-            Some(job) => BrokerSays::Job { job },
+        let living = self.jobs.get(&id);
+        let living = living.map(|job| (view(now, id, job), job.fetched.iter().collect()));
+        let over = || Some((self.find_over(id)?.0.clone(), Vec::new()));
+        let says = match living.or_else(over) {
+            Some((job, fetched)) => BrokerSays::Job { job, fetched },
             None => BrokerSays::Unknown { job: id },
         };
         self.say(peer, says);

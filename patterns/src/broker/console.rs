@@ -1,8 +1,9 @@
 //! Asking a broker how it fares, and about its jobs.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use crate::pipeline::JobId;
+use crate::pipeline::{JobId, TaskId};
 use crate::station::{Halt, OpenError, Patience, Station};
 use crate::stop::StopHandle;
 use crate::transport::{Message, Role, Side};
@@ -11,6 +12,9 @@ use crate::wire::Kind;
 use super::frames;
 use super::link::{ClientConfig, ClientError};
 use super::protocol::{BrokerSays, ClientSays, JobView, StatusView};
+
+/// The tasks of a job whose results were fetched, in order.
+pub type Fetched = Vec<Range<TaskId>>;
 
 /// Asks a broker, in the caller's thread.
 pub struct Console {
@@ -70,8 +74,21 @@ impl Console {
     ///
     /// See [`ClientError`].
     pub fn job(&mut self, job: JobId) -> Result<Option<JobView>, ClientError> {
+        let found = self.job_with_fetched(job)?;
+        Ok(found.map(|(view, _)| view))
+    }
+
+    /// How a job stands, and of which tasks the results were fetched; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn job_with_fetched(
+        &mut self,
+        job: JobId,
+    ) -> Result<Option<(JobView, Fetched)>, ClientError> {
         self.ask(&ClientSays::Job { job }, |says| match says {
-            BrokerSays::Job { job } => Some(Ok(Some(job))),
+            BrokerSays::Job { job, fetched } => Some(Ok(Some((job, fetched)))),
             BrokerSays::Unknown { job: about } if about == job => Some(Ok(None)),
             _ => None,
         })

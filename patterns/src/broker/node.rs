@@ -66,7 +66,10 @@ impl BrokerNode {
             answers.extend(inbox.take(machine, now, message))
         })?;
         for answer in answers {
-            port.send_now(&answer)?;
+            match port.send_now(&answer) {
+                Err(error @ TransportError::TooLarge { .. }) => log::error!("{error}"),
+                sent => drop(sent?),
+            }
         }
         Ok(more)
     }

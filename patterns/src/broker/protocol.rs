@@ -223,6 +223,9 @@ pub enum BrokerSays {
     Job {
         /// What is known of it.
         job: JobView,
+        /// The tasks whose results were fetched, while the broker has the job.
+        #[serde(default)]
+        fetched: Vec<Range<TaskId>>,
     },
     /// How the broker fares.
     Status {

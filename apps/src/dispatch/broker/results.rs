@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use mutirao::broker::{Console, JobView};
+use mutirao::broker::{Console, Fetched, JobView};
 use mutirao::pipeline::JobId;
 
 use super::super::collect::Target;
@@ -50,11 +50,8 @@ pub(crate) struct ResultsArgs {
 pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
     let config = args.connection.client(&args.limits)?;
     let caught = Caught::begin()?;
-    let view = find(&args, &mut args.connection.console()?)?;
-    let target = match args.out.as_os_str() == "-" {
-        true => Target::Stdout,
-        false => Target::Folder(args.out.clone()),
-    };
+    let (view, fetched) = find(&args, &mut args.connection.console()?)?;
+    let target = target(&args, &view, &fetched)?;
     let tally = Arc::new(Tally::default());
     tally.submitted(view.counts.accepted);
     tally.handed_in();
@@ -74,13 +71,12 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
 }
 
 /// The job, if there is something to fetch of it.
-fn find(args: &ResultsArgs, console: &mut Console) -> Result<JobView, Exit> {
+fn find(args: &ResultsArgs, console: &mut Console) -> Result<(JobView, Fetched), Exit> {
     let job = args.job;
     need_keeping(&console.status().map_err(ended)?, &args.connection.broker)?;
-    let view = console.job(job).map_err(ended)?;
-    let view = view.ok_or_else(|| no_such_job(job))?;
-    let journal = args.out.join(JOURNAL_FOLDER).join(job.to_string());
-    if view.is_fetched() && !journal.exists() {
+    let found = console.job_with_fetched(job).map_err(ended)?;
+    let (view, fetched) = found.ok_or_else(|| no_such_job(job))?;
+    if view.is_fetched() && !has_journal(args) {
         return Err(Exit::Environment(format!(
             "the results of job {job} were fetched before: the broker does not keep them"
         )));
@@ -90,7 +86,29 @@ fn find(args: &ResultsArgs, console: &mut Console) -> Result<JobView, Exit> {
             "the results of job {job} are gone: it was cancelled, or nobody fetched them in time"
         )));
     }
-    Ok(view)
+    Ok((view, fetched))
+}
+
+/// Whether a former start wrote results of the job to the same folder.
+fn has_journal(args: &ResultsArgs) -> bool {
+    let journal = args.out.join(JOURNAL_FOLDER).join(args.job.to_string());
+    journal.exists()
+}
+
+/// Where the results go. What was fetched before never comes again, and what is in order can only go
+/// on where that ended.
+fn target(args: &ResultsArgs, view: &JobView, fetched: &Fetched) -> Result<Target, Exit> {
+    let to_stdout = args.out.as_os_str() == "-";
+    match &fetched[..] {
+        [] if to_stdout => Ok(Target::Stdout { from: 0 }),
+        [lines] if to_stdout && lines.start == 0 => Ok(Target::Stdout { from: lines.end }),
+        [] => Ok(Target::Folder(args.out.clone())),
+        _ if !to_stdout && has_journal(args) => Ok(Target::Folder(args.out.clone())),
+        _ => Err(Exit::Environment(format!(
+            "{} of {} results of job {} went elsewhere before: fetch the rest to the same --out",
+            view.counts.fetched, view.counts.accepted, args.job
+        ))),
+    }
 }
 
 /// Where a job stands.

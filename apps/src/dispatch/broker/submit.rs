@@ -9,10 +9,13 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use mutirao::broker::{ClientConfig, JobSettings, Keeps};
 use mutirao::pipeline::JobId;
+use sha2::{Digest as _, Sha256};
 
 use super::super::feed::{Feed, JobFlags};
 use super::super::progress::Meter;
-use super::super::run::{DRAIN_PATIENCE, Report, check_apart, say, show_failures, target};
+use super::super::run::{
+    DRAIN_PATIENCE, Report, check_apart, say, show_failures, target, whole_path,
+};
 use super::accept::Handing;
 use super::connection::{Connection, ended, need_keeping};
 use super::stay::{Awaited, Stay};
@@ -150,11 +153,24 @@ pub(crate) fn run(args: SubmitArgs) -> Result<(), Exit> {
         chunk_bytes: args.what.chunk_bytes,
         attempts: args.what.attempts,
     };
-    let feed = Feed::plan(&job, args.limits.max_payload_bytes)?;
-    match (args.wait || args.out.is_some()) && !args.detach {
-        true => stay(&args, config, &feed),
-        false => hand_over(&args, config, &feed),
+    let mut feed = Feed::plan(&job, args.limits.max_payload_bytes)?;
+    if !(args.wait || args.out.is_some()) || args.detach {
+        return hand_over(&args, config, &feed);
     }
+    let out = args.out.clone().unwrap_or_else(|| RESULTS.into());
+    // Two who wait for the same work, each in a folder of its own, would take the results from
+    // each other if it were one job.
+    feed.job = job_into(feed.job, &out);
+    stay(&args, config, &feed)
+}
+
+/// The job of somebody who wants its results in this folder: the same after a restart.
+fn job_into(job: JobId, out: &Path) -> JobId {
+    let mut sha = Sha256::new();
+    sha.update(job.0.to_le_bytes());
+    sha.update(whole_path(out).as_os_str().as_encoded_bytes());
+    let digest = sha.finalize();
+    JobId(u64::from_le_bytes(std::array::from_fn(|i| digest[i])))
 }
 
 /// What contradicts itself on the command line.

@@ -159,11 +159,16 @@ pub(crate) enum OutputError {
         why: String,
     },
     /// The reader of standard output is gone, or its disk is full.
-    #[error("cannot write to standard output: {source}; results that were not written are lost")]
+    #[error(
+        "cannot write to standard output: {source}; what was not written stays where it came from, if that is a ventilator or a broker"
+    )]
     Stdout {
         /// Why it failed.
         source: io::Error,
     },
+    /// Results of files were to go to standard output.
+    #[error("results of files cannot go to standard output: give --out a folder")]
+    FilesToStdout,
     /// There was an error before.
     #[error("results cannot be written since an earlier error; open the results folder again")]
     Broken,

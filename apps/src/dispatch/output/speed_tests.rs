@@ -67,7 +67,7 @@ fn speed_of_lines() {
             |o| million_lines(o, swap),
             writer,
         );
-        let writer = Box::new(StdoutWriter::new(std::io::sink()));
+        let writer = Box::new(StdoutWriter::new(std::io::sink(), 0));
         timed(
             &format!("lines to stdout, groups of {swap}"),
             |o| million_lines(o, swap),

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::lines::{LineStream, Tally, failure};
+use super::lines::{LineStream, Tally};
 use super::ranges::Runs;
 use super::reorder::Held;
 use super::{Accepted, Committed, Counts, Failure, HELD_LIMIT_BYTES, Outcome, Output, OutputError};
@@ -24,11 +24,11 @@ pub(crate) struct StdoutWriter<W> {
 }
 
 impl<W: Write + Send> StdoutWriter<W> {
-    /// Writes to `to`, from the first line on.
-    pub(crate) fn new(to: W) -> Self {
+    /// Writes to `to`, from this line on, counted from 0.
+    pub(crate) fn new(to: W, from: u64) -> Self {
         StdoutWriter {
             to,
-            stream: LineStream::default(),
+            stream: LineStream::resume(from),
             held: Held {
                 bytes: 0,
                 limit_bytes: HELD_LIMIT_BYTES,
@@ -50,18 +50,6 @@ impl<W: Write + Send> StdoutWriter<W> {
         self.broken |= result.is_err();
         result.map_err(|source| OutputError::Stdout { source })
     }
-
-    /// A file's pieces have no place among lines.
-    fn refuse_file(&mut self, id: u64, outcome: Outcome) {
-        let place = match outcome {
-            Ok(piece) => piece.place,
-            Err((place, _)) => place,
-        };
-        let reason = "results of files cannot go to standard output; give --out a folder";
-        self.failures.push(failure(id, place, reason));
-        self.counts.failed += 1;
-        self.ids.push(id);
-    }
 }
 
 impl<W: Write + Send> Output for StdoutWriter<W> {
@@ -74,8 +62,8 @@ impl<W: Write + Send> Output for StdoutWriter<W> {
             Err((place, _)) => &place.name,
         };
         if !name.is_empty() {
-            self.refuse_file(id, outcome);
-            return Ok(Accepted::Taken);
+            // Before anything is confirmed, so that nothing is lost.
+            return Err(OutputError::FilesToStdout);
         }
         let accepted = self.stream.accept(
             id,
@@ -145,7 +133,7 @@ mod tests {
 
     #[test]
     fn lines_come_out_in_order_and_ended() {
-        let mut writer = StdoutWriter::new(Vec::new());
+        let mut writer = StdoutWriter::new(Vec::new(), 0);
         writer.accept(12, line(2, "c\n")).unwrap();
         assert_eq!(writer.commit().unwrap(), Committed::default());
         writer
@@ -170,7 +158,7 @@ mod tests {
 
     #[test]
     fn too_much_that_waits_is_deferred_but_never_the_next_one() {
-        let mut writer = StdoutWriter::new(Vec::new());
+        let mut writer = StdoutWriter::new(Vec::new(), 0);
         writer.held.limit_bytes = 1000;
         let long = "x".repeat(500);
         assert_eq!(writer.accept(1, line(1, &long)).unwrap(), Accepted::Taken);
@@ -185,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_before_is_not_waited_for() {
+        let mut writer = StdoutWriter::new(Vec::new(), 2);
+        writer.accept(3, line(3, "d")).unwrap();
+        writer.accept(2, line(2, "c")).unwrap();
+        assert_eq!(writer.commit().unwrap().ids, [2..4]);
+        assert_eq!(writer.to, b"c\nd\n");
+    }
+
+    #[test]
     fn a_reader_that_is_gone_ends_it() {
         struct Gone;
         impl Write for Gone {
@@ -195,7 +192,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut writer = StdoutWriter::new(Gone);
+        let mut writer = StdoutWriter::new(Gone, 0);
         writer.accept(0, line(0, "a")).unwrap();
         assert!(matches!(writer.commit(), Err(OutputError::Stdout { .. })));
         assert!(matches!(
@@ -206,14 +203,11 @@ mod tests {
 
     #[test]
     fn a_file_has_no_place_here() {
-        let mut writer = StdoutWriter::new(Vec::new());
+        let mut writer = StdoutWriter::new(Vec::new(), 0);
         let mut outcome = line(0, "a").unwrap();
         outcome.place.name = "x".into();
-        writer.accept(0, Ok(outcome)).unwrap();
-        assert!(
-            writer.commit().unwrap().failures[0]
-                .reason
-                .contains("give --out a folder")
-        );
+        let refused = writer.accept(0, Ok(outcome));
+        assert!(matches!(refused, Err(OutputError::FilesToStdout)));
+        assert_eq!(writer.commit().unwrap(), Committed::default());
     }
 }
