@@ -37,7 +37,12 @@ impl Connection {
 
     /// For questions.
     pub(crate) fn console(&self) -> Result<Console, Exit> {
-        Ok(Console::connect(&self.config()?, self.timeout)?)
+        self.console_within(self.timeout)
+    }
+
+    /// For questions whose answers are waited for no longer than this.
+    pub(crate) fn console_within(&self, within: Duration) -> Result<Console, Exit> {
+        Ok(Console::connect(&self.config()?, within.min(self.timeout))?)
     }
 
     fn config(&self) -> Result<ClientConfig, Exit> {

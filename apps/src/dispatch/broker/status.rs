@@ -1,7 +1,7 @@
 //! `mutirao status`: how the broker fares.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
@@ -85,24 +85,46 @@ pub(crate) fn run(args: StatusArgs) -> Result<(), Exit> {
     let screen = Screen::of(&args);
     show(&args, &screen, &console.status().map_err(ended)?)?;
     match args.follow {
-        true => follow(&args, &screen, &mut console),
+        true => follow(&args, &screen, args.connection.console_within(INTERVAL)?),
         false => Ok(()),
     }
 }
 
 /// Looks again and again; ends when nobody reads it, or the broker does not let us in.
-fn follow(args: &StatusArgs, screen: &Screen, console: &mut Console) -> Result<(), Exit> {
+fn follow(args: &StatusArgs, screen: &Screen, mut console: Console) -> Result<(), Exit> {
+    let mut heard = Instant::now();
     loop {
         std::thread::sleep(INTERVAL);
         match console.status() {
-            Ok(status) => show(args, screen, &status)?,
+            Ok(status) => {
+                heard = Instant::now();
+                show(args, screen, &status)?;
+            }
             // It may come back.
             Err(ClientError::TimedOut(at)) => {
-                log::warn!("no word from the broker at {at}; asking again");
+                let silent = heard.elapsed().as_secs();
+                say_silent(
+                    args,
+                    screen,
+                    &format!("no word from the broker at {at} for {silent} s"),
+                )?;
             }
             Err(error) => return Err(ended(error)),
         }
     }
+}
+
+/// In the place of what is not true any more; below it where it stays.
+fn say_silent(args: &StatusArgs, screen: &Screen, sentence: &str) -> Result<(), Exit> {
+    if !matches!(
+        (screen, args.format.format),
+        (Screen::InPlace, Format::Text)
+    ) {
+        log::warn!("{sentence}; asking again");
+        return Ok(());
+    }
+    let text = |out: &mut dyn Write| screen.write(out, &format!("{sentence}; asking again\n"));
+    args.format.write(text, || Value::Null)
 }
 
 fn show(args: &StatusArgs, screen: &Screen, status: &StatusView) -> Result<(), Exit> {

@@ -1,7 +1,7 @@
 //! Which files are in the folder, and which of them have stopped changing.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use walkdir::{DirEntry, WalkDir};
@@ -16,7 +16,11 @@ const UNFINISHED: [&str; 3] = [".part", ".tmp", "~"];
 
 /// What was seen of files at earlier looks.
 #[derive(Debug, Default)]
-pub(crate) struct Sightings(HashMap<String, Sighting>);
+pub(crate) struct Sightings {
+    files: HashMap<String, Sighting>,
+    /// Names that no result can be named after, of which was told.
+    unnamable: HashSet<PathBuf>,
+}
 
 #[derive(Debug)]
 struct Sighting {
@@ -28,18 +32,27 @@ struct Sighting {
 impl Sightings {
     /// The files that have stopped changing, by name.
     pub(crate) fn look(&mut self, folder: &Path) -> Vec<InputFile> {
-        self.note(list(folder), Instant::now())
+        let (files, unnamable) = list(folder);
+        for path in unnamable {
+            if self.unnamable.insert(path.clone()) {
+                log::warn!(
+                    "{} is left alone: its name is not UTF-8; rename it",
+                    path.display()
+                );
+            }
+        }
+        self.note(files, Instant::now())
     }
 
     fn note(&mut self, files: Vec<InputFile>, now: Instant) -> Vec<InputFile> {
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.files);
         let mut still = Vec::new();
         for file in files {
             let known = before.remove(&file.name);
             let same =
                 known.filter(|known| known.bytes == file.bytes && known.modified == file.modified);
             let since = same.map_or(now, |known| known.since);
-            self.0.insert(
+            self.files.insert(
                 file.name.clone(),
                 Sighting {
                     bytes: file.bytes,
@@ -55,15 +68,20 @@ impl Sightings {
     }
 }
 
-/// All files that are meant to be worked on, by name; what cannot be looked at now may be later.
-fn list(folder: &Path) -> Vec<InputFile> {
+/// All files that are meant to be worked on, by name, and those whose names are not UTF-8. What cannot
+/// be looked at now may be later.
+fn list(folder: &Path) -> (Vec<InputFile>, Vec<PathBuf>) {
     let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name();
     let entries = entries.into_iter().filter_entry(is_meant);
-    let files = entries.filter_map(Result::ok).filter_map(|entry| {
-        let name = entry.path().strip_prefix(folder).ok()?.to_str()?;
-        file(entry.path(), name)
-    });
-    files.collect()
+    let (mut files, mut unnamable) = (Vec::new(), Vec::new());
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        match path.strip_prefix(folder).ok().and_then(Path::to_str) {
+            Some(name) => files.extend(file(path, name)),
+            None => unnamable.push(path.to_owned()),
+        }
+    }
+    (files, unnamable)
 }
 
 /// A regular file as it is now.
@@ -117,7 +135,8 @@ mod tests {
         for name in ["b", "sub/a", ".x", "c.part", "d.tmp", "e~", "sub/.git/f"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        let files = list(folder.path());
+        let (files, unnamable) = list(folder.path());
+        assert_eq!(unnamable.len(), 0);
         let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["b", "sub/a"]);
     }
