@@ -1,5 +1,6 @@
 //! What clients ask of the broker.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub(super) const MAX_NAME_BYTES: usize = 255;
 
 /// The longest label of a job, in bytes.
 const MAX_LABEL_BYTES: usize = 1024;
+
+/// Jobs that are told of in one message.
+const MOST_VIEWS: usize = 1_000;
 
 /// When a full queue counts as having room again, in hundredths.
 const ROOM_PERCENT: u64 = 90;
@@ -579,12 +583,12 @@ impl BrokerMachine {
     }
 
     fn views(&self, now: Time) -> Vec<JobView> {
-        let living = self.jobs.iter().filter(|(_, job)| job.asker.is_none());
-        let living = living.map(|(&id, job)| view(now, id, job));
-        let mut views: Vec<_> = living.collect();
-        views.sort_by_key(|view| view.age_seconds);
-        views.truncate(1_000);
-        views
+        let jobs = self.jobs.iter().filter(|(_, job)| job.asker.is_none());
+        let mut newest: Vec<_> = jobs.collect();
+        newest.sort_by_key(|(_, job)| Reverse(job.opened));
+        newest.truncate(MOST_VIEWS);
+        let views = newest.into_iter().map(|(&id, job)| view(now, id, job));
+        views.collect()
     }
 
     fn show(&mut self, now: Time, peer: PeerId, id: JobId) {

@@ -264,7 +264,7 @@ pub struct JobView {
     pub tasks: Option<u64>,
     /// What has become of them.
     pub counts: JobCounts,
-    /// Seconds since it was opened here.
+    /// Seconds since it was opened, or since the broker was started again.
     pub age_seconds: u64,
     /// Whether a client takes its results as they come.
     pub fetching: bool,

@@ -94,7 +94,8 @@ pub(crate) struct WhatFlags {
     #[arg(long, env = "MUTIRAO_ATTEMPTS", default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) attempts: u32,
 
-    /// How long a task may take; a command that takes longer is killed, and the attempt has failed
+    /// How long a task may take, 0s for ever; a command that takes longer is killed, and the attempt
+    /// has failed
     #[arg(long, env = "MUTIRAO_TIME_LIMIT", value_name = "TIME", value_parser = flags::duration)]
     time_limit: Option<Duration>,
 

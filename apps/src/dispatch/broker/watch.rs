@@ -31,6 +31,7 @@ use super::connection::{ended, need_keeping};
 use super::fetch::{Fetch, Wanted};
 use super::submit::WhatFlags;
 use super::tally::Tally;
+use crate::count::counted;
 use crate::exit::Exit;
 use crate::ops;
 use crate::signals::{Caught, Signal};
@@ -154,7 +155,8 @@ impl Watcher {
         collecting.end()?;
         let (done, failed) = self.board.counts();
         let sentence = format!(
-            "stopped: {done} files done, {failed} failed; what is under way goes on at the broker, and the same command collects it"
+            "stopped: {} done, {failed} failed; what is under way goes on at the broker, and the same command collects it",
+            counted(done, "file")
         );
         match told.try_recv() {
             Ok(Signal::Interrupt) => Err(Exit::Interrupted(sentence)),
