@@ -11,6 +11,8 @@ const MAX_IPC_PATH_BYTES: usize = 107;
 pub enum Scheme {
     /// `tcp://host:port` over ZeroMQ; `*` as the port lets the system pick one.
     Tcp,
+    /// `raw+tcp://host:port` without ZeroMQ.
+    RawTcp,
     /// `ipc://path` over ZeroMQ: a Unix domain socket.
     Ipc,
     /// `inproc://name` over ZeroMQ: threads of this process.
@@ -24,6 +26,7 @@ impl Scheme {
     pub fn name(self) -> &'static str {
         match self {
             Scheme::Tcp => "tcp",
+            Scheme::RawTcp => "raw+tcp",
             Scheme::Ipc => "ipc",
             Scheme::Inproc => "inproc",
             Scheme::Memory => "memory",
@@ -90,22 +93,34 @@ impl Endpoint {
     pub fn control(&self) -> Result<Endpoint, EndpointError> {
         let text = match self.host_and_port() {
             None => format!("{self}.control"),
-            Some((host, "*")) => format!("tcp://{host}:*"),
+            Some((host, "*")) => format!("{}://{host}:*", self.scheme.name()),
             Some((host, _)) => {
                 let next = self.port().and_then(|port| port.checked_add(1));
                 let next = next.ok_or(EndpointError {
                     text: self.to_string(),
                     reason: "the next port, which carries the control messages, does not exist",
                 })?;
-                format!("tcp://{host}:{next}")
+                format!("{}://{host}:{next}", self.scheme.name())
             }
         };
         text.parse()
     }
 
+    /// The same with another port, where there are ports.
+    pub(crate) fn with_port(&self, port: u16) -> Endpoint {
+        let address = match self.host_and_port() {
+            Some((host, _)) => format!("{host}:{port}"),
+            None => self.address.clone(),
+        };
+        Endpoint {
+            scheme: self.scheme,
+            address,
+        }
+    }
+
     fn host_and_port(&self) -> Option<(&str, &str)> {
         match self.scheme {
-            Scheme::Tcp => self.address.rsplit_once(':'),
+            Scheme::Tcp | Scheme::RawTcp => self.address.rsplit_once(':'),
             _ => None,
         }
     }
@@ -133,13 +148,14 @@ impl FromStr for Endpoint {
             .ok_or(fail("the scheme is missing"))?;
         let scheme = match scheme {
             "tcp" => Scheme::Tcp,
+            "raw+tcp" => Scheme::RawTcp,
             "ipc" => Scheme::Ipc,
             "inproc" => Scheme::Inproc,
             "memory" => Scheme::Memory,
             _ => return Err(fail("the scheme is unknown")),
         };
         match scheme {
-            Scheme::Tcp => check_tcp(address).map_err(fail)?,
+            Scheme::Tcp | Scheme::RawTcp => check_tcp(address).map_err(fail)?,
             _ if address.is_empty() => return Err(fail("nothing follows the scheme")),
             Scheme::Ipc if address.len() > MAX_IPC_PATH_BYTES => {
                 return Err(fail("the path is longer than 107 bytes"));

@@ -9,6 +9,7 @@ mod routing;
 #[allow(unsafe_code)]
 pub(crate) mod sys;
 mod zap;
+pub mod tcp;
 pub mod zmq;
 
 use std::fmt;
@@ -281,6 +282,10 @@ pub trait Socket: Send {
     /// Stops to receive messages that begin with `topic`; only for [`Role::Subscribe`].
     fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError>;
 
+    /// Hands to the system what has been gathered. A wait does the same; to be called where none follows
+    /// soon.
+    fn flush(&mut self) {}
+
     /// What to wait on for messages.
     fn source(&self) -> Source<'_>;
 
@@ -482,6 +487,33 @@ impl Limits {
     }
 }
 
+/// Whether sockets of these roles can talk to each other.
+fn fits(a: Role, b: Role) -> bool {
+    use Role::*;
+    matches!(
+        (a, b),
+        (Push, Pull)
+            | (Pull, Push)
+            | (Publish, Subscribe)
+            | (Subscribe, Publish)
+            | (Dealer | Router, Dealer | Router)
+    )
+}
+
+fn check_exposure(
+    side: Side,
+    endpoint: &Endpoint,
+    security: &Security,
+) -> Result<(), TransportError> {
+    let open = side == Side::Bind && !endpoint.is_local();
+    if open && matches!(security, Security::None) {
+        return Err(TransportError::Exposed {
+            endpoint: endpoint.clone(),
+        });
+    }
+    Ok(())
+}
+
 /// Opens a socket of `role` at `endpoint`; the endpoint's scheme picks the transport.
 ///
 /// # Errors
@@ -495,6 +527,7 @@ pub fn open(
     options: &SocketOptions,
 ) -> Result<Box<dyn Socket>, TransportError> {
     match endpoint.scheme() {
+        Scheme::RawTcp => tcp::open(role, side, endpoint, options),
         Scheme::Memory => memory::open(role, side, endpoint, options),
         Scheme::Tcp | Scheme::Ipc | Scheme::Inproc => zmq::open(role, side, endpoint, options),
     }
