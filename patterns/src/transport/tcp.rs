@@ -79,6 +79,7 @@ pub fn open(
         accept_again: None,
         events: VecDeque::new(),
         full: false,
+        gathers: false,
     };
     match side {
         Side::Bind => state.bind()?,
@@ -161,6 +162,8 @@ struct State {
     events: VecDeque<LinkEvent>,
     /// Whether the last message was refused for want of room.
     full: bool,
+    /// Whether something was sent since the last look or flush.
+    gathers: bool,
 }
 
 impl State {
@@ -453,6 +456,7 @@ impl State {
     }
 
     fn flush(&mut self) {
+        self.gathers = false;
         self.exchange.flush();
         self.part();
     }
@@ -480,6 +484,10 @@ impl Socket for TcpSocket {
             sent = state.exchange.send(message);
         }
         state.full = matches!(sent, Err(SendError::Full));
+        // The first message goes out at once; those that follow closely are gathered.
+        if !std::mem::replace(&mut state.gathers, true) {
+            state.exchange.flush();
+        }
         sent
     }
 
@@ -489,6 +497,7 @@ impl Socket for TcpSocket {
         if message.is_some() {
             return Ok(message);
         }
+        state.flush();
         state.look_around();
         let message = state.exchange.receive();
         if message.is_none() {

@@ -82,6 +82,7 @@ pub(crate) fn send(socket: &mut dyn Socket, message: &[Frame]) {
             Err(error) => panic!("{error}"),
         },
     );
+    socket.flush();
 }
 
 pub(crate) fn send_texts(socket: &mut dyn Socket, texts: &[&str]) {
