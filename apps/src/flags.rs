@@ -1,12 +1,14 @@
 //! Flags that several roles share, and what they become before any work starts.
 
 mod security;
+mod transport;
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mutirao::Endpoint;
 use mutirao::broker::ClientConfig;
+use mutirao::endpoint::Scheme;
 use mutirao::pipeline::Limits;
 use mutirao::security::Security;
 use mutirao::transport::SocketOptions;
@@ -14,6 +16,7 @@ use mutirao::transport::SocketOptions;
 use crate::exit::Exit;
 
 pub(crate) use security::{GuardFlags, KeyFlag, ServerFlag, security};
+pub(crate) use transport::TransportFlags;
 
 /// Room for what travels with a payload: its place, its operation, the frame's header.
 const ENVELOPE_BYTES: usize = 1 << 20;
@@ -88,16 +91,16 @@ pub(crate) struct SummaryFlag {
     pub(crate) summary: SummaryFormat,
 }
 
-/// Reads an endpoint that ZeroMQ can carry.
+/// Reads an endpoint that reaches other processes.
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let endpoint: Endpoint = text
         .parse()
         .map_err(|error: mutirao::endpoint::EndpointError| error.to_string())?;
     match endpoint.scheme() {
-        mutirao::endpoint::Scheme::Tcp | mutirao::endpoint::Scheme::Ipc => Ok(endpoint),
-        _ => Err(format!(
+        Scheme::Inproc | Scheme::Memory => Err(format!(
             "{endpoint} reaches only this process: give a tcp:// or ipc:// endpoint"
         )),
+        _ => Ok(endpoint),
     }
 }
 

@@ -11,6 +11,13 @@ const MAX_IPC_PATH_BYTES: usize = 107;
 pub enum Scheme {
     /// `tcp://host:port` over ZeroMQ; `*` as the port lets the system pick one.
     Tcp,
+    /// `raw+tcp://host:port` without ZeroMQ.
+    RawTcp,
+    /// `raw+udp://host:port`: datagrams, which may be lost, repeated or come in another order; the host may be a
+    /// multicast group.
+    RawUdp,
+    /// `reliable+udp://host:port`: datagrams that are acknowledged, repeated and put in order.
+    ReliableUdp,
     /// `ipc://path` over ZeroMQ: a Unix domain socket.
     Ipc,
     /// `inproc://name` over ZeroMQ: threads of this process.
@@ -20,14 +27,33 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// All schemes.
+    pub const ALL: [Scheme; 7] = [
+        Scheme::Tcp,
+        Scheme::Ipc,
+        Scheme::Inproc,
+        Scheme::RawTcp,
+        Scheme::RawUdp,
+        Scheme::ReliableUdp,
+        Scheme::Memory,
+    ];
+
     /// The scheme as it is written before `://`.
     pub fn name(self) -> &'static str {
         match self {
             Scheme::Tcp => "tcp",
+            Scheme::RawTcp => "raw+tcp",
+            Scheme::RawUdp => "raw+udp",
+            Scheme::ReliableUdp => "reliable+udp",
             Scheme::Ipc => "ipc",
             Scheme::Inproc => "inproc",
             Scheme::Memory => "memory",
         }
+    }
+
+    /// Whether a host and a port follow.
+    pub fn has_port(self) -> bool {
+        !matches!(self, Scheme::Ipc | Scheme::Inproc | Scheme::Memory)
     }
 }
 
@@ -59,13 +85,13 @@ impl Endpoint {
         &self.address
     }
 
-    /// The host of a `tcp` endpoint, without brackets; `None` for the others.
+    /// The host where there is a port, without brackets; `None` for the others.
     pub fn host(&self) -> Option<&str> {
         let (host, _) = self.host_and_port()?;
         Some(host.trim_start_matches('[').trim_end_matches(']'))
     }
 
-    /// The port of a `tcp` endpoint; `None` for the others and for `*` (the system picks).
+    /// The port where there is one; `None` for the others and for `*` (the system picks).
     pub fn port(&self) -> Option<u16> {
         self.host_and_port()?.1.parse().ok()
     }
@@ -82,7 +108,7 @@ impl Endpoint {
     }
 
     /// Where the control socket that accompanies a data socket at this endpoint lives: the next
-    /// port for `tcp`, the same name with `.control` appended for the others.
+    /// port where there are ports, the same name with `.control` appended for the others.
     ///
     /// # Errors
     ///
@@ -90,24 +116,45 @@ impl Endpoint {
     pub fn control(&self) -> Result<Endpoint, EndpointError> {
         let text = match self.host_and_port() {
             None => format!("{self}.control"),
-            Some((host, "*")) => format!("tcp://{host}:*"),
+            Some((host, "*")) => format!("{}://{host}:*", self.scheme.name()),
             Some((host, _)) => {
                 let next = self.port().and_then(|port| port.checked_add(1));
                 let next = next.ok_or(EndpointError {
                     text: self.to_string(),
                     reason: "the next port, which carries the control messages, does not exist",
                 })?;
-                format!("tcp://{host}:{next}")
+                format!("{}://{host}:{next}", self.scheme.name())
             }
         };
         text.parse()
     }
 
-    fn host_and_port(&self) -> Option<(&str, &str)> {
-        match self.scheme {
-            Scheme::Tcp => self.address.rsplit_once(':'),
-            _ => None,
+    /// The same with another port, where there are ports.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Endpoint {
+        let address = match self.host_and_port() {
+            Some((host, _)) => format!("{host}:{port}"),
+            None => self.address.clone(),
+        };
+        Endpoint {
+            scheme: self.scheme,
+            address,
         }
+    }
+
+    /// The same host and port by another transport, where both have ports.
+    #[must_use]
+    pub fn with_scheme(&self, scheme: Scheme) -> Option<Endpoint> {
+        (self.scheme.has_port() && scheme.has_port()).then(|| Endpoint {
+            scheme,
+            address: self.address.clone(),
+        })
+    }
+
+    fn host_and_port(&self) -> Option<(&str, &str)> {
+        self.scheme
+            .has_port()
+            .then(|| self.address.rsplit_once(':'))?
     }
 }
 
@@ -131,15 +178,10 @@ impl FromStr for Endpoint {
         let (scheme, address) = text
             .split_once("://")
             .ok_or(fail("the scheme is missing"))?;
-        let scheme = match scheme {
-            "tcp" => Scheme::Tcp,
-            "ipc" => Scheme::Ipc,
-            "inproc" => Scheme::Inproc,
-            "memory" => Scheme::Memory,
-            _ => return Err(fail("the scheme is unknown")),
-        };
+        let known = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
+        let scheme = known.ok_or(fail("the scheme is unknown"))?;
         match scheme {
-            Scheme::Tcp => check_tcp(address).map_err(fail)?,
+            _ if scheme.has_port() => check_host_and_port(address).map_err(fail)?,
             _ if address.is_empty() => return Err(fail("nothing follows the scheme")),
             Scheme::Ipc if address.len() > MAX_IPC_PATH_BYTES => {
                 return Err(fail("the path is longer than 107 bytes"));
@@ -154,7 +196,7 @@ impl FromStr for Endpoint {
     }
 }
 
-fn check_tcp(address: &str) -> Result<(), &'static str> {
+fn check_host_and_port(address: &str) -> Result<(), &'static str> {
     let (host, port) = address.rsplit_once(':').ok_or("the port is missing")?;
     if host.is_empty() {
         return Err("the host is missing");

@@ -5,9 +5,11 @@
 
 pub mod memory;
 mod monitor;
+mod promises;
 mod routing;
 #[allow(unsafe_code)]
 pub(crate) mod sys;
+pub mod tcp;
 mod zap;
 pub mod zmq;
 
@@ -20,6 +22,8 @@ use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::Security;
+
+pub use promises::{MAX_DATAGRAM_BYTES, Needs, Promises, Unfit};
 
 /// How a socket routes messages among its peers, as ZeroMQ's socket types do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -281,6 +285,10 @@ pub trait Socket: Send {
     /// Stops to receive messages that begin with `topic`; only for [`Role::Subscribe`].
     fn unsubscribe(&mut self, topic: &[u8]) -> Result<(), TransportError>;
 
+    /// Hands to the system what has been gathered. A wait does the same; to be called where none follows
+    /// soon.
+    fn flush(&mut self) {}
+
     /// What to wait on for messages.
     fn source(&self) -> Source<'_>;
 
@@ -482,6 +490,33 @@ impl Limits {
     }
 }
 
+/// Whether sockets of these roles can talk to each other.
+fn fits(a: Role, b: Role) -> bool {
+    use Role::*;
+    matches!(
+        (a, b),
+        (Push, Pull)
+            | (Pull, Push)
+            | (Publish, Subscribe)
+            | (Subscribe, Publish)
+            | (Dealer | Router, Dealer | Router)
+    )
+}
+
+fn check_exposure(
+    side: Side,
+    endpoint: &Endpoint,
+    security: &Security,
+) -> Result<(), TransportError> {
+    let open = side == Side::Bind && !endpoint.is_local();
+    if open && matches!(security, Security::None) {
+        return Err(TransportError::Exposed {
+            endpoint: endpoint.clone(),
+        });
+    }
+    Ok(())
+}
+
 /// Opens a socket of `role` at `endpoint`; the endpoint's scheme picks the transport.
 ///
 /// # Errors
@@ -495,6 +530,11 @@ pub fn open(
     options: &SocketOptions,
 ) -> Result<Box<dyn Socket>, TransportError> {
     match endpoint.scheme() {
+        Scheme::RawTcp => tcp::open(role, side, endpoint, options),
+        Scheme::RawUdp | Scheme::ReliableUdp => Err(TransportError::Failed {
+            what: "open a UDP socket",
+            reason: "it is not there yet".into(),
+        }),
         Scheme::Memory => memory::open(role, side, endpoint, options),
         Scheme::Tcp | Scheme::Ipc | Scheme::Inproc => zmq::open(role, side, endpoint, options),
     }

@@ -12,7 +12,7 @@ use super::routing::{Exchange, Offer, Pipe};
 use super::sys::Bell;
 use super::{
     Frame, Limits, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, Source,
-    TransportError,
+    TransportError, fits,
 };
 use crate::endpoint::Endpoint;
 
@@ -416,18 +416,6 @@ impl MemorySocket {
             })
         }
     }
-}
-
-fn fits(a: Role, b: Role) -> bool {
-    use Role::*;
-    matches!(
-        (a, b),
-        (Push, Pull)
-            | (Pull, Push)
-            | (Publish, Subscribe)
-            | (Subscribe, Publish)
-            | (Dealer | Router, Dealer | Router)
-    )
 }
 
 impl Socket for MemorySocket {

@@ -3,7 +3,7 @@
 //! A transport brings one [`Pipe`] per peer; the [`Exchange`] is the rest of the socket. It is made of
 //! the few strategies that libzmq is made of as well: load-balance, fair-queue, distribute, route.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Frame, Message, Role, SendError, WhenFull};
 
@@ -27,6 +27,9 @@ pub(crate) trait Pipe {
 
     /// Whether the peer is gone and everything it sent has been taken.
     fn is_closed(&self) -> bool;
+
+    /// Hands on what has been gathered, where messages are.
+    fn flush(&mut self) {}
 }
 
 /// What became of a message that was offered to a peer.
@@ -43,7 +46,7 @@ pub(crate) enum Offer {
 type RoutingId = [u8; 5];
 
 struct Peer<P> {
-    id: RoutingId,
+    number: u32,
     pipe: P,
     /// What the peer subscribed to, if we publish.
     topics: Topics,
@@ -53,10 +56,17 @@ struct Peer<P> {
 pub(crate) struct Exchange<P> {
     role: Role,
     when_full: WhenFull,
+    /// By their numbers, which grow.
     peers: Vec<Peer<P>>,
-    last_id: u32,
+    last_number: u32,
     balance: Turn,
     fair: Turn,
+    /// Those of them that may have sent something, where the transport says so.
+    stirred: Option<Stirred>,
+    /// Those that have been sent something since the last [`flush`](Exchange::flush).
+    dirty: BTreeSet<u32>,
+    /// Whether somebody may be gone.
+    some_gone: bool,
     /// What we subscribed to.
     topics: Topics,
     /// Subscriptions that a publisher has not received yet.
@@ -69,27 +79,61 @@ impl<P: Pipe> Exchange<P> {
             role,
             when_full,
             peers: Vec::new(),
-            last_id: 0,
+            last_number: 0,
             balance: Turn::default(),
             fair: Turn::default(),
+            stirred: None,
+            dirty: BTreeSet::new(),
+            some_gone: false,
             topics: Topics::default(),
             notices: VecDeque::new(),
         }
     }
 
-    /// Adds a peer; a subscriber tells it at once what it wants.
-    pub(crate) fn attach(&mut self, mut pipe: P) {
+    /// The same for a transport that [`stir`](Exchange::stir)s a peer whenever it may have sent
+    /// something, so that the others need not be looked at.
+    pub(crate) fn stirred(role: Role, when_full: WhenFull) -> Exchange<P> {
+        Exchange {
+            stirred: Some(Stirred::default()),
+            ..Exchange::new(role, when_full)
+        }
+    }
+
+    /// A peer may have sent something.
+    pub(crate) fn stir(&mut self, number: u32) {
+        if let Some(stirred) = &mut self.stirred {
+            stirred.peers.insert(number);
+        }
+    }
+
+    /// Adds a peer and returns its number; a subscriber tells it at once what it wants.
+    pub(crate) fn attach(&mut self, mut pipe: P) -> u32 {
         for topic in self.topics.iter() {
             pipe.offer(&[notice(SUBSCRIBE, topic)]);
         }
-        self.last_id = self.last_id.wrapping_add(1);
-        let mut id = [0; 5];
-        id[1..].copy_from_slice(&self.last_id.to_be_bytes());
+        // Four billion connections are more than a process lives to see.
+        self.last_number += 1;
         self.peers.push(Peer {
-            id,
+            number: self.last_number,
             pipe,
             topics: Topics::default(),
         });
+        self.last_number
+    }
+
+    fn position(&self, number: u32) -> Option<usize> {
+        let found = self.peers.binary_search_by_key(&number, |peer| peer.number);
+        found.ok()
+    }
+
+    /// The pipe of the peer with this number.
+    pub(crate) fn pipe_mut(&mut self, number: u32) -> Option<&mut P> {
+        let at = self.position(number)?;
+        Some(&mut self.peers[at].pipe)
+    }
+
+    pub(crate) fn pipes_mut(&mut self) -> impl Iterator<Item = &mut P> {
+        self.peers.iter_mut().map(|peer| &mut peer.pipe)
     }
 
     /// Forgets the peers that are gone; returns how many.
@@ -106,6 +150,43 @@ impl<P: Pipe> Exchange<P> {
         before - self.peers.len()
     }
 
+    /// Lets every peer write what it has gathered.
+    pub(crate) fn flush(&mut self) {
+        while let Some(number) = self.dirty.pop_first() {
+            if let Some(pipe) = self.pipe_mut(number) {
+                pipe.flush();
+                self.some_gone |= pipe.is_closed();
+            }
+        }
+    }
+
+    /// Forgets the peers that are gone, if there may be some; returns how many.
+    pub(crate) fn detach_gone(&mut self) -> usize {
+        match std::mem::take(&mut self.some_gone) {
+            true => self.detach_closed(),
+            false => 0,
+        }
+    }
+
+    /// Somebody may be gone.
+    pub(crate) fn suspect(&mut self) {
+        self.some_gone = true;
+    }
+
+    /// Offers a message to a peer, and takes note of what follows.
+    fn offer(&mut self, at: usize, message: &[Frame]) -> Offer {
+        let peer = &mut self.peers[at];
+        let offer = peer.pipe.offer(message);
+        match offer {
+            Offer::Taken if self.stirred.is_some() => {
+                self.dirty.insert(peer.number);
+            }
+            Offer::Gone => self.some_gone = true,
+            _ => {}
+        }
+        offer
+    }
+
     /// Forgets all peers.
     pub(crate) fn detach_all(&mut self) {
         self.peers.clear();
@@ -113,7 +194,14 @@ impl<P: Pipe> Exchange<P> {
 
     /// Whether [`receive`](Exchange::receive) may have something to give.
     pub(crate) fn has_message(&self) -> bool {
-        !self.notices.is_empty() || self.pipes().any(Pipe::has_message)
+        let any = match &self.stirred {
+            None => self.pipes().any(Pipe::has_message),
+            Some(stirred) => stirred.peers.iter().any(|&number| {
+                self.position(number)
+                    .is_some_and(|at| self.peers[at].pipe.has_message())
+            }),
+        };
+        any || !self.notices.is_empty()
     }
 
     pub(crate) fn pipes(&self) -> impl Iterator<Item = &P> {
@@ -138,7 +226,8 @@ impl<P: Pipe> Exchange<P> {
             Role::Pull | Role::Dealer => Some(self.take_fair()?.1),
             Role::Router => {
                 let (peer, mut message) = self.take_fair()?;
-                message.insert(0, Frame::from(&self.peers[peer].id[..]));
+                let id = routing_id(self.peers[peer].number);
+                message.insert(0, Frame::from(&id[..]));
                 Some(message)
             }
             Role::Subscribe => loop {
@@ -170,25 +259,53 @@ impl<P: Pipe> Exchange<P> {
 
     fn tell_all(&mut self, notice: &Frame) -> bool {
         let mut told = true;
-        for peer in &mut self.peers {
-            told &= peer.pipe.offer(std::slice::from_ref(notice)) != Offer::Full;
+        for at in 0..self.peers.len() {
+            told &= self.offer(at, std::slice::from_ref(notice)) != Offer::Full;
         }
         told
     }
 
     /// To one peer that has room, each in turn.
     fn balance(&mut self, message: &[Frame]) -> bool {
-        let peers = &mut self.peers;
-        let count = peers.len();
-        let offer = |i: usize| (peers[i].pipe.offer(message) == Offer::Taken).then_some(());
-        self.balance.find(count, offer).is_some()
+        let mut balance = std::mem::take(&mut self.balance);
+        let count = self.peers.len();
+        let offer = |at: usize| (self.offer(at, message) == Offer::Taken).then_some(());
+        let taken = balance.find(count, offer).is_some();
+        self.balance = balance;
+        taken
     }
 
     /// From one peer that has sent something, each in turn.
     fn take_fair(&mut self) -> Option<(usize, Message)> {
+        if let Some(stirred) = self.stirred.take() {
+            let (stirred, taken) = self.take_stirred(stirred);
+            self.stirred = Some(stirred);
+            return taken;
+        }
         let peers = &mut self.peers;
         self.fair
             .find(peers.len(), |i| Some((i, peers[i].pipe.take()?)))
+    }
+
+    fn take_stirred(&mut self, mut stirred: Stirred) -> (Stirred, Option<(usize, Message)>) {
+        for _ in 0..stirred.peers.len() {
+            let Some(number) = stirred.next() else {
+                break;
+            };
+            let Some(at) = self.position(number) else {
+                stirred.peers.remove(&number);
+                continue;
+            };
+            let pipe = &mut self.peers[at].pipe;
+            if let Some(message) = pipe.take() {
+                return (stirred, Some((at, message)));
+            }
+            if !pipe.has_message() {
+                self.some_gone |= pipe.is_closed();
+                stirred.peers.remove(&number);
+            }
+        }
+        (stirred, None)
     }
 
     /// To every peer that subscribed to the first frame: to all of them, or to those with room.
@@ -203,8 +320,10 @@ impl<P: Pipe> Exchange<P> {
         {
             return false;
         }
-        for peer in self.peers.iter_mut().filter(|peer| wants(peer)) {
-            peer.pipe.offer(message);
+        for at in 0..self.peers.len() {
+            if wants(&self.peers[at]) {
+                self.offer(at, message);
+            }
         }
         true
     }
@@ -212,8 +331,8 @@ impl<P: Pipe> Exchange<P> {
     /// To the peer that the first frame names.
     fn route(&mut self, message: &[Frame]) -> Result<(), SendError> {
         let (id, rest) = message.split_first().ok_or(SendError::Unroutable)?;
-        let peer = self.peers.iter_mut().find(|peer| peer.id == **id);
-        match peer.ok_or(SendError::Unroutable)?.pipe.offer(rest) {
+        let at = number_of(id).and_then(|number| self.position(number));
+        match self.offer(at.ok_or(SendError::Unroutable)?, rest) {
             Offer::Taken => Ok(()),
             Offer::Full => Err(SendError::Full),
             Offer::Gone => Err(SendError::Unroutable),
@@ -221,10 +340,8 @@ impl<P: Pipe> Exchange<P> {
     }
 
     fn read_subscriptions(&mut self) {
-        for i in 0..self.peers.len() {
-            while let Some(message) = self.peers[i].pipe.take() {
-                self.note(i, message);
-            }
+        while let Some((peer, message)) = self.take_fair() {
+            self.note(peer, message);
         }
     }
 
@@ -250,6 +367,33 @@ impl<P: Pipe> Exchange<P> {
         {
             remember(&mut self.notices, notice(kind, topic));
         }
+    }
+}
+
+fn routing_id(number: u32) -> RoutingId {
+    let mut id = [0; 5];
+    id[1..].copy_from_slice(&number.to_be_bytes());
+    id
+}
+
+fn number_of(id: &[u8]) -> Option<u32> {
+    let (zero, number) = id.split_first()?;
+    let number = number.try_into().ok()?;
+    (*zero == 0).then_some(u32::from_be_bytes(number))
+}
+
+/// Peers that may have sent something, each in its turn.
+#[derive(Default)]
+struct Stirred {
+    peers: BTreeSet<u32>,
+    last: u32,
+}
+
+impl Stirred {
+    fn next(&mut self) -> Option<u32> {
+        let after = self.peers.range(self.last + 1..).next();
+        self.last = *after.or(self.peers.first())?;
+        Some(self.last)
     }
 }
 

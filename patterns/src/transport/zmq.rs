@@ -11,7 +11,7 @@ use super::sys::{self, Context, Wait};
 use super::zap::Admission;
 use super::{
     Frame, Heartbeat, Limits, LinkEvent, MAX_FRAMES, Message, Role, SendError, Side, Socket,
-    SocketOptions, Source, TransportError, WhenFull,
+    SocketOptions, Source, TransportError, WhenFull, check_exposure,
 };
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::{Allow, Security, has_curve};
@@ -181,20 +181,6 @@ fn check_keys(
         endpoint: endpoint.clone(),
         reason,
     })
-}
-
-fn check_exposure(
-    side: Side,
-    endpoint: &Endpoint,
-    security: &Security,
-) -> Result<(), TransportError> {
-    let open = side == Side::Bind && !endpoint.is_local();
-    if open && matches!(security, Security::None) {
-        return Err(TransportError::Exposed {
-            endpoint: endpoint.clone(),
-        });
-    }
-    Ok(())
 }
 
 fn conflates(options: &SocketOptions) -> bool {

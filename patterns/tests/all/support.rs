@@ -24,6 +24,7 @@ pub(crate) fn fresh_endpoint(scheme: &str) -> Endpoint {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let text = match scheme {
         "tcp" => "tcp://127.0.0.1:*".to_string(),
+        "raw_tcp" => "raw+tcp://127.0.0.1:*".to_string(),
         "ipc" => format!("ipc://@mutirao-test-{}-{count}", std::process::id()),
         scheme => format!("{scheme}://test-{count}"),
     };
@@ -82,6 +83,7 @@ pub(crate) fn send(socket: &mut dyn Socket, message: &[Frame]) {
             Err(error) => panic!("{error}"),
         },
     );
+    socket.flush();
 }
 
 pub(crate) fn send_texts(socket: &mut dyn Socket, texts: &[&str]) {
