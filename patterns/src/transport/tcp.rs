@@ -86,6 +86,8 @@ pub fn open(
         Side::Connect => state.dial = Some(Dial::new(endpoint, options)?),
     }
     state.look_around();
+    // On one machine the connection stands by now.
+    state.look_around();
     Ok(Box::new(TcpSocket {
         endpoint: state.endpoint.clone(),
         limits,

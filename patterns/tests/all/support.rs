@@ -41,12 +41,31 @@ pub(crate) fn wait_until<T>(
     socket: &mut dyn Socket,
     interest: Interest,
     what: &str,
+    look: impl FnMut(&mut dyn Socket) -> Option<T>,
+) -> T {
+    wait_while(socket, None, interest, what, look)
+}
+
+/// How long `other` is left alone, whose transport may work only in calls.
+const TEND: Duration = Duration::from_millis(2);
+
+/// The same while `other`, which is in this thread too, has nothing to receive but its part to do.
+pub(crate) fn wait_while<T>(
+    socket: &mut dyn Socket,
+    mut other: Option<&mut dyn Socket>,
+    interest: Interest,
+    what: &str,
     mut look: impl FnMut(&mut dyn Socket) -> Option<T>,
 ) -> T {
     let (sleeper, _waker) = Sleeper::new().expect("a sleeper");
     let clock = Clock::start();
     let deadline = clock.now() + PATIENCE;
     loop {
+        let mut until = deadline;
+        if let Some(other) = &mut other {
+            let _ = other.receive().expect("receive");
+            until = clock.now() + TEND;
+        }
         if let Some(found) = look(socket) {
             return found;
         }
@@ -58,8 +77,19 @@ pub(crate) fn wait_until<T>(
             .into_iter()
             .chain([(socket.source(), interest)])
             .collect();
-        wait(&sources, &sleeper, &clock, Some(deadline));
+        wait(&sources, &sleeper, &clock, Some(until));
     }
+}
+
+/// Receives what `other` sends, which is in this thread too.
+pub(crate) fn receive_from(socket: &mut dyn Socket, other: &mut dyn Socket) -> Message {
+    wait_while(
+        socket,
+        Some(other),
+        Interest::Readable,
+        "message",
+        |socket| socket.receive().expect("receive"),
+    )
 }
 
 pub(crate) fn receive(socket: &mut dyn Socket) -> Message {
@@ -91,10 +121,31 @@ pub(crate) fn send_texts(socket: &mut dyn Socket, texts: &[&str]) {
 }
 
 pub(crate) fn link_event(socket: &mut dyn Socket) -> LinkEvent {
-    wait_until(socket, Interest::Readable, "link event", |socket| {
+    link_event_while(socket, None)
+}
+
+/// The same, and `other` is in this thread too.
+pub(crate) fn link_event_while(
+    socket: &mut dyn Socket,
+    other: Option<&mut dyn Socket>,
+) -> LinkEvent {
+    wait_while(socket, other, Interest::Readable, "link event", |socket| {
         let _ = socket.receive().expect("receive");
         socket.link_event()
     })
+}
+
+/// An endpoint of this scheme at which nobody listens, with its port where it has one.
+pub(crate) fn free_endpoint(scheme: &str) -> Endpoint {
+    let endpoint = fresh_endpoint(scheme);
+    if !endpoint.scheme().has_port() {
+        return endpoint;
+    }
+    // On an address of its own, so that the system gives the port to nobody else meanwhile.
+    let port = std::net::TcpListener::bind("127.0.0.2:0").expect("a port");
+    let text = format!("{}://127.0.0.2:0", endpoint.scheme().name());
+    let endpoint: Endpoint = text.parse().expect("an endpoint");
+    endpoint.with_port(port.local_addr().expect("an address").port())
 }
 
 pub(crate) fn frames(texts: &[&str]) -> Message {

@@ -54,6 +54,8 @@ pub(super) struct TcpPipe {
     outgoing: Outgoing,
     /// The newest message, where it replaces those before it and the stream is busy.
     latest: Option<Message>,
+    /// Some message was for the peer.
+    has_sent: bool,
     /// There may be something to read.
     readable: bool,
     /// The system took all that it was given.
@@ -77,6 +79,7 @@ impl TcpPipe {
             ready: VecDeque::new(),
             outgoing: Outgoing::default(),
             latest: None,
+            has_sent: false,
             readable: true,
             writable: true,
             end: None,
@@ -179,6 +182,9 @@ impl TcpPipe {
     /// Waits until the peer has ended as well, until `by` at most: a connection that is closed with
     /// something unread takes with it what the peer has not read.
     pub(super) fn see_off(&mut self, by: Instant) {
+        if !self.has_sent {
+            return;
+        }
         let _ = self.stream.set_nonblocking(false);
         SCRATCH.with_borrow_mut(|chunk| {
             loop {
@@ -313,6 +319,7 @@ impl Pipe for TcpPipe {
         if !self.has_room() {
             return Offer::Full;
         }
+        self.has_sent = true;
         if self.limits.keeps_latest && !self.outgoing.is_empty() {
             self.latest = Some(message.to_vec());
             return Offer::Taken;
