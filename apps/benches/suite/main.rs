@@ -17,6 +17,7 @@ mod latency;
 mod process;
 mod pub_sub;
 mod push_pull;
+mod raw_tcp;
 mod report;
 mod req_rep;
 mod rounds;
@@ -60,6 +61,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("push-pull", push_pull::measure),
     ("pub-sub", pub_sub::measure),
     ("req-rep", req_rep::measure),
+    ("raw-tcp", raw_tcp::measure),
     ("trio", trio::measure),
     ("scaling", scaling::measure),
     ("latency", latency::measure),
@@ -110,6 +112,14 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "bare-request" => req_rep::bare_request(args),
         "typed-reply" => req_rep::typed_reply(),
         "typed-request" => req_rep::typed_request(args),
+        "hand-receive" => raw_tcp::hand_receive(args),
+        "hand-send" => raw_tcp::hand_send(args),
+        "hand-reply" => raw_tcp::hand_reply(),
+        "hand-request" => raw_tcp::hand_request(args),
+        "raw-tcp-receive" => raw_tcp::receive(args),
+        "raw-tcp-send" => raw_tcp::send(args),
+        "raw-tcp-reply" => raw_tcp::reply(),
+        "raw-tcp-request" => raw_tcp::request(args),
         "trio" => trio::whole(args),
         "sink" => trio::sink(args),
         "ventilator" => trio::ventilator(args),

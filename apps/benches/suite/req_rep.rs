@@ -56,20 +56,20 @@ pub(crate) fn measure(effort: Effort) -> Result<Vec<Row>> {
 const BARE: i32 = 0;
 const WATCHED: i32 = 2000;
 
-struct Latencies {
-    p50_us: Vec<f64>,
-    p99_us: Vec<f64>,
+pub(crate) struct Latencies {
+    pub(crate) p50_us: Vec<f64>,
+    pub(crate) p99_us: Vec<f64>,
 }
 
 impl Latencies {
-    const fn new() -> Latencies {
+    pub(crate) const fn new() -> Latencies {
         Latencies {
             p50_us: Vec::new(),
             p99_us: Vec::new(),
         }
     }
 
-    fn measure(&mut self, kind: &str, heartbeat_ms: i32, trips: usize) -> Result<()> {
+    pub(crate) fn measure(&mut self, kind: &str, heartbeat_ms: i32, trips: usize) -> Result<()> {
         let mut replier = Player::start(&format!("{kind}-reply"), &[&heartbeat_ms])?;
         let endpoint: String = replier.hear()?;
         let args: [&dyn Display; 3] = [&endpoint, &trips, &heartbeat_ms];
@@ -132,7 +132,7 @@ pub(crate) fn typed_request(args: &[String]) -> Result<()> {
 }
 
 /// Makes `trips` round trips and says their p50 and p99 in µs.
-fn clock(trips: usize, mut trip: impl FnMut() -> Result<usize>) -> Result<()> {
+pub(crate) fn clock(trips: usize, mut trip: impl FnMut() -> Result<usize>) -> Result<()> {
     let mut latencies_us = Vec::with_capacity(trips);
     for number in 0..WARM_UP + trips {
         let begun = Instant::now();
