@@ -87,6 +87,17 @@ impl Frame {
         }
     }
 
+    /// Puts `bytes` in place of what there is; memory of our own is reused.
+    pub(crate) fn refill(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Repr::Owned(owned) => {
+                owned.clear();
+                owned.extend_from_slice(bytes);
+            }
+            _ => *self = Frame::from(bytes),
+        }
+    }
+
     /// The bytes, to be written anew; none at first if they were not our own.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if !matches!(self.0, Repr::Owned(_)) {

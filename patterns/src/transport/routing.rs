@@ -3,7 +3,7 @@
 //! A transport brings one [`Pipe`] per peer; the [`Exchange`] is the rest of the socket. It is made of
 //! the few strategies that libzmq is made of as well: load-balance, fair-queue, distribute, route.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Frame, Message, Role, SendError, WhenFull};
 
@@ -24,6 +24,17 @@ pub(crate) trait Pipe {
 
     /// The next message from the peer.
     fn take(&mut self) -> Option<Message>;
+
+    /// Puts the next message from the peer in place of `message`, whose memory may be reused.
+    fn take_into(&mut self, message: &mut Message) -> bool {
+        match self.take() {
+            Some(taken) => {
+                *message = taken;
+                true
+            }
+            None => false,
+        }
+    }
 
     /// Whether the peer is gone and everything it sent has been taken.
     fn is_closed(&self) -> bool;
@@ -50,6 +61,10 @@ struct Peer<P> {
     pipe: P,
     /// What the peer subscribed to, if we publish.
     topics: Topics,
+    /// Whether it has its place among the stirred.
+    is_stirred: bool,
+    /// Whether it has its place among those to flush.
+    is_dirty: bool,
 }
 
 /// A socket's peers and the strategies of its role.
@@ -64,7 +79,7 @@ pub(crate) struct Exchange<P> {
     /// Those of them that may have sent something, where the transport says so.
     stirred: Option<Stirred>,
     /// Those that have been sent something since the last [`flush`](Exchange::flush).
-    dirty: BTreeSet<u32>,
+    dirty: Vec<u32>,
     /// Whether somebody may be gone.
     some_gone: bool,
     /// What we subscribed to.
@@ -83,7 +98,7 @@ impl<P: Pipe> Exchange<P> {
             balance: Turn::default(),
             fair: Turn::default(),
             stirred: None,
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
             some_gone: false,
             topics: Topics::default(),
             notices: VecDeque::new(),
@@ -101,8 +116,13 @@ impl<P: Pipe> Exchange<P> {
 
     /// A peer may have sent something.
     pub(crate) fn stir(&mut self, number: u32) {
-        if let Some(stirred) = &mut self.stirred {
-            stirred.peers.insert(number);
+        let Some(at) = self.position(number) else {
+            return;
+        };
+        if let Some(stirred) = &mut self.stirred
+            && !std::mem::replace(&mut self.peers[at].is_stirred, true)
+        {
+            stirred.peers.push_back(number);
         }
     }
 
@@ -113,18 +133,24 @@ impl<P: Pipe> Exchange<P> {
         }
         // Four billion connections are more than a process lives to see.
         self.last_number += 1;
-        if self.stirred.is_some() && self.topics.iter().next().is_some() {
-            self.dirty.insert(self.last_number);
+        let is_dirty = self.stirred.is_some() && self.topics.iter().next().is_some();
+        if is_dirty {
+            self.dirty.push(self.last_number);
         }
         self.peers.push(Peer {
             number: self.last_number,
             pipe,
             topics: Topics::default(),
+            is_stirred: false,
+            is_dirty,
         });
         self.last_number
     }
 
     fn position(&self, number: u32) -> Option<usize> {
+        if let [sole] = &self.peers[..] {
+            return (sole.number == number).then_some(0);
+        }
         let found = self.peers.binary_search_by_key(&number, |peer| peer.number);
         found.ok()
     }
@@ -133,6 +159,14 @@ impl<P: Pipe> Exchange<P> {
     pub(crate) fn pipe_mut(&mut self, number: u32) -> Option<&mut P> {
         let at = self.position(number)?;
         Some(&mut self.peers[at].pipe)
+    }
+
+    /// The only peer, if there is just one.
+    pub(crate) fn sole(&self) -> Option<(u32, &P)> {
+        match &self.peers[..] {
+            [sole] => Some((sole.number, &sole.pipe)),
+            _ => None,
+        }
     }
 
     pub(crate) fn pipes_mut(&mut self) -> impl Iterator<Item = &mut P> {
@@ -155,10 +189,12 @@ impl<P: Pipe> Exchange<P> {
 
     /// Lets every peer write what it has gathered.
     pub(crate) fn flush(&mut self) {
-        while let Some(number) = self.dirty.pop_first() {
-            if let Some(pipe) = self.pipe_mut(number) {
-                pipe.flush();
-                self.some_gone |= pipe.is_closed();
+        while let Some(number) = self.dirty.pop() {
+            if let Some(at) = self.position(number) {
+                let peer = &mut self.peers[at];
+                peer.is_dirty = false;
+                peer.pipe.flush();
+                self.some_gone |= peer.pipe.is_closed();
             }
         }
     }
@@ -182,7 +218,9 @@ impl<P: Pipe> Exchange<P> {
         let offer = peer.pipe.offer(message);
         match offer {
             Offer::Taken if self.stirred.is_some() => {
-                self.dirty.insert(peer.number);
+                if !std::mem::replace(&mut peer.is_dirty, true) {
+                    self.dirty.push(peer.number);
+                }
             }
             Offer::Gone => self.some_gone = true,
             _ => {}
@@ -220,6 +258,16 @@ impl<P: Pipe> Exchange<P> {
             Role::Pull | Role::Subscribe => true,
         };
         if sent { Ok(()) } else { Err(SendError::Full) }
+    }
+
+    /// The same in place of `message`, whose memory may be reused.
+    pub(crate) fn receive_into(&mut self, message: &mut Message) -> bool {
+        if let Role::Pull | Role::Dealer = self.role {
+            return self.take_fair_into(message).is_some();
+        }
+        message.clear();
+        message.extend(self.receive().into_iter().flatten());
+        !message.is_empty()
     }
 
     /// The next message as the role delivers it.
@@ -270,6 +318,9 @@ impl<P: Pipe> Exchange<P> {
 
     /// To one peer that has room, each in turn.
     fn balance(&mut self, message: &[Frame]) -> bool {
+        if self.peers.len() == 1 {
+            return self.offer(0, message) == Offer::Taken;
+        }
         let mut balance = std::mem::take(&mut self.balance);
         let count = self.peers.len();
         let offer = |at: usize| (self.offer(at, message) == Offer::Taken).then_some(());
@@ -280,35 +331,43 @@ impl<P: Pipe> Exchange<P> {
 
     /// From one peer that has sent something, each in turn.
     fn take_fair(&mut self) -> Option<(usize, Message)> {
-        if let Some(stirred) = self.stirred.take() {
-            let (stirred, taken) = self.take_stirred(stirred);
-            self.stirred = Some(stirred);
-            return taken;
-        }
-        let peers = &mut self.peers;
-        self.fair
-            .find(peers.len(), |i| Some((i, peers[i].pipe.take()?)))
+        let mut message = Message::new();
+        Some((self.take_fair_into(&mut message)?, message))
     }
 
-    fn take_stirred(&mut self, mut stirred: Stirred) -> (Stirred, Option<(usize, Message)>) {
-        for _ in 0..stirred.peers.len() {
-            let Some(number) = stirred.next() else {
-                break;
-            };
-            let Some(at) = self.position(number) else {
-                stirred.peers.remove(&number);
+    fn take_fair_into(&mut self, message: &mut Message) -> Option<usize> {
+        if self.stirred.is_some() {
+            return self.take_stirred_into(message);
+        }
+        let peers = &mut self.peers;
+        self.fair.find(peers.len(), |i| {
+            peers[i].pipe.take_into(message).then_some(i)
+        })
+    }
+
+    fn take_stirred_into(&mut self, message: &mut Message) -> Option<usize> {
+        let tries = self.stirred.as_ref().map_or(0, |all| all.peers.len());
+        for _ in 0..tries {
+            let number = self.stirred.as_mut()?.turn()?;
+            let at = self.position(number);
+            let peer = at.and_then(|at| self.peers.get_mut(at));
+            let stirred = self.stirred.as_mut()?;
+            let Some(peer) = peer else {
+                stirred.remove();
                 continue;
             };
-            let pipe = &mut self.peers[at].pipe;
-            if let Some(message) = pipe.take() {
-                return (stirred, Some((at, message)));
+            if peer.pipe.take_into(message) {
+                return at;
             }
-            if !pipe.has_message() {
-                self.some_gone |= pipe.is_closed();
-                stirred.peers.remove(&number);
+            if peer.pipe.has_message() {
+                stirred.pass();
+                continue;
             }
+            self.some_gone |= peer.pipe.is_closed();
+            peer.is_stirred = false;
+            stirred.remove();
         }
-        (stirred, None)
+        None
     }
 
     /// To every peer that subscribed to the first frame: to all of them, or to those with room.
@@ -385,18 +444,38 @@ fn number_of(id: &[u8]) -> Option<u32> {
     (*zero == 0).then_some(u32::from_be_bytes(number))
 }
 
+/// Messages that are taken from one peer before it is the next one's turn.
+const TURN_MESSAGES: u32 = 32;
+
 /// Peers that may have sent something, each in its turn.
 #[derive(Default)]
 struct Stirred {
-    peers: BTreeSet<u32>,
-    last: u32,
+    peers: VecDeque<u32>,
+    taken: u32,
 }
 
 impl Stirred {
-    fn next(&mut self) -> Option<u32> {
-        let after = self.peers.range(self.last + 1..).next();
-        self.last = *after.or(self.peers.first())?;
-        Some(self.last)
+    /// Whose turn it is.
+    fn turn(&mut self) -> Option<u32> {
+        if self.taken == TURN_MESSAGES {
+            self.pass();
+        }
+        self.taken += 1;
+        self.peers.front().copied()
+    }
+
+    /// Puts the one whose turn it is last.
+    fn pass(&mut self) {
+        self.taken = 0;
+        if self.peers.len() > 1 {
+            self.peers.rotate_left(1);
+        }
+    }
+
+    /// The one whose turn it is has nothing more.
+    fn remove(&mut self) {
+        self.taken = 0;
+        self.peers.pop_front();
     }
 }
 

@@ -10,21 +10,24 @@
 
 mod dial;
 mod greeting;
+mod incoming;
 mod outgoing;
 mod pipe;
 mod poll;
+mod rooms;
 mod wire;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::routing::{Exchange, Pipe as _};
 use super::{
     Frame, Heartbeat, Limits, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions,
-    Source, TransportError, check_exposure,
+    Source, TransportError, WhenFull, check_exposure,
 };
 use crate::endpoint::Endpoint;
 use crate::security::Security;
@@ -44,6 +47,10 @@ const MAX_GREETINGS: usize = 1024;
 const ACCEPTED: usize = 64;
 /// Pause before connections are taken again when the process is out of descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
+/// Bytes that wait for a peer beyond what the system holds, where those who send wait for room.
+const QUEUE_BYTES: usize = 128 << 10;
+/// Messages taken before connections and heartbeats are looked after.
+const LOOK_MESSAGES: u32 = 256;
 /// Link events that wait to be asked for; older ones go.
 const MAX_EVENTS: usize = 1024;
 
@@ -80,6 +87,9 @@ pub fn open(
         events: VecDeque::new(),
         full: false,
         gathers: false,
+        waits_for_sole: false,
+        has_looked: false,
+        taken: 0,
     };
     match side {
         Side::Bind => state.bind()?,
@@ -106,9 +116,14 @@ fn check_plain(endpoint: &Endpoint, security: &Security) -> Result<(), Transport
 }
 
 fn pipe_limits(role: Role, options: &SocketOptions) -> PipeLimits {
-    let keeps_latest = options.when_full == super::WhenFull::KeepLatest;
+    let keeps_latest = options.when_full == WhenFull::KeepLatest;
     PipeLimits {
         queue_messages: usize::try_from(options.queue_messages).unwrap_or(1),
+        // One who waits for room has nothing from more of it; one who drops does.
+        queue_bytes: match options.when_full {
+            WhenFull::Refuse => QUEUE_BYTES,
+            _ => usize::MAX,
+        },
         // Subscriptions are no news that newer ones replace.
         keeps_latest: keeps_latest && role != Role::Subscribe,
         keeps_latest_in: keeps_latest && role != Role::Publish,
@@ -166,6 +181,12 @@ struct State {
     full: bool,
     /// Whether something was sent since the last look or flush.
     gathers: bool,
+    /// Whether the last wait was for the only peer.
+    waits_for_sole: bool,
+    /// Whether all that came was taken since the last wait, so that another look would be in vain.
+    has_looked: bool,
+    /// Messages taken since the last look at everything.
+    taken: u32,
 }
 
 impl State {
@@ -207,6 +228,7 @@ impl State {
 
     /// Takes note of what happened, writes what waits, and does what is due.
     fn look_around(&mut self) {
+        self.taken = 0;
         let (mut news, mut more) = (Vec::new(), true);
         while more {
             news.clear();
@@ -254,7 +276,8 @@ impl State {
         let Some(pipe) = self.exchange.pipe_mut(id) else {
             return;
         };
-        while pipe.take().is_some() {}
+        let mut rest = Message::new();
+        while pipe.take_into(&mut rest) {}
         if pipe.is_closed() {
             self.exchange.suspect();
         }
@@ -475,6 +498,32 @@ impl State {
         self.events.push_back(event);
     }
 
+    /// Asks the only peer for news without asking the system first who has any.
+    fn look_at_sole(&mut self, message: &mut Message) -> bool {
+        let sole = self.exchange.sole().filter(|_| self.waits_for_sole);
+        let Some(id) = sole.map(|(id, _)| id) else {
+            return false;
+        };
+        if let Some(pipe) = self.exchange.pipe_mut(id) {
+            pipe.note(true, false);
+        }
+        self.exchange.stir(id);
+        self.skim(id);
+        // After a message that came alone nothing more is expected before the next wait.
+        self.has_looked = self.exchange.receive_into(message);
+        self.has_looked
+    }
+
+    /// What to wait on: with one peer its own connection, and where new ones come in; else all of them.
+    fn fds(&self) -> (RawFd, RawFd) {
+        let idle = self.greetings.is_empty() && !self.full;
+        let sole = self.exchange.sole().filter(|_| idle);
+        match sole.and_then(|(_, pipe)| pipe.fd()) {
+            Some(fd) => (fd, self.listener.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
+            None => (self.poll.fd(), -1),
+        }
+    }
+
     fn flush(&mut self) {
         self.gathers = false;
         self.exchange.flush();
@@ -516,19 +565,30 @@ impl Socket for TcpSocket {
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
+        let mut message = Message::new();
+        Ok(self.receive_into(&mut message)?.then_some(message))
+    }
+
+    fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
         let state = self.state.get_mut();
-        let message = state.exchange.receive();
-        if message.is_some() {
-            return Ok(message);
+        state.taken += 1;
+        if state.taken < LOOK_MESSAGES && state.exchange.receive_into(message) {
+            return Ok(true);
         }
         state.flush();
+        if std::mem::take(&mut state.has_looked) && state.taken < LOOK_MESSAGES {
+            return Ok(false);
+        }
+        if state.look_at_sole(message) {
+            return Ok(true);
+        }
         state.look_around();
-        let message = state.exchange.receive();
-        if message.is_none() {
+        let found = state.exchange.receive_into(message);
+        if !found {
             // Peers whose last message has been taken may go now.
             state.part();
         }
-        Ok(message)
+        Ok(found)
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {
@@ -565,17 +625,25 @@ impl Socket for TcpSocket {
             // It is never asked for messages, and so never looks by itself.
             state.look_around();
         }
+        state.has_looked = false;
         let readable = state.exchange.has_message();
         let writable = !state.full;
-        let mut source = Source::new(state.poll.fd(), readable, writable);
+        let (fd, link_fd) = state.fds();
+        state.waits_for_sole = fd != state.poll.fd();
+        let mut source = Source::new(fd, readable, writable);
+        source.link_fd = link_fd;
         source.look_after = state.look_after(Instant::now());
         source
     }
 
     fn link_source(&self) -> Option<Source<'_>> {
         let state = self.state.borrow();
-        let watched = state.options.watch_links;
-        watched.then(|| Source::new(state.poll.fd(), !state.events.is_empty(), false))
+        let (fd, link_fd) = state.fds();
+        state.options.watch_links.then(|| {
+            let mut source = Source::new(fd, !state.events.is_empty(), false);
+            source.link_fd = link_fd;
+            source
+        })
     }
 
     fn endpoint(&self) -> &Endpoint {

@@ -5,13 +5,11 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 
 use crate::transport::Frame;
 
+use super::rooms::{ROOM_BYTES, borrow_room, give_back};
 use super::wire;
 
 /// Frames up to this many bytes are copied next to others; larger ones are written from where they are.
-const COPY_BYTES: usize = 8 << 10;
-
-/// A run of copied bytes ends when it has grown to this size.
-const RUN_BYTES: usize = 64 << 10;
+pub(super) const COPY_BYTES: usize = 8 << 10;
 
 /// Pieces that one call writes at most.
 const SLICES: usize = 32;
@@ -47,8 +45,6 @@ pub(super) struct Outgoing {
     /// How much waits.
     bytes: usize,
     messages: usize,
-    /// A run that has been written, for the next one.
-    spare: Vec<u8>,
 }
 
 impl Outgoing {
@@ -67,6 +63,36 @@ impl Outgoing {
 
     /// Adds a message.
     pub(super) fn push(&mut self, message: &[Frame]) {
+        if let [frame] = message
+            && self.append(&wire::header(frame.len(), false), frame)
+        {
+            return;
+        }
+        self.push_frames(message);
+    }
+
+    /// The usual case: a short message, and room for it in the last run.
+    fn append(&mut self, header: &[u8], frame: &[u8]) -> bool {
+        let bytes = header.len() + frame.len();
+        let Some(Piece {
+            bytes: Bytes::Run(run),
+            messages,
+        }) = self.pieces.back_mut()
+        else {
+            return false;
+        };
+        if frame.len() > COPY_BYTES || run.capacity() - run.len() < bytes {
+            return false;
+        }
+        run.extend_from_slice(header);
+        run.extend_from_slice(frame);
+        *messages += 1;
+        self.messages += 1;
+        self.bytes += bytes;
+        true
+    }
+
+    fn push_frames(&mut self, message: &[Frame]) {
         for (at, frame) in message.iter().enumerate() {
             self.copy(&wire::header(frame.len(), at + 1 < message.len()));
             match frame.len() <= COPY_BYTES {
@@ -90,14 +116,13 @@ impl Outgoing {
             bytes: Bytes::Run(run),
             ..
         }) = self.pieces.back_mut()
-            && run.len() + bytes.len() <= RUN_BYTES
+            && run.len() + bytes.len() <= ROOM_BYTES
         {
             run.extend_from_slice(bytes);
             self.bytes += bytes.len();
             return;
         }
-        let mut run = std::mem::take(&mut self.spare);
-        run.clear();
+        let mut run = borrow_room();
         run.extend_from_slice(bytes);
         self.put(Bytes::Run(run));
     }
@@ -124,7 +149,10 @@ impl Outgoing {
             match stream.write_vectored(&slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.settle();
+                    return Ok(false);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -132,6 +160,65 @@ impl Outgoing {
         // An empty frame at the end is written with its header.
         self.advance(0);
         Ok(true)
+    }
+
+    /// Writes what waits and then a message from where it is; what the stream does not take is copied and
+    /// waits. Whether everything is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_to`](Outgoing::write_to).
+    pub(super) fn write_through(
+        &mut self,
+        message: &[Frame],
+        stream: &mut impl Write,
+    ) -> io::Result<bool> {
+        if !self.write_to(stream)? {
+            self.push(message);
+            return Ok(false);
+        }
+        let last = message.len() - 1;
+        let headers: Vec<_> = message
+            .iter()
+            .enumerate()
+            .map(|(at, frame)| wire::header(frame.len(), at < last))
+            .collect();
+        let parts = || {
+            headers
+                .iter()
+                .zip(message)
+                .flat_map(|(header, frame)| [&header[..], frame])
+        };
+        let slices: Vec<_> = parts().map(IoSlice::new).collect();
+        let mut skip = match stream.write_vectored(&slices) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if is_passing(&error) => 0,
+            Err(error) => return Err(error),
+        };
+        for part in parts() {
+            let rest = &part[skip.min(part.len())..];
+            skip -= part.len() - rest.len();
+            rest.chunks(ROOM_BYTES).for_each(|piece| self.copy(piece));
+        }
+        if let Some(last) = self.pieces.back_mut() {
+            last.messages += 1;
+            self.messages += 1;
+        }
+        self.write_to(stream)
+    }
+
+    /// Takes no more room than it needs while the stream takes nothing.
+    fn settle(&mut self) {
+        if let Some(Piece {
+            bytes: Bytes::Run(run),
+            ..
+        }) = self.pieces.back_mut()
+            && run.len() < ROOM_BYTES / 4
+        {
+            let small = run.clone();
+            give_back(std::mem::replace(run, small));
+        }
     }
 
     fn advance(&mut self, written: usize) {
@@ -144,8 +231,23 @@ impl Outgoing {
             if let Some(piece) = self.pieces.pop_front() {
                 self.messages -= piece.messages;
                 if let Bytes::Run(run) = piece.bytes {
-                    self.spare = run;
+                    give_back(run);
                 }
+            }
+        }
+    }
+}
+
+/// Whether trying again may help.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        for piece in self.pieces.drain(..) {
+            if let Bytes::Run(run) = piece.bytes {
+                give_back(run);
             }
         }
     }
@@ -155,7 +257,7 @@ impl Outgoing {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::transport::tcp::wire::{Decoder, Item};
+    use crate::transport::tcp::wire::read_header;
 
     use super::*;
 
@@ -182,30 +284,43 @@ mod tests {
         }
     }
 
+    /// The lengths of the frames of each message in a stream whose bytes say how long their frame is.
+    fn lengths(mut stream: &[u8]) -> Vec<Vec<usize>> {
+        let (mut messages, mut message) = (Vec::new(), Vec::new());
+        while let Some((header, rest)) = stream.split_first_chunk::<4>() {
+            let header = read_header(*header, 1 << 20).unwrap();
+            let (frame, rest) = rest.split_at(header.bytes);
+            assert!(frame.iter().all(|&byte| byte == header.bytes as u8));
+            message.push(header.bytes);
+            if !header.more {
+                messages.push(std::mem::take(&mut message));
+            }
+            stream = rest;
+        }
+        messages
+    }
+
     proptest! {
         #[test]
         fn everything_arrives_in_order_however_little_is_taken(
             sizes in prop::collection::vec(prop::collection::vec(0..20_000_usize, 1..4), 1..20),
-            most in 1..30_000_usize,
+            most in 1..30_000_usize, through: bool,
         ) {
             let mut outgoing = Outgoing::default();
             let message = |sizes: &Vec<usize>| -> Vec<Frame> {
                 sizes.iter().map(|&size| Frame::from(vec![size as u8; size])).collect()
             };
-            for sizes in &sizes {
-                outgoing.push(&message(sizes));
-            }
-            prop_assert_eq!(outgoing.messages(), sizes.len());
             let mut stream = Stingy { taken: Vec::new(), most, blocks: false };
+            for sizes in &sizes {
+                match through {
+                    true => { outgoing.write_through(&message(sizes), &mut stream).unwrap(); }
+                    false => outgoing.push(&message(sizes)),
+                }
+            }
+            prop_assert!(through || outgoing.messages() == sizes.len());
             while !outgoing.write_to(&mut stream).unwrap() {}
             prop_assert_eq!((outgoing.messages(), outgoing.bytes()), (0, 0));
-            let mut decoder = Decoder::new(1 << 20);
-            decoder.feed(&stream.taken);
-            for sizes in &sizes {
-                let Some(Item::Message(got)) = decoder.next().unwrap() else { panic!("a message") };
-                let got: Vec<usize> = got.iter().map(|frame| frame.len()).collect();
-                prop_assert_eq!(&got, sizes);
-            }
+            prop_assert_eq!(lengths(&stream.taken), sizes);
         }
     }
 }

@@ -1,32 +1,29 @@
 //! One connection, once both ends have said what they are.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::transport::routing::{Offer, Pipe};
 use crate::transport::{Frame, Message, Role, fits};
 
-use super::outgoing::Outgoing;
-use super::wire::{self, Breach, Control, Decoder, Item, PREFACE_BYTES, control};
+use super::incoming::{Incoming, Item};
+use super::outgoing::{COPY_BYTES, Outgoing};
+use super::wire::{self, Breach, Control, control};
 
 /// Bytes that one look reads at most, so that others have their turn.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 1 << 20;
 
-/// A run of bytes that is written at once rather than waiting for more.
+/// So much is written at once rather than waiting for more.
 const WRITE_BYTES: usize = 64 << 10;
-
-thread_local! {
-    /// What is read goes through here, so that ten thousand silent peers take no memory for it.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
-}
 
 /// Bounds of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct PipeLimits {
     pub(super) queue_messages: usize,
+    /// Beyond this the queue is full however few messages it holds.
+    pub(super) queue_bytes: usize,
     /// Of what is sent only the newest is kept.
     pub(super) keeps_latest: bool,
     /// Of what is received only the newest is kept.
@@ -36,84 +33,78 @@ pub(super) struct PipeLimits {
     pub(super) ping: Option<Duration>,
 }
 
-/// What the other end of our own connection says first. Until then it gets what is sent, as nothing
-/// would be won by waiting.
-#[derive(Debug)]
-struct Preface {
-    ours: Role,
-    bytes: [u8; PREFACE_BYTES],
-    count: usize,
+/// What is known of the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// It has not said what it is, to us who are this. It gets what is sent, as nothing would be won by
+    /// waiting.
+    Unknown(Role),
+    Fits,
+    Refused,
 }
 
 #[derive(Debug)]
 pub(super) struct TcpPipe {
     stream: TcpStream,
     limits: PipeLimits,
-    decoder: Decoder,
-    ready: VecDeque<Message>,
+    peer: Peer,
+    incoming: Incoming,
     outgoing: Outgoing,
     /// The newest message, where it replaces those before it and the stream is busy.
     latest: Option<Message>,
     /// Some message was for the peer.
     has_sent: bool,
+    /// Something was for the peer since the last beat.
+    has_spoken: bool,
     /// There may be something to read.
     readable: bool,
     /// The system took all that it was given.
     writable: bool,
-    /// The peer reads nothing any more, or sends nothing.
+    /// Why the peer reads nothing any more, or sends nothing.
     end: Option<String>,
-    /// On our own connection: what the peer has said of itself, as far as it has come.
-    preface: Option<Preface>,
     heard: Instant,
-    asked: Instant,
 }
 
 impl TcpPipe {
     /// A connection whose other end has said what it is.
     pub(super) fn new(stream: TcpStream, limits: PipeLimits) -> TcpPipe {
-        let now = Instant::now();
         TcpPipe {
-            decoder: Decoder::new(limits.frame_bytes),
+            incoming: Incoming::new(limits.frame_bytes),
             stream,
             limits,
-            ready: VecDeque::new(),
+            peer: Peer::Fits,
             outgoing: Outgoing::default(),
             latest: None,
             has_sent: false,
+            has_spoken: true,
             readable: true,
             writable: true,
             end: None,
-            preface: None,
-            heard: now,
-            asked: now,
+            heard: Instant::now(),
         }
     }
 
     /// A connection whose other end has yet to say what it is; `ours` is what we are.
     pub(super) fn fresh(stream: TcpStream, limits: PipeLimits, ours: Role) -> TcpPipe {
-        let preface = Preface {
-            ours,
-            bytes: [0; PREFACE_BYTES],
-            count: 0,
-        };
         TcpPipe {
-            preface: Some(preface),
+            peer: Peer::Unknown(ours),
             ..TcpPipe::new(stream, limits)
         }
     }
 
     /// Whether the peer has said what it is, and that fits.
     pub(super) fn is_greeted(&mut self) -> bool {
-        if self.preface.is_some() && self.readable {
-            self.read();
+        if let Peer::Unknown(_) = self.peer {
+            self.fill(&mut READ_BYTES.clone());
+            self.greet();
         }
-        self.preface.is_none()
+        self.peer == Peer::Fits
     }
 
     /// Why it is no peer for us, if it has turned out not to be.
     pub(super) fn refusal(&self) -> Option<&str> {
-        let refused = self.preface.as_ref().filter(|preface| preface.count > 0);
-        refused.and(self.end.as_deref())
+        let refused = self.peer == Peer::Refused;
+        self.end.as_deref().filter(|_| refused)
     }
 
     /// Ends the connection for this reason.
@@ -122,33 +113,41 @@ impl TcpPipe {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Takes what the peer says of itself off the front; what is left.
-    fn greet<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let Some(preface) = &mut self.preface else {
-            return Some(bytes);
+    /// Hears what the peer is; whether it is one for us.
+    fn greet(&mut self) -> bool {
+        let Peer::Unknown(ours) = self.peer else {
+            return self.peer == Peer::Fits;
         };
-        let missing = PREFACE_BYTES - preface.count;
-        let (said, rest) = bytes.split_at(missing.min(bytes.len()));
-        preface.bytes[preface.count..][..said.len()].copy_from_slice(said);
-        preface.count += said.len();
-        if preface.count < PREFACE_BYTES {
-            return None;
-        }
-        let refused = match wire::read_preface(&preface.bytes) {
-            Ok(role) if fits(preface.ours, role) => {
-                self.preface = None;
-                return Some(rest);
+        let Some(preface) = self.incoming.take_bytes() else {
+            return false;
+        };
+        let breach = match wire::read_preface(&preface) {
+            Ok(role) if fits(ours, role) => {
+                self.peer = Peer::Fits;
+                return true;
             }
             Ok(role) => Breach::Role(role),
             Err(breach) => breach,
         };
-        self.end = Some(refused.to_string());
-        let _ = self.stream.shutdown(Shutdown::Both);
-        None
+        self.peer = Peer::Refused;
+        self.breach(breach);
+        false
+    }
+
+    /// The peer has broken the protocol: nothing more is heard from it.
+    fn breach(&mut self, breach: Breach) {
+        self.give_up(&breach.to_string());
+        self.incoming.clear();
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// What to wait on for messages; `None` while it is room that is waited for.
+    pub(super) fn fd(&self) -> Option<RawFd> {
+        let only_reads = self.outgoing.is_empty() && self.end.is_none();
+        only_reads.then(|| self.stream.as_raw_fd())
     }
 
     /// The system says that something can be read, or written.
@@ -166,7 +165,7 @@ impl TcpPipe {
         if self.end.is_some() {
             return;
         }
-        if self.has_unwritten() && !left.is_zero() {
+        if !self.outgoing.is_empty() && !left.is_zero() {
             let patient = self
                 .stream
                 .set_nonblocking(false)
@@ -182,26 +181,29 @@ impl TcpPipe {
     /// Waits until the peer has ended as well, until `by` at most: a connection that is closed with
     /// something unread takes with it what the peer has not read.
     pub(super) fn see_off(&mut self, by: Instant) {
-        if !self.has_sent {
+        if !self.has_sent || self.stream.set_nonblocking(false).is_err() {
             return;
         }
-        let _ = self.stream.set_nonblocking(false);
-        SCRATCH.with_borrow_mut(|chunk| {
-            loop {
-                let left = by.saturating_duration_since(Instant::now());
-                let patient = !left.is_zero() && self.stream.set_read_timeout(Some(left)).is_ok();
-                if self.end.is_some() || !patient || !matches!(self.stream.read(chunk), Ok(1..)) {
-                    return;
-                }
+        let mut rest = [0; 4096];
+        loop {
+            let left = by.saturating_duration_since(Instant::now());
+            let patient = !left.is_zero() && self.stream.set_read_timeout(Some(left)).is_ok();
+            if self.end.is_some() || !patient || !matches!(self.stream.read(&mut rest), Ok(1..)) {
+                return;
             }
-        });
+        }
     }
 
     fn write(&mut self) {
         if !self.writable || self.outgoing.is_empty() || self.end.is_some() {
             return;
         }
-        match self.outgoing.write_to(&mut self.stream) {
+        let written = self.outgoing.write_to(&mut self.stream);
+        self.wrote(written);
+    }
+
+    fn wrote(&mut self, written: io::Result<bool>) {
+        match written {
             Ok(false) => self.writable = false,
             Ok(true) => {
                 if let Some(latest) = self.latest.take() {
@@ -213,92 +215,74 @@ impl TcpPipe {
         }
     }
 
-    pub(super) fn has_unwritten(&self) -> bool {
-        !self.outgoing.is_empty() && self.end.is_none()
-    }
-
-    /// Reads what has come, up to a bound.
-    fn read(&mut self) {
-        SCRATCH.with_borrow_mut(|chunk| self.read_with(chunk));
-    }
-
-    fn read_with(&mut self, chunk: &mut [u8]) {
-        let mut read = 0;
-        while self.readable && self.end.is_none() && read < READ_BYTES {
-            match self.stream.read(chunk) {
-                Ok(0) => self.end = Some("the peer closed the connection".into()),
-                Ok(bytes) => {
-                    read += bytes;
+    /// Reads until there is something to decode, at most `budget` bytes; whether there is.
+    fn fill(&mut self, budget: &mut usize) -> bool {
+        while self.readable && *budget > 0 && self.end.is_none() {
+            match self.incoming.read(&self.stream) {
+                Ok((0, _)) => self.end = Some("the peer closed the connection".into()),
+                Ok((bytes, more)) => {
                     self.heard = Instant::now();
-                    if let Some(rest) = self.greet(&chunk[..bytes]) {
-                        self.decoder.feed(rest);
-                        self.decode();
-                    }
-                    // A stream that gives less than it could has nothing more.
-                    self.readable = bytes == chunk.len();
-                    if !self.ready.is_empty() {
-                        return;
-                    }
+                    *budget = budget.saturating_sub(bytes);
+                    self.readable = more;
+                    return true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => self.fail(&error),
             }
         }
+        self.incoming.settle();
+        false
     }
 
-    fn decode(&mut self) {
-        loop {
-            match self.decoder.next() {
-                Ok(Some(Item::Message(message))) => {
-                    if self.limits.keeps_latest_in {
-                        self.ready.clear();
-                    }
-                    self.ready.push_back(message);
-                }
-                Ok(Some(Item::Control(Control::Ping))) => {
-                    // One answer is enough for a peer that asks and does not read.
-                    if self.outgoing.bytes() < WRITE_BYTES {
-                        self.outgoing.push_control(&control(Control::Pong));
-                        self.write();
-                    }
-                }
-                Ok(Some(Item::Control(Control::Pong))) => {}
-                Ok(None) => return,
-                Err(breach) => {
-                    self.end = Some(breach.to_string());
-                    let _ = self.stream.shutdown(Shutdown::Both);
-                    return;
-                }
-            }
+    fn heed(&mut self, control: Control) {
+        // One answer is enough for a peer that asks and does not read.
+        if control == Control::Ping && self.outgoing.bytes() < WRITE_BYTES {
+            self.say(Control::Pong);
         }
+    }
+
+    fn say(&mut self, word: Control) {
+        self.outgoing.push_control(&control(word));
+        self.has_spoken = true;
+        self.write();
     }
 
     fn fail(&mut self, error: &io::Error) {
         self.end.get_or_insert_with(|| error.to_string());
     }
 
-    /// Asks a silent peer whether it lives, and gives it up when it does not answer; when to look again.
+    /// Lets the peer know that we live, which it answers, and gives it up when it has been silent; when to
+    /// look again.
     pub(super) fn beat(&mut self, now: Instant) -> Option<Instant> {
         let ping = self.limits.ping?;
         if self.end.is_some() {
             return None;
         }
-        if now.duration_since(self.heard) >= 3 * ping {
+        let patience = 3 * ping;
+        if now.saturating_duration_since(self.heard) >= patience && !self.incoming.has_item() {
             // What has come and was not read counts.
             self.readable = true;
-            self.read();
+            self.fill(&mut READ_BYTES.clone());
+            if now.saturating_duration_since(self.heard) >= patience {
+                self.end = Some("the peer has been silent for too long".into());
+                return None;
+            }
         }
-        if now.saturating_duration_since(self.heard) >= 3 * ping {
-            self.end = Some("the peer has been silent for too long".into());
-            return None;
+        if !std::mem::take(&mut self.has_spoken) && self.outgoing.is_empty() {
+            self.say(Control::Ping);
+            self.has_spoken = false;
         }
-        if now >= self.heard.max(self.asked) + ping {
-            self.asked = now;
-            self.outgoing.push_control(&control(Control::Ping));
-            self.write();
+        Some(now + ping)
+    }
+
+    /// Sends a message whose frames are too long to be copied for nothing.
+    fn offer_long(&mut self, message: &[Frame]) {
+        if !self.writable {
+            return self.outgoing.push(message);
         }
-        Some((self.heard.max(self.asked) + ping).min(self.heard + 3 * ping))
+        let written = self.outgoing.write_through(message, &mut self.stream);
+        self.wrote(written);
     }
 }
 
@@ -307,6 +291,7 @@ impl Pipe for TcpPipe {
         self.end.is_some()
             || self.limits.keeps_latest
             || self.outgoing.messages() < self.limits.queue_messages
+                && self.outgoing.bytes() < self.limits.queue_bytes
     }
 
     fn offer(&mut self, message: &[Frame]) -> Offer {
@@ -315,13 +300,18 @@ impl Pipe for TcpPipe {
         }
         if !self.has_room() {
             self.write();
-        }
-        if !self.has_room() {
-            return Offer::Full;
+            if !self.has_room() {
+                return Offer::Full;
+            }
         }
         self.has_sent = true;
+        self.has_spoken = true;
         if self.limits.keeps_latest && !self.outgoing.is_empty() {
             self.latest = Some(message.to_vec());
+            return Offer::Taken;
+        }
+        if message.iter().any(|frame| frame.len() > COPY_BYTES) {
+            self.offer_long(message);
             return Offer::Taken;
         }
         self.outgoing.push(message);
@@ -332,18 +322,39 @@ impl Pipe for TcpPipe {
     }
 
     fn has_message(&self) -> bool {
-        !self.ready.is_empty() || self.readable && self.end.is_none()
+        self.incoming.has_item() || self.readable && self.end.is_none()
     }
 
     fn take(&mut self) -> Option<Message> {
-        if self.ready.is_empty() {
-            self.read();
+        let mut message = Message::new();
+        self.take_into(&mut message).then_some(message)
+    }
+
+    fn take_into(&mut self, message: &mut Message) -> bool {
+        let (mut found, mut budget) = (false, READ_BYTES);
+        loop {
+            if !self.greet() {
+                match self.fill(&mut budget) {
+                    true => continue,
+                    false => return false,
+                }
+            }
+            match self.incoming.next_into(message) {
+                Ok(Some(Item::Message)) if self.limits.keeps_latest_in => found = true,
+                Ok(Some(Item::Message)) => return true,
+                Ok(Some(Item::Control(control))) => self.heed(control),
+                Ok(None) if self.fill(&mut budget) => {}
+                Ok(None) => return found,
+                Err(breach) => {
+                    self.breach(breach);
+                    return found;
+                }
+            }
         }
-        self.ready.pop_front()
     }
 
     fn is_closed(&self) -> bool {
-        self.end.is_some() && self.ready.is_empty()
+        self.end.is_some() && !self.incoming.has_item()
     }
 
     /// Writes what waits, as far as the system takes it.
