@@ -19,7 +19,7 @@ trap 'rm -f "$log"' EXIT
 
 fuzz() {
   local target=$1 seconds=$2
-  mkdir -p "fuzz/corpus/$target"
+  mkdir -p "fuzz/corpus/$target" "fuzz/seeds/$target"
   cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
     -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 >"$log" 2>&1 || {
     cat "$log"
@@ -28,6 +28,7 @@ fuzz() {
   echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
 }
 
-fuzz broker $((SECONDS_IN_ALL / 2))
-fuzz client $((SECONDS_IN_ALL / 4))
-fuzz worker $((SECONDS_IN_ALL / 4))
+fuzz broker $((SECONDS_IN_ALL * 2 / 5))
+fuzz client $((SECONDS_IN_ALL / 5))
+fuzz worker $((SECONDS_IN_ALL / 5))
+fuzz tcp $((SECONDS_IN_ALL / 5))

@@ -4,6 +4,7 @@
 
 mod count;
 mod dispatch;
+mod echo;
 mod exit;
 mod flags;
 mod given;
@@ -52,6 +53,8 @@ enum Command {
     Cancel(dispatch::broker::jobs::CancelArgs),
     /// Show a broker's workers, queues and throughput
     Status(dispatch::broker::status::StatusArgs),
+    /// Answer messages, or send some, over ZeroMQ, TCP or UDP
+    Echo(echo::EchoArgs),
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
@@ -77,6 +80,7 @@ fn main() -> std::process::ExitCode {
         Command::Job(args) => dispatch::broker::jobs::show(args),
         Command::Cancel(args) => dispatch::broker::jobs::cancel(args),
         Command::Status(args) => dispatch::broker::status::run(args),
+        Command::Echo(args) => echo::run(args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Ops => ops_table::print(),
     };
@@ -104,6 +108,7 @@ fn start_log(command: &Command) {
         Command::Ventilator(_) | Command::Worker(_) | Command::Sink(_) => "info",
         Command::Broker(_) => "info",
         Command::Submit(args) if args.stays_for_long() => "info",
+        Command::Echo(args) if args.stays_for_long() => "info",
         _ => "warn",
     };
     let environment = env_logger::Env::default().default_filter_or(level);

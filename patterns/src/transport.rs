@@ -3,6 +3,9 @@
 //! A [`Socket`] never blocks: [`wait`](crate::wait::wait) is the one place that waits, on any mix of
 //! transports. The endpoint's scheme picks the transport, once, in [`open`].
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod memory;
 mod monitor;
 mod promises;
@@ -15,6 +18,7 @@ pub mod zmq;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -76,6 +80,14 @@ impl Frame {
         Frame(Repr::Zmq(message))
     }
 
+    /// What libzmq knows about where the frame came from.
+    fn sender(&self) -> Option<IpAddr> {
+        match &self.0 {
+            Repr::Zmq(buffer) => buffer.sender(),
+            _ => None,
+        }
+    }
+
     /// libzmq's buffer, to receive into; an empty one if there was none.
     pub(crate) fn zmq_buffer(&mut self) -> &mut sys::Buffer {
         if !matches!(self.0, Repr::Zmq(_)) {
@@ -88,11 +100,16 @@ impl Frame {
     }
 
     /// Puts `bytes` in place of what there is; memory of our own is reused.
+    #[inline]
     pub(crate) fn refill(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             Repr::Owned(owned) => {
                 owned.clear();
                 owned.extend_from_slice(bytes);
+            }
+            Repr::Inline { len, bytes: inline } if bytes.len() <= INLINE_BYTES => {
+                inline[..bytes.len()].copy_from_slice(bytes);
+                *len = bytes.len() as u8;
             }
             _ => *self = Frame::from(bytes),
         }
@@ -113,6 +130,7 @@ impl Frame {
 impl Deref for Frame {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
@@ -308,6 +326,13 @@ pub trait Socket: Send {
 
     /// Where the socket listens or connects, with the port that the system picked.
     fn endpoint(&self) -> &Endpoint;
+
+    /// The address of whoever sent `message`, which a router has just received and is as it came; `None`
+    /// where there are no addresses.
+    fn sender(&self, message: &[Frame]) -> Option<IpAddr> {
+        let _ = message;
+        None
+    }
 }
 
 /// Whether a socket listens or connects.

@@ -5,6 +5,7 @@ mod broker;
 mod broker_kills;
 mod broker_trio;
 mod curve;
+mod echo;
 mod expect;
 mod failures;
 mod flags;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -289,6 +290,11 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
     /// See [`ReplyError`].
     pub fn refuse(&mut self, asker: Asker, reason: &str) -> Result<(), ReplyError> {
         self.answer(asker, &Body::refusal(reason))
+    }
+
+    /// The address of whoever made a request; `None` where there are no addresses.
+    pub fn sender(&self, asker: &Asker) -> Option<IpAddr> {
+        self.station.socket.sender(&asker.envelope)
     }
 
     /// What it has seen up to now.

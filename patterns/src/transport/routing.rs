@@ -161,10 +161,34 @@ impl<P: Pipe> Exchange<P> {
         Some(&mut self.peers[at].pipe)
     }
 
+    /// The pipe of the peer that a router calls by this id.
+    pub(crate) fn routed(&self, id: &[u8]) -> Option<&P> {
+        let at = self.position(number_of(id)?)?;
+        Some(&self.peers[at].pipe)
+    }
+
     /// The only peer, if there is just one.
     pub(crate) fn sole(&self) -> Option<(u32, &P)> {
         match &self.peers[..] {
             [sole] => Some((sole.number, &sole.pipe)),
+            _ => None,
+        }
+    }
+
+    /// The only peer's pipe if it is to be flushed anyway, for whoever sends to it without ado.
+    #[inline]
+    pub(crate) fn sole_dirty(&mut self) -> Option<&mut P> {
+        match &mut self.peers[..] {
+            [sole] if sole.is_dirty => Some(&mut sole.pipe),
+            _ => None,
+        }
+    }
+
+    /// The only peer's pipe if it may have sent something, for whoever takes that without ado.
+    #[inline]
+    pub(crate) fn sole_stirred(&mut self) -> Option<&mut P> {
+        match &mut self.peers[..] {
+            [sole] if sole.is_stirred => Some(&mut sole.pipe),
             _ => None,
         }
     }
@@ -217,10 +241,9 @@ impl<P: Pipe> Exchange<P> {
         let peer = &mut self.peers[at];
         let offer = peer.pipe.offer(message);
         match offer {
-            Offer::Taken if self.stirred.is_some() => {
-                if !std::mem::replace(&mut peer.is_dirty, true) {
-                    self.dirty.push(peer.number);
-                }
+            Offer::Taken if self.stirred.is_some() && !peer.is_dirty => {
+                peer.is_dirty = true;
+                self.dirty.push(peer.number);
             }
             Offer::Gone => self.some_gone = true,
             _ => {}

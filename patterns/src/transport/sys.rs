@@ -327,6 +327,17 @@ impl Buffer {
         Buffer(UnsafeCell::new(message))
     }
 
+    /// The address of the peer that sent it, if it came from one over TCP.
+    pub(crate) fn sender(&self) -> Option<std::net::IpAddr> {
+        // SAFETY: the message is valid; the answer is null or a string that lives as long as the message,
+        // and is read before this ends.
+        let text = unsafe {
+            let text = zmq_sys::zmq_msg_gets(self.0.get(), c"Peer-Address".as_ptr());
+            (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text))?
+        };
+        text.to_str().ok()?.parse().ok()
+    }
+
     /// A frame that refers to `bytes` without copying them.
     fn shared(bytes: &Arc<[u8]>) -> io::Result<Buffer> {
         let len = bytes.len();

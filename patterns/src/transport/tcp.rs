@@ -20,7 +20,7 @@ mod wire;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,30 @@ pub fn open(
         limits,
         state: RefCell::new(state),
     }))
+}
+
+/// Feeds a stream to the decoder in pieces, the first byte of each of which says how long it is.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(mut bytes: &[u8]) {
+    use incoming::Incoming;
+    let mut incoming = Incoming::new(1 << 20);
+    let mut message = Message::new();
+    while let Some((&len, rest)) = bytes.split_first() {
+        let (piece, rest) = rest.split_at(rest.len().min(usize::from(len)));
+        bytes = rest;
+        incoming.feed(piece);
+        loop {
+            if incoming.take_whole(&mut message) {
+                continue;
+            }
+            match incoming.next_into(&mut message) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        incoming.settle();
+    }
 }
 
 fn check_plain(endpoint: &Endpoint, security: &Security) -> Result<(), TransportError> {
@@ -498,6 +522,27 @@ impl State {
         self.events.push_back(event);
     }
 
+    /// Sends a short message where there is no choice and nothing to decide.
+    #[inline]
+    fn append(&mut self, frame: &Frame) -> bool {
+        self.gathers
+            && matches!(self.role, Role::Push | Role::Dealer)
+            && self
+                .exchange
+                .sole_dirty()
+                .is_some_and(|pipe| pipe.append(frame))
+    }
+
+    /// Takes a message where there is no choice and nothing to decide.
+    #[inline]
+    fn take_whole(&mut self, message: &mut Message) -> bool {
+        matches!(self.role, Role::Pull | Role::Dealer)
+            && self
+                .exchange
+                .sole_stirred()
+                .is_some_and(|pipe| pipe.take_whole(message))
+    }
+
     /// Asks the only peer for news without asking the system first who has any.
     fn look_at_sole(&mut self, message: &mut Message) -> bool {
         let sole = self.exchange.sole().filter(|_| self.waits_for_sole);
@@ -548,8 +593,13 @@ impl State {
 
 impl Socket for TcpSocket {
     fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
-        self.limits.check(message)?;
         let state = self.state.get_mut();
+        if let [frame] = message
+            && state.append(frame)
+        {
+            return Ok(());
+        }
+        self.limits.check(message)?;
         let mut sent = state.exchange.send(message);
         if sent.is_err() {
             // There may be a peer by now, or room.
@@ -572,16 +622,19 @@ impl Socket for TcpSocket {
     fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
         let state = self.state.get_mut();
         state.taken += 1;
-        if state.taken < LOOK_MESSAGES && state.exchange.receive_into(message) {
-            return Ok(true);
+        if state.taken < LOOK_MESSAGES {
+            if state.take_whole(message) || state.exchange.receive_into(message) {
+                return Ok(true);
+            }
+            state.flush();
+            if std::mem::take(&mut state.has_looked) {
+                return Ok(false);
+            }
+            if state.look_at_sole(message) {
+                return Ok(true);
+            }
         }
         state.flush();
-        if std::mem::take(&mut state.has_looked) && state.taken < LOOK_MESSAGES {
-            return Ok(false);
-        }
-        if state.look_at_sole(message) {
-            return Ok(true);
-        }
         state.look_around();
         let found = state.exchange.receive_into(message);
         if !found {
@@ -648,6 +701,13 @@ impl Socket for TcpSocket {
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    fn sender(&self, message: &[Frame]) -> Option<IpAddr> {
+        let state = self.state.borrow();
+        let pipe = state.exchange.routed(message.first()?)?;
+        let address = pipe.stream().peer_addr().ok()?;
+        Some(address.ip().to_canonical())
     }
 }
 

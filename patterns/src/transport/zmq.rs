@@ -617,6 +617,10 @@ impl Socket for ZmqSocket {
     fn endpoint(&self) -> &Endpoint {
         &self.plan.endpoint
     }
+
+    fn sender(&self, message: &[Frame]) -> Option<std::net::IpAddr> {
+        message.iter().find_map(Frame::sender)
+    }
 }
 
 impl Drop for ZmqSocket {

@@ -10,6 +10,7 @@ mod protocol;
 mod pubsub;
 mod pushpull;
 mod python;
+mod raw_tcp;
 mod reqrep;
 mod security;
 mod sim_broker;

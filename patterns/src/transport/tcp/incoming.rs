@@ -81,6 +81,17 @@ impl Incoming {
         Ok((read, more))
     }
 
+    /// Takes in what a stream would have given.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (mut near, far) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+            let written = std::io::Write::write(&mut near, bytes).expect("room");
+            let (read, _) = self.read(&far).expect("bytes");
+            bytes = &bytes[read.min(written)..];
+        }
+    }
+
     /// What is not taken moves to the front of a large room.
     fn make_room(&mut self) {
         if self.bytes.capacity() < ROOM_BYTES {
@@ -126,6 +137,23 @@ impl Incoming {
     /// Whether [`next_into`](Incoming::next_into) may have something.
     pub(super) fn has_item(&self) -> bool {
         !self.is_stuck
+    }
+
+    /// Takes the next message if it has one frame and is there as a whole.
+    #[inline]
+    pub(super) fn take_whole(&mut self, message: &mut Message) -> bool {
+        let Some((header, rest)) = self.bytes[self.start..].split_first_chunk::<4>() else {
+            return false;
+        };
+        // Neither more frames nor control, which are the highest bits.
+        let bytes = u32::from_be_bytes(*header) as usize;
+        let simple = bytes <= self.limit && self.frames.is_empty() && self.large.is_none();
+        let Some(body) = rest.get(..bytes).filter(|_| simple) else {
+            return false;
+        };
+        replace(message, body);
+        self.start += 4 + bytes;
+        true
     }
 
     /// The next thing that is whole.
@@ -250,6 +278,7 @@ impl Large {
 }
 
 /// Makes a message of one frame, in the memory of the one before.
+#[inline]
 fn replace(message: &mut Message, body: &[u8]) {
     message.truncate(1);
     match message.first_mut() {

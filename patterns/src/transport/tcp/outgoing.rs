@@ -49,6 +49,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Messages that are not written whole.
+    #[inline]
     pub(super) fn messages(&self) -> usize {
         self.messages
     }
@@ -57,23 +58,23 @@ impl Outgoing {
         self.bytes == 0
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Adds a message.
     pub(super) fn push(&mut self, message: &[Frame]) {
-        if let [frame] = message
-            && self.append(&wire::header(frame.len(), false), frame)
-        {
-            return;
+        match message {
+            [frame] if self.append(frame) => {}
+            _ => self.push_frames(message),
         }
-        self.push_frames(message);
     }
 
-    /// The usual case: a short message, and room for it in the last run.
-    fn append(&mut self, header: &[u8], frame: &[u8]) -> bool {
-        let bytes = header.len() + frame.len();
+    /// Adds a message of one short frame if there is room in the last run, as there usually is.
+    #[inline]
+    pub(super) fn append(&mut self, frame: &Frame) -> bool {
+        let bytes = 4 + frame.len();
         let Some(Piece {
             bytes: Bytes::Run(run),
             messages,
@@ -84,7 +85,7 @@ impl Outgoing {
         if frame.len() > COPY_BYTES || run.capacity() - run.len() < bytes {
             return false;
         }
-        run.extend_from_slice(header);
+        run.extend_from_slice(&wire::header(frame.len(), false));
         run.extend_from_slice(frame);
         *messages += 1;
         self.messages += 1;
@@ -139,14 +140,7 @@ impl Outgoing {
     /// Those of the stream, but that it would block.
     pub(super) fn write_to(&mut self, stream: &mut impl Write) -> io::Result<bool> {
         while self.bytes > 0 {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
-            for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
-                let skip = if count == 0 { self.written } else { 0 };
-                *slot = IoSlice::new(&piece.bytes.as_slice()[skip..]);
-                count += 1;
-            }
-            match stream.write_vectored(&slices[..count]) {
+            match self.write_once(stream) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -160,6 +154,22 @@ impl Outgoing {
         // An empty frame at the end is written with its header.
         self.advance(0);
         Ok(true)
+    }
+
+    fn write_once(&self, stream: &mut impl Write) -> io::Result<usize> {
+        if let [only] = self.pieces.as_slices().0
+            && self.pieces.len() == 1
+        {
+            return stream.write(&only.bytes.as_slice()[self.written..]);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
+            let skip = if count == 0 { self.written } else { 0 };
+            *slot = IoSlice::new(&piece.bytes.as_slice()[skip..]);
+            count += 1;
+        }
+        stream.write_vectored(&slices[..count])
     }
 
     /// Writes what waits and then a message from where it is; what the stream does not take is copied and

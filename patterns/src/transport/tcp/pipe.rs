@@ -140,6 +140,25 @@ impl TcpPipe {
         self.incoming.clear();
     }
 
+    /// Sends a message of one short frame, where nothing speaks against it; else it has to be
+    /// [offered](Pipe::offer).
+    #[inline]
+    pub(super) fn append(&mut self, frame: &Frame) -> bool {
+        self.end.is_none()
+            && !self.limits.keeps_latest
+            && frame.len() <= self.limits.frame_bytes
+            && self.outgoing.messages() < self.limits.queue_messages
+            && self.outgoing.bytes() + frame.len() < WRITE_BYTES
+            && self.outgoing.append(frame)
+    }
+
+    /// Takes a message of one frame that has come whole, where nothing speaks against it; else it has to be
+    /// [taken](Pipe::take_into).
+    #[inline]
+    pub(super) fn take_whole(&mut self, message: &mut Message) -> bool {
+        self.peer == Peer::Fits && !self.limits.keeps_latest_in && self.incoming.take_whole(message)
+    }
+
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
     }

@@ -55,12 +55,6 @@ impl Poll {
         )?)
     }
 
-    /// Watches a descriptor no longer.
-    pub(super) fn remove(&self, fd: impl AsFd) {
-        // One that is not there any more need not be removed.
-        let _ = epoll::delete(&self.epoll, fd);
-    }
-
     /// What is new, a bounded number at a time; whether there may be more.
     pub(super) fn news(&self, take: &mut Vec<News>) -> io::Result<bool> {
         let mut room = [const { MaybeUninit::<Event>::uninit() }; EVENTS];

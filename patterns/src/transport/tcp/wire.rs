@@ -79,6 +79,7 @@ pub(super) fn read_preface(bytes: &[u8; PREFACE_BYTES]) -> Result<Role, Breach> 
 }
 
 /// The header of a frame of a message.
+#[inline]
 pub(super) fn header(bytes: usize, more: bool) -> [u8; 4] {
     let more = if more { MORE } else { 0 };
     (bytes as u32 | more).to_be_bytes()
