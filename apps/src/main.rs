@@ -2,6 +2,7 @@
 //!
 //! One binary, one subcommand per app; this file is the table of contents.
 
+mod chat;
 mod count;
 mod dispatch;
 mod exit;
@@ -52,6 +53,8 @@ enum Command {
     Cancel(dispatch::broker::jobs::CancelArgs),
     /// Show a broker's workers, queues and throughput
     Status(dispatch::broker::status::StatusArgs),
+    /// Talk in a terminal: a server, clients, or a crowd of simulated members
+    Chat(chat::ChatArgs),
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
@@ -77,6 +80,7 @@ fn main() -> std::process::ExitCode {
         Command::Job(args) => dispatch::broker::jobs::show(args),
         Command::Cancel(args) => dispatch::broker::jobs::cancel(args),
         Command::Status(args) => dispatch::broker::status::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Ops => ops_table::print(),
     };
@@ -103,6 +107,7 @@ fn start_log(command: &Command) {
     let level = match command {
         Command::Ventilator(_) | Command::Worker(_) | Command::Sink(_) => "info",
         Command::Broker(_) => "info",
+        Command::Chat(args) if args.is_server() => "info",
         Command::Submit(args) if args.stays_for_long() => "info",
         _ => "warn",
     };
