@@ -12,7 +12,7 @@ use mutirao::machine::{Machine, Time};
 
 use super::bucket::Bucket;
 use super::lane::{Incoming, Outgoing};
-use super::wire::{Down, Event, Knock, Letter, Line, Says, Session, Up, Welcome, Word};
+use super::wire::{Down, Event, Knock, Letter, Line, MAX_NUMBER, Says, Session, Up, Welcome, Word};
 use stay::Stay;
 
 /// How often it says that it is there.
@@ -279,7 +279,7 @@ impl Guest {
                 oldest,
                 first,
                 lines,
-            } => {
+            } if first.max(oldest) <= MAX_NUMBER => {
                 if let Some(stay) = self.stay.as_mut().filter(|stay| stay.is(&room, story)) {
                     stay.take(self.now, oldest, first, lines);
                     self.listen_on();
@@ -290,10 +290,14 @@ impl Guest {
                 room,
                 story,
                 latest,
-            } => self.follow(incarnation, &room, story, latest),
-            // Answers to an earlier stay. Doors are for those who move packets.
-            Down::Refused { .. } | Down::Letter { .. } | Down::Confirmed { .. } | Down::Door(_) => {
-            }
+            } if latest <= MAX_NUMBER => self.follow(incarnation, &room, story, latest),
+            // Answers to an earlier stay, and numbers that no room has. Doors are for those who move packets.
+            Down::Refused { .. }
+            | Down::Letter { .. }
+            | Down::Confirmed { .. }
+            | Down::Lines { .. }
+            | Down::Beat { .. }
+            | Down::Door(_) => {}
         }
     }
 
@@ -315,7 +319,7 @@ impl Guest {
         self.config.name = welcome.name;
         self.beat_at = self.now + BEAT;
         // A little less than what the hall takes: its clock is another.
-        let (rate, burst) = (welcome.rate * 9 / 10, welcome.burst / 2);
+        let (rate, burst) = (welcome.rate - welcome.rate / 10, welcome.burst / 2);
         let patient = self.config.patient;
         self.patience = patient.then(|| Bucket::new(rate, burst, self.now));
         self.words.again();
@@ -354,19 +358,16 @@ impl Guest {
                 story,
                 first,
                 latest,
-                missed,
-                again,
-            } => {
-                let goes_on = again && self.stay.as_ref().is_some_and(|stay| stay.is(&room, story));
-                if goes_on {
-                    let stay = self.stay.as_mut();
-                    stay.into_iter()
-                        .for_each(|stay| stay.go_on(self.now, first, latest));
-                } else {
-                    self.begin_stay(Stay::new(room, story, first, latest, self.now));
-                }
-                if missed > 0 {
-                    self.tell(News::Missed(missed));
+                anew,
+            } if first.max(latest) <= MAX_NUMBER => {
+                // It may be said twice, of two knocks.
+                match self
+                    .stay
+                    .as_mut()
+                    .filter(|stay| !anew && stay.is(&room, story))
+                {
+                    Some(stay) => stay.go_on(self.now, latest),
+                    None => self.begin_stay(Stay::new(room, story, first, latest, self.now)),
                 }
                 self.listen_on();
             }
@@ -385,6 +386,8 @@ impl Guest {
                 self.config.name.clone_from(&name);
                 self.tell(News::Letter(Letter::Renamed(name)));
             }
+            // Numbers that no room has.
+            Letter::Entered { .. } => {}
             letter => self.tell(News::Letter(letter)),
         }
     }
@@ -492,6 +495,8 @@ impl Machine for Guest {
     fn handle(&mut self, now: Time, input: GuestInput) {
         self.now = now;
         match input {
+            // What is said after the goodbye is for others.
+            GuestInput::Packet(_) if self.state == State::Over => {}
             GuestInput::Packet(packet) => {
                 self.heard = now;
                 self.take(packet);

@@ -23,8 +23,8 @@ use super::bucket::Bucket;
 use super::lane::{Incoming, Outgoing};
 use super::text::{check_name, check_text};
 use super::wire::{
-    self, Down, Event, FILL_BYTES, Knock, Leaving, Letter, Line, Place, Says, Session, Up, Welcome,
-    Word,
+    self, Down, Event, FILL_BYTES, Knock, Leaving, Letter, Line, MAX_NUMBER, Place, Says, Session,
+    Up, Welcome, Word,
 };
 use member::Member;
 pub(crate) use member::{Author, author};
@@ -185,8 +185,11 @@ impl Hall {
 
     /// Takes a line of the history; to be called in its order and before anything else.
     pub(crate) fn remember(&mut self, record: Record) {
+        if record.number == 0 || record.number > MAX_NUMBER {
+            return;
+        }
         if let Some((author, word)) = record.by {
-            self.obeyed.insert(author, word);
+            self.obeyed.insert(author, word.min(MAX_NUMBER));
         }
         if check_name("room", &record.room).is_ok() && self.make_room(&record.room).is_ok() {
             let room = self.rooms.get_mut(&record.room);
@@ -271,7 +274,7 @@ impl Hall {
         let (now, author) = (self.now, author(session));
         let obeyed = self.obeyed.of(author);
         // Whoever makes up numbers must not make ours overflow.
-        let next_word = knock.next_word.clamp(1, u64::MAX / 2).max(obeyed + 1);
+        let next_word = knock.next_word.clamp(1, MAX_NUMBER).max(obeyed + 1);
         let Limits { rate, burst, .. } = self.limits;
         self.lanes = self.lanes.wrapping_add(1).max(1);
         self.names.insert(knock.name.to_lowercase(), session);
@@ -375,16 +378,11 @@ impl Hall {
         };
         let (oldest, latest) = (room.oldest(), room.latest());
         let known = after.filter(|place| place.story == self.story && place.number <= latest);
-        let (first, missed) = match known {
-            Some(place) => {
-                let first = (place.number + 1).max(oldest);
-                (first, first - (place.number + 1))
-            }
-            None => {
-                let end = before.unwrap_or(latest) + 1;
-                (end.saturating_sub(u64::from(last)).max(oldest), 0)
-            }
+        let first = match known {
+            Some(place) => place.number + 1,
+            None => (before.unwrap_or(latest) + 1).saturating_sub(u64::from(last)),
         };
+        let first = first.max(oldest);
         let names = room.members.iter().filter_map(|id| self.members.get(id));
         let names: Vec<String> = names.map(|member| member.name.clone()).collect();
         let (room, story) = (name.to_string(), self.story);
@@ -395,8 +393,7 @@ impl Hall {
                 story,
                 first,
                 latest,
-                missed,
-                again: known.is_some(),
+                anew: after.is_some() && known.is_none(),
             },
         );
         self.list_members(session, name, latest, names);

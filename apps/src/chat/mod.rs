@@ -22,6 +22,8 @@ mod lane;
 mod plain;
 mod screen;
 mod server;
+#[cfg(test)]
+mod sim_tests;
 mod talk;
 mod text;
 mod ways;

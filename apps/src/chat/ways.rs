@@ -99,7 +99,10 @@ pub(crate) fn listen(
     security: &Security,
 ) -> Result<Box<dyn HallWay>, Exit> {
     check(pattern, endpoint.scheme())?;
-    let options = options(security);
+    let options = SocketOptions {
+        watch_links: true,
+        ..options(security)
+    };
     let way: Result<Box<dyn HallWay>, OpenError> = match pattern {
         Pattern::PubSub => pub_sub::HallEnd::open(endpoint, &options).map(|end| Box::new(end) as _),
         Pattern::PushPull => {

@@ -24,6 +24,9 @@ pub(crate) const FILL_BYTES: usize = 16 << 10;
 /// The longest message, in bytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 4 << 10;
 
+/// No room hears so much; whoever says such a number does not mean it.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
+
 /// The longest name of a member or a room, in characters.
 pub(crate) const MAX_NAME_CHARS: usize = 32;
 
@@ -218,10 +221,8 @@ pub(crate) enum Letter {
         first: u64,
         /// The last number of the room; 0 for none.
         latest: u64,
-        /// How many numbers between what the guest has heard and `first` are lost.
-        missed: u64,
-        /// Whether it goes on where the guest was.
-        again: bool,
+        /// Whether the hall does not know the place that the guest named: it begins anew.
+        anew: bool,
     },
     /// Some of the members of the room.
     Members {

@@ -73,10 +73,7 @@ impl Stay {
     }
 
     /// Goes on after an absence.
-    pub(super) fn go_on(&mut self, now: Time, first: u64, latest: u64) {
-        self.skip_to(first);
-        // What the hall counts as missed is told from its letter.
-        self.lost = 0;
+    pub(super) fn go_on(&mut self, now: Time, latest: u64) {
         self.fetch_now(now, latest);
     }
 

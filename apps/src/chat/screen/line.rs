@@ -30,9 +30,7 @@ impl Line {
         self.text.insert_str(self.cursor, &text);
         self.cursor += text.len();
         // A combining character joins what stands before it, and perhaps what stands behind.
-        if !self.is_boundary(self.cursor) {
-            self.cursor = self.after(self.cursor);
-        }
+        self.snap();
     }
 
     /// Ends the line: it is remembered, and the next one is empty.
@@ -77,6 +75,7 @@ impl Line {
             .unwrap_or(rest.len());
         let end = rest[word..].find(char::is_whitespace);
         self.cursor += end.map_or(rest.len(), |end| word + end);
+        self.snap();
     }
 
     /// Deletes the character before the cursor.
@@ -168,15 +167,24 @@ impl Line {
         self.text.replace_range(start..end, "");
         self.cursor = start;
         // What is left and right may have joined.
-        if !self.is_boundary(start) {
-            self.cursor = self.before(start);
-        }
+        self.snap();
     }
 
     fn word_start(&self) -> usize {
         let before = self.text[..self.cursor].trim_end();
         let space = before.char_indices().rev().find(|(_, c)| c.is_whitespace());
-        space.map_or(0, |(at, c)| at + c.len_utf8())
+        let start = space.map_or(0, |(at, c)| at + c.len_utf8());
+        match self.is_boundary(start) {
+            true => start,
+            false => self.before(start),
+        }
+    }
+
+    /// Puts the cursor behind the character in whose middle it stands.
+    fn snap(&mut self) {
+        if !self.is_boundary(self.cursor) {
+            self.cursor = self.after(self.cursor);
+        }
     }
 
     fn boundaries(&self) -> impl DoubleEndedIterator<Item = usize> + '_ {

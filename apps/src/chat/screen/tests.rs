@@ -54,7 +54,9 @@ impl Show {
             .draw(|frame| view.draw(frame, status))
             .unwrap();
         let buffer = self.terminal.backend().buffer().clone();
-        let rows = buffer.content().chunks(usize::from(buffer.area.width));
+        let rows = buffer
+            .content()
+            .chunks(usize::from(buffer.area.width).max(1));
         // A wide character takes two cells, of which the second is a space that is not printed.
         rows.map(|cells| {
             let (mut row, mut skip) = (String::new(), 0);
@@ -82,7 +84,11 @@ fn messages_members_status_and_line_have_their_places() {
     show.say("olá 中文 👩‍🚀 é");
     show.keys("tudo bem");
     let rows = show.rows();
-    assert_eq!(rows[0], "bia: olá 中文 👩‍🚀 é                   │ 2 here");
+    // 38 columns, of which the message takes 18.
+    assert_eq!(
+        rows[0],
+        format!("bia: olá 中文 👩‍🚀 é{}│ 2 here", " ".repeat(20))
+    );
     assert!(rows[1].ends_with("│ ana"), "{rows:?}");
     assert!(rows[2].ends_with("│ 李四"), "{rows:?}");
     assert_eq!(rows[4], " ana in sala · connected");

@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn rows_end_at_spaces_if_they_can() {
-        assert_eq!(wrap("um dois tres", 8), ["um dois", "tres"]);
+        assert_eq!(wrap("um dois tres", 8), ["um dois ", "tres"]);
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("中文字符", 5), ["中文", "字符"]);

@@ -18,6 +18,9 @@ const MESSAGES_PER_TURN: usize = 256;
 /// looks the same.
 const REFUSALS_BELIEVED: u32 = 3;
 
+/// The same where we listen: the peer may have given up after three at both of its sockets together.
+const REFUSALS_TOLD: u32 = 2;
+
 /// Listening sockets that are tried in search of two free ports side by side.
 const PAIRS_TRIED: usize = 32;
 
@@ -27,6 +30,7 @@ pub(super) struct Port {
     dropped: u64,
     refusals: u32,
     unreadable: Complaints,
+    refused: Complaints,
 }
 
 impl Port {
@@ -41,6 +45,7 @@ impl Port {
             dropped: 0,
             refusals: 0,
             unreadable: Complaints::default(),
+            refused: Complaints::default(),
         })
     }
 
@@ -111,15 +116,26 @@ impl Port {
         self.socket.flush();
     }
 
+    /// Tells the log of peers that do not get in where we listen.
+    pub(super) fn note_refusals(&mut self) {
+        if let Some(reason) = self.refusal_after(REFUSALS_TOLD) {
+            self.refused.add(&"somebody does not get in", &reason);
+        }
+    }
+
     /// Why the peer does not let us in, once it has refused several times in a row.
     pub(super) fn refusal(&mut self) -> Option<String> {
+        self.refusal_after(REFUSALS_BELIEVED)
+    }
+
+    fn refusal_after(&mut self, believed: u32) -> Option<String> {
         while let Some(event) = self.socket.link_event() {
             match event {
                 LinkEvent::Connected => self.refusals = 0,
                 LinkEvent::Disconnected => {}
                 LinkEvent::Refused { reason } => {
                     self.refusals += 1;
-                    if self.refusals >= REFUSALS_BELIEVED {
+                    if self.refusals >= believed {
                         return Some(reason);
                     }
                 }

@@ -71,8 +71,10 @@ impl HallWay for HallEnd {
     }
 
     fn settle(&mut self, _now: Time) -> Result<(), TransportError> {
-        self.rooms.flush();
-        self.guests.flush();
+        for port in [&mut self.rooms, &mut self.guests] {
+            port.note_refusals();
+            port.flush();
+        }
         Ok(())
     }
 

@@ -50,6 +50,7 @@ impl HallEnd {
         // Closing a door must not hold up the others.
         let options = SocketOptions {
             linger: Duration::ZERO,
+            watch_links: false,
             ..options.clone()
         };
         Ok(HallEnd {
@@ -193,6 +194,8 @@ impl HallWay for HallEnd {
 
     fn settle(&mut self, now: Time) -> Result<(), TransportError> {
         self.close_doors(now);
+        self.words.note_refusals();
+        self.knocks.note_refusals();
         self.knocks.flush();
         self.doors.values_mut().for_each(|door| door.port.flush());
         Ok(())

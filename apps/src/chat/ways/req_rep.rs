@@ -211,6 +211,7 @@ impl HallWay for HallEnd {
             self.answer(session)?;
         }
         self.let_go(now)?;
+        self.socket.note_refusals();
         self.socket.flush();
         Ok(())
     }
