@@ -200,7 +200,7 @@ impl Client {
                 .map_err(failed)?;
             self.guest.wake(now);
             self.listen_to_person(now, &mut face)?;
-            self.obey(now, &mut face)?;
+            self.obey(&mut face)?;
             self.way.settle(now).map_err(failed)?;
             if let Some(reason) = self.way.refusal() {
                 return Err(Exit::Environment(format!("{}: {reason}", self.server)));
@@ -294,8 +294,7 @@ impl Client {
     }
 
     /// Does what the guest wants.
-    fn obey(&mut self, now: Time, face: &mut impl Face) -> Result<(), Exit> {
-        let _ = now;
+    fn obey(&mut self, face: &mut impl Face) -> Result<(), Exit> {
         while let Some(output) = self.guest.poll() {
             match output {
                 GuestOutput::Send(up) => self.way.send(&up).map_err(failed)?,
