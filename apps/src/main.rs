@@ -89,8 +89,13 @@ fn main() -> std::process::ExitCode {
 
 /// What was asked for, on the command line or in the environment.
 fn command_line() -> Result<Cli, clap::Error> {
-    let known = Cli::command().mut_subcommands(|command| command.mut_args(unless_empty));
-    Cli::from_arg_matches_mut(&mut known.try_get_matches()?)
+    let known = forgiving(Cli::command()).try_get_matches();
+    Cli::from_arg_matches_mut(&mut known?)
+}
+
+/// The command and those below it, without the variables that are empty.
+fn forgiving(command: clap::Command) -> clap::Command {
+    command.mut_args(unless_empty).mut_subcommands(forgiving)
 }
 
 /// An empty variable counts as not given: compose and Kubernetes pass on what nobody has set.

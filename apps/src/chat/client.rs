@@ -15,7 +15,7 @@ use super::plain::Plain;
 use super::screen::Screen;
 use super::talk::{self, Talk};
 use super::text::check_name;
-use super::ways::{self, GuestWay};
+use super::ways::{self, Address, GuestWay};
 use super::wire::{Session, Word};
 use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, ServerFlag, TransportFlags};
@@ -135,9 +135,13 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Exit> {
     check_name("member", &args.name).map_err(Exit::Usage)?;
     check_name("room", &args.room).map_err(Exit::Usage)?;
     let security = flags::security(&args.key, Some(&args.curve_server), None)?;
-    let server = args.transport.apply(&args.server)?;
     let session = Session(rand::random());
-    let way = ways::connect(args.pattern, &server, &security, session)?;
+    let address = Address {
+        pattern: args.pattern,
+        endpoint: args.transport.apply(&args.server)?,
+        security,
+    };
+    let way = ways::connect(&address, session)?;
     let caught = Caught::begin()?;
     let (sleeper, waker) = Sleeper::new().map_err(OpenError::System)?;
     let (sender, typed) = sync_channel(TYPED);
@@ -159,7 +163,9 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Exit> {
         way,
         clock,
         typed,
-        server: server.to_string(),
+        server: address.endpoint.to_string(),
+        address,
+        session,
         leave: Leave::No,
         signal: None,
     };
@@ -183,6 +189,8 @@ struct Client {
     way: Box<dyn GuestWay>,
     clock: Clock,
     typed: Receiver<Typed>,
+    address: Address,
+    session: Session,
     server: String,
     leave: Leave,
     signal: Option<Signal>,
@@ -299,6 +307,9 @@ impl Client {
             match output {
                 GuestOutput::Send(up) => self.way.send(&up).map_err(failed)?,
                 GuestOutput::Listen(room) => self.way.listen(&room).map_err(failed)?,
+                GuestOutput::Reconnect => {
+                    self.way = ways::connect(&self.address, self.session)?;
+                }
                 GuestOutput::Tell(News::Refused(reason)) => {
                     return Err(Exit::Environment(super::text::shown(&reason)));
                 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 use mutirao::machine::Clock;
-use mutirao::security::Security;
 use mutirao::{Endpoint, Pattern};
 
+use super::ways::Address;
 use crate::count::counted;
 use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, ServerFlag, TransportFlags};
@@ -76,9 +76,7 @@ pub(crate) struct CrowdArgs {
 /// What the threads know of each other.
 struct Shared {
     clock: Clock,
-    pattern: Pattern,
-    server: Endpoint,
-    security: Security,
+    address: Address,
     room: String,
     /// What the names of this crowd begin with.
     prefix: String,
@@ -113,9 +111,11 @@ pub(crate) fn run(args: CrowdArgs) -> Result<(), Exit> {
     let count = count.min(args.members as usize);
     let shared = Arc::new(Shared {
         clock: Clock::start(),
-        pattern: args.pattern,
-        server: args.transport.apply(&args.server)?,
-        security,
+        address: Address {
+            pattern: args.pattern,
+            endpoint: args.transport.apply(&args.server)?,
+            security,
+        },
         room: args.room,
         prefix: format!("m{:04x}", rand::random::<u16>()),
         members: args.members,
@@ -196,7 +196,7 @@ fn report(shared: &Shared, joined: Option<Duration>, counts: &[Counted]) -> Resu
             "only {} of {} members got into the room at {}",
             shared.ready.load(Ordering::SeqCst),
             shared.members,
-            shared.server
+            shared.address.endpoint
         )));
     };
     let said = shared.said.load(Ordering::SeqCst);
@@ -212,8 +212,8 @@ fn report(shared: &Shared, joined: Option<Duration>, counts: &[Counted]) -> Resu
     println!(
         "{} by {} at {}: in the room after {:.2} s; {said} messages said in {} s; {delivered} of {expected} deliveries, {disordered} twice or out of order; latency p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
         counted(shared.members.into(), "member"),
-        shared.pattern,
-        shared.server,
+        shared.address.pattern,
+        shared.address.endpoint,
         joined.as_secs_f64(),
         shared.talk.as_secs(),
         ms(0.5),

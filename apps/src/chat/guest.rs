@@ -61,8 +61,10 @@ pub(crate) enum GuestInput {
 pub(crate) enum GuestOutput {
     /// Send this to the hall.
     Send(Up),
-    /// Listen to this room and to no other.
+    /// Listen to this room and to no other; perhaps said twice.
     Listen(String),
+    /// Make new connections: those that there are may be dead without a sign.
+    Reconnect,
     /// Tell the person.
     Tell(News),
 }
@@ -310,6 +312,10 @@ impl Guest {
             return;
         }
         let again = self.incarnation != 0;
+        if let Some(stay) = &self.stay {
+            let room = stay.room().to_string();
+            self.out.push_back(GuestOutput::Listen(room));
+        }
         self.state = State::Inside;
         self.incarnation = welcome.incarnation;
         if self.lane != welcome.lane {
@@ -483,6 +489,7 @@ impl Guest {
     fn listen_for_the_hall(&mut self) {
         if self.state == State::Inside && self.heard + SILENCE <= self.now {
             self.tell(News::Lost);
+            self.out.push_back(GuestOutput::Reconnect);
             self.knock_anew();
         }
     }

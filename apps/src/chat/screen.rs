@@ -52,6 +52,7 @@ impl Screen {
             status: None,
         };
         execute!(stdout(), EnableBracketedPaste).map_err(no_terminal)?;
+        also_when_it_panics();
         std::thread::spawn(move || read_keys(&keyboard));
         Ok(screen)
     }
@@ -62,6 +63,15 @@ impl Drop for Screen {
         let _ = execute!(stdout(), DisableBracketedPaste);
         ratatui::restore();
     }
+}
+
+/// ratatui restores the rest when there is a panic.
+fn also_when_it_panics() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let _ = execute!(stdout(), DisableBracketedPaste);
+        hook(info);
+    }));
 }
 
 fn no_terminal(error: std::io::Error) -> Exit {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use mutirao::endpoint::Scheme;
 use mutirao::machine::Time;
 use mutirao::security::Security;
-use mutirao::transport::{Needs, SocketOptions, Source, TransportError, WhenFull};
+use mutirao::transport::{Heartbeat, Needs, SocketOptions, Source, TransportError, WhenFull};
 use mutirao::wait::Interest;
 use mutirao::{Endpoint, OpenError, Pattern};
 
@@ -113,18 +113,26 @@ pub(crate) fn listen(
     Ok(way?)
 }
 
+/// Where a guest finds the hall.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) pattern: Pattern,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) security: Security,
+}
+
 /// Opens a guest's end; the hall need not be there yet.
 ///
 /// # Errors
 ///
 /// The endpoint cannot be connected to, or the pattern cannot do with its transport.
-pub(crate) fn connect(
-    pattern: Pattern,
-    endpoint: &Endpoint,
-    security: &Security,
-    session: Session,
-) -> Result<Box<dyn GuestWay>, Exit> {
-    check(pattern, endpoint.scheme())?;
+pub(crate) fn connect(address: &Address, session: Session) -> Result<Box<dyn GuestWay>, Exit> {
+    let Address {
+        pattern,
+        endpoint,
+        security,
+    } = address;
+    check(*pattern, endpoint.scheme())?;
     let options = SocketOptions {
         only_connected: true,
         watch_links: true,
@@ -164,7 +172,9 @@ fn options(security: &Security) -> SocketOptions {
         queue_messages: QUEUE,
         max_message_bytes: MAX_PACKET_BYTES,
         linger: Duration::from_millis(500),
-        reconnect_max: Duration::from_millis(500),
+        // Hall and guests beat by themselves. libzmq's own pings, of a thousand guests, would keep the
+        // hall busy: it looks through all its timers for each.
+        heartbeat: Heartbeat::Probe(Duration::from_secs(2)),
         when_full: WhenFull::Refuse,
         security: security.clone(),
         ..SocketOptions::default()

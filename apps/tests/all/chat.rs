@@ -361,6 +361,13 @@ fn a_command_line_that_makes_no_sense_is_refused_with_a_reason() {
         &["no name for a room"],
     );
     refused(&["chat", "server", "--history", "/"], 3, &["--history"]);
+    // Compose passes on what nobody has set.
+    let server = mutirao(["chat", "server", "--bind", TRANSPORTS[0]]);
+    let server = server
+        .env("MUTIRAO_TRANSPORT", "")
+        .env("MUTIRAO_HISTORY", "")
+        .start();
+    server.wait_for("chat at tcp://127.0.0.1:");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use mutirao::OpenError;
 use mutirao::machine::{Machine as _, Time};
 use mutirao::transport::TransportError;
 
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 pub(super) struct Member {
     pub(super) guest: Guest,
     pub(super) way: Box<dyn GuestWay>,
+    session: Session,
     index: u32,
     /// Messages that it has said, and the time of the next one.
     said: u64,
@@ -38,7 +40,8 @@ impl Member {
         };
         Ok(Member {
             guest: Guest::new(config, shared.clock.now()),
-            way: ways::connect(shared.pattern, &shared.server, &shared.security, session)?,
+            way: ways::connect(&shared.address, session)?,
+            session,
             index,
             said: 0,
             got: vec![0; shared.members as usize],
@@ -80,16 +83,20 @@ impl Member {
         shared: &Shared,
         now: Time,
         latencies_us: &mut Histogram<u64>,
-    ) -> Result<bool, TransportError> {
+    ) -> Result<bool, Exit> {
         let guest = &mut self.guest;
         let more = self
             .way
-            .receive(&mut |packet| guest.handle(now, GuestInput::Packet(packet)))?;
+            .receive(&mut |packet| guest.handle(now, GuestInput::Packet(packet)))
+            .map_err(failed)?;
         self.guest.wake(now);
         while let Some(output) = self.guest.poll() {
             match output {
-                GuestOutput::Send(up) => self.way.send(&up)?,
-                GuestOutput::Listen(room) => self.way.listen(&room)?,
+                GuestOutput::Send(up) => self.way.send(&up).map_err(failed)?,
+                GuestOutput::Listen(room) => self.way.listen(&room).map_err(failed)?,
+                GuestOutput::Reconnect => {
+                    self.way = ways::connect(&shared.address, self.session)?;
+                }
                 GuestOutput::Tell(News::Heard(line)) => {
                     if let Event::Said { text, .. } = line.event {
                         self.hear(shared, now, &text, latencies_us);
@@ -99,7 +106,7 @@ impl Member {
                 GuestOutput::Tell(_) => {}
             }
         }
-        self.way.settle(now)?;
+        self.way.settle(now).map_err(failed)?;
         Ok(more)
     }
 
@@ -125,6 +132,10 @@ impl Member {
         let now_us = now.since(Time::START).as_micros() as u64;
         latencies_us.saturating_record(now_us.saturating_sub(sent_us));
     }
+}
+
+fn failed(error: TransportError) -> Exit {
+    Exit::from(OpenError::Transport(error))
 }
 
 /// Who said it, which of theirs it is, and when, in microseconds.

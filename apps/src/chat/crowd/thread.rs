@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use mutirao::OpenError;
 use mutirao::machine::{Machine as _, Time};
-use mutirao::transport::TransportError;
 use mutirao::wait::{Sleeper, wait};
 
 use super::member::Member;
@@ -76,7 +75,7 @@ impl Thread<'_> {
             let mut more = false;
             for member in &mut self.members {
                 let turned = member.turn(self.shared, now, &mut self.counted.latencies_us);
-                more |= turned.map_err(failed)?;
+                more |= turned?;
                 if let Some(reason) = member.refused() {
                     return Err(Exit::Environment(reason));
                 }
@@ -166,8 +165,4 @@ impl Thread<'_> {
         };
         by <= now || self.members.iter().all(|member| member.guest.is_over())
     }
-}
-
-fn failed(error: TransportError) -> Exit {
-    Exit::from(OpenError::Transport(error))
 }

@@ -132,7 +132,7 @@ impl GuestNode {
         loop {
             match self.guest.poll()? {
                 GuestOutput::Send(up) => return Some((HALL, wire::encode(&up))),
-                GuestOutput::Listen(_) => {}
+                GuestOutput::Listen(_) | GuestOutput::Reconnect => {}
                 GuestOutput::Tell(news) => self.told.push(news),
             }
         }

@@ -135,6 +135,9 @@ impl GuestWay for GuestEnd {
     }
 
     fn listen(&mut self, room: &str) -> Result<(), TransportError> {
+        if self.room.as_deref() == Some(room) {
+            return Ok(());
+        }
         self.rooms.subscribe(&topic(room))?;
         if let Some(old) = self.room.replace(room.to_string()) {
             self.rooms.unsubscribe(&topic(&old))?;
