@@ -34,7 +34,7 @@ need_docker() {
   fi
   compose+=(--file "$root/docker-compose.yml" --project-name "${COMPOSE_PROJECT_NAME:-mutirao}")
   # Only what is named is started; what is looked at, followed or removed is everything.
-  compose+=(--profile broker)
+  compose+=(--profile broker --profile chat)
 }
 
 # Results belong to whoever calls: to the person behind sudo, to root itself under rootless Docker.
@@ -81,9 +81,10 @@ build_image() {
 choose_app() {
   case ${APP:=dispatch} in
     dispatch) waiting=(sink worker) job=ventilator ;;
-    *) die "APP=$APP is not known; there is: dispatch." ;;
+    chat) waiting=(chat-server) job= ;;
+    *) die "APP=$APP is not known; there are: dispatch, chat." ;;
   esac
-  [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
+  [ "$APP" != dispatch ] || [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
 }
 
 # Runs a command; what it prints is shown only if it fails.
@@ -104,9 +105,20 @@ up() {
   build_image
   say "Starting ${waiting[*]} ..."
   quietly "${compose[@]}" up --detach "${waiting[@]}" || die "The containers could not be started; the reason is above."
+  if [ -z "$job" ]; then
+    stay
+    return
+  fi
   # A fresh container for each job, so that its log and exit status are this job's.
   quietly "${compose[@]}" up --detach --no-deps --force-recreate "$job" || die "The $job could not be started; the reason is above."
   follow "$("${compose[@]}" ps --all --quiet "$job")"
+}
+
+# What is started to stay: how to use it.
+stay() {
+  case $APP in
+    chat) say "The chat is at tcp://127.0.0.1:5570: target/release/mutirao chat client --name NAME (make build makes it). “make down” stops it." ;;
+  esac
 }
 
 # Shows the job's log until it ends. Ctrl-C goes to the job, which drains and reports.

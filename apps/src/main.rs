@@ -2,6 +2,7 @@
 //!
 //! One binary, one subcommand per app; this file is the table of contents.
 
+mod chat;
 mod count;
 mod dispatch;
 mod echo;
@@ -55,6 +56,8 @@ enum Command {
     Status(dispatch::broker::status::StatusArgs),
     /// Answer messages, or send some, over ZeroMQ, TCP or UDP
     Echo(echo::EchoArgs),
+    /// Talk in a terminal: a server, clients, or a crowd of simulated members
+    Chat(chat::ChatArgs),
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
@@ -81,6 +84,7 @@ fn main() -> std::process::ExitCode {
         Command::Cancel(args) => dispatch::broker::jobs::cancel(args),
         Command::Status(args) => dispatch::broker::status::run(args),
         Command::Echo(args) => echo::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Ops => ops_table::print(),
     };
@@ -89,8 +93,13 @@ fn main() -> std::process::ExitCode {
 
 /// What was asked for, on the command line or in the environment.
 fn command_line() -> Result<Cli, clap::Error> {
-    let known = Cli::command().mut_subcommands(|command| command.mut_args(unless_empty));
-    Cli::from_arg_matches_mut(&mut known.try_get_matches()?)
+    let known = forgiving(Cli::command()).try_get_matches();
+    Cli::from_arg_matches_mut(&mut known?)
+}
+
+/// The command and those below it, without the variables that are empty.
+fn forgiving(command: clap::Command) -> clap::Command {
+    command.mut_args(unless_empty).mut_subcommands(forgiving)
 }
 
 /// An empty variable counts as not given: compose and Kubernetes pass on what nobody has set.
@@ -107,6 +116,7 @@ fn start_log(command: &Command) {
     let level = match command {
         Command::Ventilator(_) | Command::Worker(_) | Command::Sink(_) => "info",
         Command::Broker(_) => "info",
+        Command::Chat(args) if args.is_server() => "info",
         Command::Submit(args) if args.stays_for_long() => "info",
         Command::Echo(args) if args.stays_for_long() => "info",
         _ => "warn",

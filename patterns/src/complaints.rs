@@ -2,14 +2,14 @@
 
 /// How often something happened; logged the first time and at every tenfold after that.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
+pub struct Complaints {
     count: u64,
     next_report: u64,
 }
 
 impl Complaints {
     /// Counts one more, and logs `what` happened when it is time.
-    pub(crate) fn add(&mut self, place: &dyn std::fmt::Display, what: &dyn std::fmt::Display) {
+    pub fn add(&mut self, place: &dyn std::fmt::Display, what: &dyn std::fmt::Display) {
         self.count += 1;
         if self.count >= self.next_report {
             self.next_report = self.count.saturating_mul(10);
@@ -17,7 +17,8 @@ impl Complaints {
         }
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    /// How often it happened.
+    pub fn count(&self) -> u64 {
         self.count
     }
 }

@@ -41,7 +41,7 @@
 //! your own can be tested in the [simulator](sim).
 
 pub mod broker;
-mod complaints;
+pub mod complaints;
 mod driver;
 pub mod endpoint;
 pub mod machine;

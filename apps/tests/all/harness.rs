@@ -209,6 +209,16 @@ impl Process {
         self.stdout.wait_for(&self.name, text)
     }
 
+    /// What it has said on standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// What stands on its standard output so far.
+    pub(crate) fn said_on_stdout(&self) -> String {
+        self.stdout.text()
+    }
+
     /// The most memory it was seen with, in MiB.
     pub(crate) fn peak_mib(&mut self) -> u64 {
         self.glance();

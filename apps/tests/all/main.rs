@@ -4,6 +4,7 @@ mod bad_input;
 mod broker;
 mod broker_kills;
 mod broker_trio;
+mod chat;
 mod curve;
 mod echo;
 mod expect;

@@ -1,0 +1,197 @@
+//! `mutirao chat server`: the hall behind its sockets.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use mutirao::machine::{Clock, Machine as _, Time};
+use mutirao::stop::StopHandle;
+use mutirao::transport::TransportError;
+use mutirao::wait::{Sleeper, wait};
+use mutirao::{Endpoint, OpenError, Pattern};
+
+use super::hall::{Hall, HallOutput, Limits};
+use super::history::History;
+use super::ways::{self, HallWay};
+use crate::count::counted;
+use crate::exit::Exit;
+use crate::flags::{self, GuardFlags, KeyFlag, TransportFlags};
+use crate::signals::{Caught, Signal};
+
+/// Run a chat server until stopped.
+///
+/// Rooms come and go with their members. The last messages of each are kept in memory, and with --history
+/// FILE on disk as well: started again with the same file, nobody misses anything.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mutirao chat server\n  \
+    mutirao chat server --transport tcp --pattern req-rep --history chat.jsonl\n  \
+    mutirao chat server --bind tcp://0.0.0.0:5570 --curve-key keys/server.key --curve-allow keys/allow")]
+pub(crate) struct ServerArgs {
+    /// Where members connect; pub-sub and push-pull take the next port as well
+    #[arg(long, env = "MUTIRAO_BIND", default_value = super::ENDPOINT, value_name = "ENDPOINT", value_parser = flags::endpoint)]
+    bind: Endpoint,
+
+    #[command(flatten)]
+    transport: TransportFlags,
+
+    /// How messages travel: pub-sub, push-pull or req-rep; the same for all members
+    #[arg(
+        long,
+        env = "MUTIRAO_PATTERN",
+        default_value = "pub-sub",
+        value_name = "PATTERN"
+    )]
+    pattern: Pattern,
+
+    /// Keep what is said in public in this file, and begin with what it holds
+    #[arg(long, env = "MUTIRAO_HISTORY", value_name = "FILE")]
+    history: Option<PathBuf>,
+
+    /// Messages that a member may send in a second, on average; twice as many at once
+    #[arg(long, env = "MUTIRAO_RATE", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+
+    #[command(flatten)]
+    key: KeyFlag,
+
+    #[command(flatten)]
+    guard: GuardFlags,
+}
+
+pub(crate) fn run(args: ServerArgs) -> Result<(), Exit> {
+    let security = flags::security(&args.key, None, Some(&args.guard))?;
+    let endpoint = args.transport.apply(&args.bind)?;
+    let caught = Caught::begin()?;
+    let way = ways::listen(args.pattern, &endpoint, &security)?;
+    let (hall, history) = found(&args)?;
+    let (sleeper, waker) = Sleeper::new().map_err(OpenError::System)?;
+    let stop = StopHandle::new(waker);
+    log::info!(
+        "chat at {}, by {}; {}",
+        way.endpoint(),
+        args.pattern,
+        match &args.history {
+            Some(path) => format!("what is said is kept in {}", path.display()),
+            None => "what is said ends with it (--history FILE keeps it)".into(),
+        }
+    );
+    let (tell, told) = std::sync::mpsc::channel();
+    let stopper = stop.clone();
+    caught.then(move |signal| {
+        let _ = tell.send(signal);
+        stopper.stop();
+    });
+    let mut server = Server {
+        hall,
+        history,
+        way,
+        clock: Clock::start(),
+    };
+    let ended = server.serve(&sleeper, &stop);
+    ended.map_err(|error| Exit::from(OpenError::Transport(error)))?;
+    server.say_goodbye();
+    match told.try_recv() {
+        Ok(Signal::Interrupt) => Err(Exit::Interrupted("the chat server was stopped".into())),
+        _ => Ok(()),
+    }
+}
+
+/// A hall that remembers its history.
+fn found(args: &ServerArgs) -> Result<(Hall, Option<History>), Exit> {
+    let limits = Limits {
+        rate: args.rate,
+        burst: args.rate.saturating_mul(2),
+        ..Limits::default()
+    };
+    let incarnation = rand::random_range(1..u64::MAX / 2);
+    let Some(path) = &args.history else {
+        return Ok((Hall::new(limits, incarnation, incarnation), None));
+    };
+    let mut hall = Hall::new(limits, incarnation, 0);
+    let (history, story) = History::open(path, |record| hall.remember(record))?;
+    hall.set_story(story);
+    Ok((hall, Some(history)))
+}
+
+struct Server {
+    hall: Hall,
+    history: Option<History>,
+    way: Box<dyn HallWay>,
+    clock: Clock,
+}
+
+impl Server {
+    fn serve(&mut self, sleeper: &Sleeper, stop: &StopHandle) -> Result<(), TransportError> {
+        while !stop.is_stopped() {
+            let now = self.clock.now();
+            self.hall.set_epoch(epoch_ms(now));
+            let hall = &mut self.hall;
+            let more = self.way.receive(&mut |up| hall.handle(now, up))?;
+            self.hall.wake(now);
+            self.obey()?;
+            self.way.settle(now)?;
+            if !more {
+                let mut sources = Vec::new();
+                self.way.interests(&mut sources);
+                let due = [self.hall.deadline(), self.way.deadline()];
+                wait(
+                    &sources,
+                    sleeper,
+                    &self.clock,
+                    due.into_iter().flatten().min(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the hall wants: first what is to be kept, then what is to be sent.
+    fn obey(&mut self) -> Result<(), TransportError> {
+        let mut sends = Vec::new();
+        while let Some(output) = self.hall.poll() {
+            match (output, &mut self.history) {
+                (HallOutput::Keep(record), Some(history)) => history.keep(&record),
+                (HallOutput::Keep(_), None) => {}
+                (output, _) => sends.push(output),
+            }
+        }
+        self.history.iter_mut().for_each(History::write);
+        sends.into_iter().try_for_each(|output| self.send(output))
+    }
+
+    fn send(&mut self, output: HallOutput) -> Result<(), TransportError> {
+        match output {
+            HallOutput::Send(guest, packet) => self.way.send(guest, &packet),
+            HallOutput::Publish(room, packet) => {
+                let members = &mut self.hall.members_of(&room);
+                self.way.publish(&room, members, &packet)
+            }
+            HallOutput::Forget(guest) => {
+                self.way.forget(guest);
+                Ok(())
+            }
+            HallOutput::Keep(_) => Ok(()),
+        }
+    }
+
+    fn say_goodbye(&self) {
+        let stats = self.hall.stats();
+        log::info!(
+            "stopped with {} present; {} not taken, {} unanswered, {} dropped towards slow members, {} cut off",
+            counted(self.hall.len() as u64, "member"),
+            counted(stats.refused, "message"),
+            counted(stats.fetches_refused, "request"),
+            counted(self.way.dropped(), "packet"),
+            counted(stats.cut_off, "member"),
+        );
+    }
+}
+
+/// When the clock started, in milliseconds since 1970.
+fn epoch_ms(now: Time) -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    let started = wall
+        .unwrap_or_default()
+        .saturating_sub(now.since(Time::START));
+    u64::try_from(started.as_millis()).unwrap_or(u64::MAX)
+}
