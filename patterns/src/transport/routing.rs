@@ -113,6 +113,9 @@ impl<P: Pipe> Exchange<P> {
         }
         // Four billion connections are more than a process lives to see.
         self.last_number += 1;
+        if self.stirred.is_some() && self.topics.iter().next().is_some() {
+            self.dirty.insert(self.last_number);
+        }
         self.peers.push(Peer {
             number: self.last_number,
             pipe,

@@ -238,8 +238,23 @@ impl State {
                 if let Some(pipe) = self.exchange.pipe_mut(id) {
                     pipe.note(news.readable, news.writable);
                     self.exchange.stir(id);
+                    self.skim(id);
                 }
             }
+        }
+    }
+
+    /// A socket that only sends learns in no other way that its peer asks whether it lives, or is gone.
+    fn skim(&mut self, id: u32) {
+        if self.role != Role::Push {
+            return;
+        }
+        let Some(pipe) = self.exchange.pipe_mut(id) else {
+            return;
+        };
+        while pipe.take().is_some() {}
+        if pipe.is_closed() {
+            self.exchange.suspect();
         }
     }
 
@@ -544,6 +559,10 @@ impl Socket for TcpSocket {
     fn source(&self) -> Source<'_> {
         let mut state = self.state.borrow_mut();
         state.flush();
+        if state.role == Role::Push {
+            // It is never asked for messages, and so never looks by itself.
+            state.look_around();
+        }
         let readable = state.exchange.has_message();
         let writable = !state.full;
         let mut source = Source::new(state.poll.fd(), readable, writable);
