@@ -16,6 +16,9 @@
 //!
 //! In [`Mode::RequestReply`] nothing is kept: a job ends with the client that opened it.
 
+/// What sockets are opened for, as it is called where their transport does not do.
+pub(crate) const BROKER: &str = "a broker";
+
 mod assign;
 mod bodies;
 mod caller;

@@ -11,7 +11,7 @@ use crate::machine::Time;
 use crate::pipeline::{JobId, Span, TaskFailure};
 use crate::station::{Halt, OpenError, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Frame, LinkEvent, Message, Role, Side, SocketOptions};
+use crate::transport::{Frame, LinkEvent, Message, SocketOptions};
 use crate::trio::read_outcomes;
 use crate::wire::Kind;
 
@@ -177,7 +177,7 @@ impl<T: Serialize + ?Sized, R: DeserializeOwned> Caller<T, R> {
             ..config.socket.clone()
         };
         Ok(Caller {
-            station: Station::open(Role::Dealer, Side::Connect, &config.broker, &socket)?,
+            station: Station::at_broker(&config.broker, &socket)?,
             settings: config.settings(),
             config,
             // The upper half belongs to the broker.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::pipeline::{JobId, TaskId};
 use crate::station::{Halt, OpenError, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Message, Role, Side};
+use crate::transport::Message;
 use crate::wire::Kind;
 
 use super::frames;
@@ -36,7 +36,7 @@ impl Console {
     ///
     /// The endpoint cannot be used.
     pub fn connect(config: &ClientConfig, within: Duration) -> Result<Console, OpenError> {
-        let station = Station::open(Role::Dealer, Side::Connect, &config.broker, &config.socket)?;
+        let station = Station::at_broker(&config.broker, &config.socket)?;
         Ok(Console {
             station,
             message: Message::new(),

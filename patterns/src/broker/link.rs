@@ -10,8 +10,10 @@ use crate::transport::{self, Role, Side, SocketOptions, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::Kind;
 
+use super::BROKER;
 use super::client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
 use super::frames::{self, AtClient};
+use super::protocol::ClientSays;
 
 /// Settings of a client of a broker: of a [`Submitter`](super::Submitter), a
 /// [`Fetcher`](super::Fetcher) or a [`Console`](super::Console).
@@ -77,7 +79,9 @@ impl Link {
             watch_links: true,
             ..config.socket.clone()
         };
-        let socket = transport::open(Role::Dealer, Side::Connect, &config.broker, &watched)?;
+        let broker = &config.broker;
+        let socket =
+            transport::open_complete(BROKER, Role::Dealer, Side::Connect, broker, &watched)?;
         Ok(Link {
             machine: ClientMachine::new(config.limits.clone()),
             port: Port::new(socket),
@@ -114,9 +118,7 @@ impl Link {
     pub(super) fn next(&mut self) -> Result<Option<ClientOutput>, TransportError> {
         while let Some(output) = self.machine.poll() {
             match output {
-                ClientOutput::Say(says) => {
-                    self.port.send(vec![frames::control(Kind::Client, &says)])?;
-                }
+                ClientOutput::Say(says) => self.say(&says)?,
                 ClientOutput::Submit(frame) => {
                     self.port.send(vec![frame.into()])?;
                 }
@@ -125,6 +127,15 @@ impl Link {
         }
         self.port.flush()?;
         Ok(None)
+    }
+
+    fn say(&mut self, says: &ClientSays) -> Result<(), TransportError> {
+        let message = vec![frames::control(Kind::Client, says)];
+        match says {
+            // A broker that does not come back shall not have them pile up.
+            ClientSays::Beat { .. } => self.port.post(message),
+            _ => self.port.send(message).map(|_| ()),
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

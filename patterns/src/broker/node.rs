@@ -199,6 +199,7 @@ impl Node for BrokerNode {
         self.hear_store(now);
         self.act(now)?;
         self.hand_over_writes();
+        self.port.flush()?;
         Ok(more)
     }
 

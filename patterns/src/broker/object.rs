@@ -14,6 +14,7 @@ use crate::transport::{self, Role, Side, SocketOptions};
 use crate::wait::Sleeper;
 use crate::watched::Watched;
 
+use super::BROKER;
 use super::keeper::Keeper;
 use super::machine::{BrokerLimits, BrokerMachine, Mode};
 use super::node::BrokerNode;
@@ -125,7 +126,8 @@ impl Broker {
             }
             None => None,
         };
-        let socket = transport::open(Role::Router, Side::Bind, &config.bind, &options);
+        let socket =
+            transport::open_complete(BROKER, Role::Router, Side::Bind, &config.bind, &options);
         let socket = socket.map_err(OpenError::Transport)?;
         let endpoint = socket.endpoint().clone();
         let shared = Arc::new(Shared {

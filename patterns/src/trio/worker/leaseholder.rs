@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{AtWorker, read_at_worker};
+use crate::broker::{AtWorker, BROKER, read_at_worker};
 use crate::broker::{
     LeaseId, Leased, Leaseholder, LeaseholderInput, LeaseholderOutput, WorkerTells,
 };
@@ -73,7 +73,9 @@ impl LeaseholderDriver {
             watch_links: true,
             ..config.socket.clone()
         };
-        let socket = transport::open(Role::Dealer, Side::Connect, &config.broker, &watched)?;
+        let broker = &config.broker;
+        let socket =
+            transport::open_complete(BROKER, Role::Dealer, Side::Connect, broker, &watched)?;
         let machine = Leaseholder::new(
             WorkerId(rand::random()),
             config.slots,
@@ -328,7 +330,7 @@ impl Node for LeaseholderDriver {
 
     fn is_over(&self) -> bool {
         match &self.exit {
-            Some(WorkerExit::Left) => self.port.waiting_bytes() == 0,
+            Some(WorkerExit::Left) => self.port.is_done(),
             exit => exit.is_some(),
         }
     }
