@@ -17,4 +17,5 @@ mod output;
 mod pipeline;
 mod queue_memory;
 mod request_reply;
+mod transports;
 mod trio;
