@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::BROKER;
+use crate::broker::{BROKER, Codec};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::machine::{Clock, Time};
 use crate::stop::StopHandle;
@@ -106,11 +106,16 @@ impl Station {
     /// A station for somebody who talks to a broker.
     pub(crate) fn at_broker(
         broker: &Endpoint,
+        codec: Codec,
         options: &SocketOptions,
     ) -> Result<Station, OpenError> {
         let (role, side) = (Role::Dealer, Side::Connect);
+        let options = SocketOptions {
+            max_message_bytes: codec.frame_bytes(options.max_message_bytes),
+            ..options.clone()
+        };
         Station::around(transport::open_complete(
-            BROKER, role, side, broker, options,
+            BROKER, role, side, broker, &options,
         )?)
     }
 

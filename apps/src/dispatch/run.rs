@@ -23,7 +23,8 @@ use super::task::Task;
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::{self, Exit};
-use crate::flags::{LimitFlags, SummaryFlag, SummaryFormat, TransportFlags};
+use crate::flags::{CodecFlag, LimitFlags, SummaryFlag, SummaryFormat, TransportFlags};
+use crate::given::Given;
 use crate::signals::Caught;
 
 /// How long a job that was interrupted may take to finish what it has begun.
@@ -39,6 +40,9 @@ pub(crate) const SHOWN_FAILURES: u64 = 20;
     seq 10 | mutirao run - --op 'exec:sed s/1/one/' --out -"
 )]
 pub(crate) struct RunArgs {
+    #[command(flatten)]
+    given: Given,
+
     #[command(flatten)]
     pub(super) job: JobFlags,
 
@@ -62,6 +66,9 @@ pub(crate) struct RunArgs {
     pub(super) transport: TransportFlags,
 
     #[command(flatten)]
+    pub(super) codec: CodecFlag,
+
+    #[command(flatten)]
     pub(super) limits: LimitFlags,
 
     #[command(flatten)]
@@ -73,6 +80,11 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
     let target = target(&args.out, feed.is_stdin())?;
     check_apart(&args.job.input, &target)?;
     let pattern = match args.pattern.way {
+        Way::Trio(_) if args.given.has("codec") => {
+            return Err(Exit::Usage(
+                "--codec goes with --pattern broker: the others have no use for it".into(),
+            ));
+        }
         Way::Trio(pattern) => pattern,
         Way::Broker => return broker::run(&args, &feed, target),
     };

@@ -10,7 +10,7 @@ use super::broker::{self, BrokerSink, OneWay, Route, WayFlag};
 use super::collect::{Collector, Target, Until};
 use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
+use crate::flags::{self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
 use crate::given::Given;
 use crate::signals::{Caught, Signal};
 
@@ -53,6 +53,9 @@ pub(crate) struct SinkArgs {
     transport: TransportFlags,
 
     #[command(flatten)]
+    codec: CodecFlag,
+
+    #[command(flatten)]
     limits: LimitFlags,
 
     #[command(flatten)]
@@ -67,7 +70,7 @@ pub(crate) struct SinkArgs {
 
 const ONE_WAY: OneWay = OneWay {
     trio: &["bind", "curve_allow", "insecure"],
-    broker: &["curve_server"],
+    broker: &["curve_server", "codec"],
 };
 
 pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
@@ -82,7 +85,9 @@ pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
         Route::Broker(at) => {
             let security = flags::security(&args.key, Some(&args.server), None)?;
             broker::run_sink(BrokerSink {
-                config: args.limits.client(args.transport.apply(&at)?, security)?,
+                config: args
+                    .limits
+                    .client(args.transport.apply(&at)?, &args.codec, security)?,
                 out: args.out,
                 until,
             })

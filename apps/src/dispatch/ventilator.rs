@@ -11,7 +11,7 @@ use super::run::{Job, Results, ended, environment};
 use super::task::Task;
 use crate::exit::Exit;
 use crate::flags::{
-    self, GuardFlags, KeyFlag, LimitFlags, ServerFlag, SummaryFlag, TransportFlags,
+    self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, ServerFlag, SummaryFlag, TransportFlags,
 };
 use crate::given::Given;
 use crate::ops;
@@ -54,6 +54,9 @@ pub(crate) struct VentilatorArgs {
     transport: TransportFlags,
 
     #[command(flatten)]
+    codec: CodecFlag,
+
+    #[command(flatten)]
     limits: LimitFlags,
 
     #[command(flatten)]
@@ -71,7 +74,7 @@ pub(crate) struct VentilatorArgs {
 
 const ONE_WAY: OneWay = OneWay {
     trio: &["bind", "sink", "curve_allow", "insecure"],
-    broker: &[],
+    broker: &["codec"],
 };
 
 pub(crate) fn run(args: VentilatorArgs) -> Result<(), Exit> {
@@ -129,7 +132,7 @@ fn hand_in(args: &VentilatorArgs, at: Endpoint) -> Result<(), Exit> {
         ..JobSettings::new(feed.operation())
     };
     broker::run_ventilator(BrokerVentilator {
-        config: args.limits.client(at, security)?,
+        config: args.limits.client(at, &args.codec, security)?,
         feed,
         settings,
         format: args.summary.summary,

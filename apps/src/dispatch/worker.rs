@@ -9,7 +9,7 @@ use super::broker::{BrokerWork, OneWay, Route, WayFlag, start_worker};
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
+use crate::flags::{self, CodecFlag, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
 use crate::given::Given;
 use crate::signals::{Caught, Signal};
 
@@ -61,6 +61,9 @@ pub(crate) struct WorkerArgs {
     transport: TransportFlags,
 
     #[command(flatten)]
+    codec: CodecFlag,
+
+    #[command(flatten)]
     limits: LimitFlags,
 
     #[command(flatten)]
@@ -78,6 +81,7 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
         Route::Trio(pattern) => start_in_trio(args, pattern, security)?,
         Route::Broker(broker) => start_worker(BrokerWork {
             broker: args.transport.apply(&broker)?,
+            codec: args.codec.codec(),
             slots: args.slots.map(usize::from),
             workshop: args.workshop(),
             socket: args.limits.socket(security),
@@ -107,7 +111,7 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
 
 const ONE_WAY: OneWay = OneWay {
     trio: &["ventilator", "sink", "once"],
-    broker: &["ops"],
+    broker: &["ops", "codec"],
 };
 
 fn start_in_trio(

@@ -9,7 +9,7 @@ use mutirao::pipeline::JobId;
 use mutirao::security::Security;
 
 use crate::exit::Exit;
-use crate::flags::{self, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
+use crate::flags::{self, CodecFlag, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
 
 /// Where the broker is.
 #[derive(Debug, Clone, Args)]
@@ -20,6 +20,9 @@ pub(crate) struct Connection {
 
     #[command(flatten)]
     transport: TransportFlags,
+
+    #[command(flatten)]
+    pub(crate) codec: CodecFlag,
 
     /// How long to wait for the broker's first answer
     #[arg(long, env = "MUTIRAO_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = flags::duration)]
@@ -40,7 +43,7 @@ impl Connection {
 
     /// Settings for those who hand in tasks or fetch results.
     pub(crate) fn client(&self, limits: &LimitFlags) -> Result<ClientConfig, Exit> {
-        limits.client(self.at()?, self.security()?)
+        limits.client(self.at()?, &self.codec, self.security()?)
     }
 
     /// For questions.
@@ -55,6 +58,7 @@ impl Connection {
 
     fn config(&self) -> Result<ClientConfig, Exit> {
         let mut config = ClientConfig::new(self.at()?);
+        config.codec = self.codec.codec();
         config.socket.security = self.security()?;
         Ok(config)
     }

@@ -66,7 +66,7 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
     };
     let stay = Stay::begin(awaited, tally)?;
     let at = args.connection.at()?;
-    let fetch = fetch_command(args.job, &args.out, &at);
+    let fetch = fetch_command(args.job, &args.out, &at, &args.connection.codec);
     Interruption::of(&stay, args.job, Some(fetch), None).listen(caught, stay.ending());
     stay.end()
 }

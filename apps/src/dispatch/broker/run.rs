@@ -75,6 +75,7 @@ fn hand_in(
 
 fn broker(args: &RunArgs, at: &Endpoint) -> Result<Broker, Exit> {
     let config = BrokerConfig {
+        codec: args.codec.codec(),
         limits: BrokerLimits {
             heartbeat: args.limits.limits().heartbeat,
             ..BrokerLimits::default()
@@ -87,6 +88,7 @@ fn broker(args: &RunArgs, at: &Endpoint) -> Result<Broker, Exit> {
 
 fn worker(args: &RunArgs, feed: &Feed, at: &Endpoint) -> Result<Worker, Exit> {
     let config = BrokerWorkerConfig {
+        codec: args.codec.codec(),
         slots: worker_count(args.workers),
         heartbeat: args.limits.limits().heartbeat,
         socket: args.limits.socket(Security::None),
@@ -103,6 +105,7 @@ fn worker(args: &RunArgs, feed: &Feed, at: &Endpoint) -> Result<Worker, Exit> {
 
 fn client(args: &RunArgs, at: Endpoint) -> ClientConfig {
     let mut config = ClientConfig::new(at);
+    config.codec = args.codec.codec();
     config.limits.heartbeat = args.limits.limits().heartbeat;
     config.socket = args.limits.socket(Security::None);
     config

@@ -8,7 +8,7 @@ use mutirao::broker::store::DiskStore;
 use mutirao::broker::{Broker, BrokerConfig, BrokerError, BrokerLimits, Mode};
 
 use crate::exit::Exit;
-use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, TransportFlags};
+use crate::flags::{self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, TransportFlags};
 use crate::signals::{Caught, Signal};
 
 /// Take in tasks, give them to whoever has room, keep the results until they are fetched.
@@ -44,6 +44,9 @@ pub(crate) struct BrokerArgs {
 
     #[command(flatten)]
     transport: TransportFlags,
+
+    #[command(flatten)]
+    codec: CodecFlag,
 
     #[command(flatten)]
     limits: LimitFlags,
@@ -138,6 +141,7 @@ pub(crate) fn run(args: BrokerArgs) -> Result<(), Exit> {
     let store = args.store.open()?;
     let caught = Caught::begin()?;
     let config = BrokerConfig {
+        codec: args.codec.codec(),
         limits: BrokerLimits {
             mode,
             heartbeat: args.limits.limits().heartbeat,

@@ -25,7 +25,7 @@ use super::wait::Ending;
 use super::watch;
 use crate::count::counted;
 use crate::exit::{self, Exit};
-use crate::flags::{self, LimitFlags, SummaryFlag};
+use crate::flags::{self, CodecFlag, LimitFlags, SummaryFlag};
 use crate::given::Given;
 use crate::ops;
 use crate::signals::Caught;
@@ -258,7 +258,7 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
         format: args.summary.summary,
     };
     let stay = Stay::begin(awaited, tally)?;
-    let fetch = fetch_command(feed.job, &out, &at);
+    let fetch = fetch_command(feed.job, &out, &at, &args.connection.codec);
     let lines = feed.is_stdin().then(|| handing.clone());
     let fetch = (handing.keeps != Keeps::Nothing).then_some(fetch);
     Interruption::of(&stay, feed.job, fetch, lines).listen(caught, stay.ending());
@@ -270,10 +270,16 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
 }
 
 /// The command that fetches what is left of a job.
-pub(crate) fn fetch_command(job: JobId, out: &Path, broker: &Endpoint) -> String {
+pub(crate) fn fetch_command(
+    job: JobId,
+    out: &Path,
+    broker: &Endpoint,
+    codec: &CodecFlag,
+) -> String {
     format!(
-        "`mutirao results {job} --out {} --broker {broker}`",
+        "`mutirao results {job} --out {} --broker {broker}{}`",
         out.display(),
+        codec.typed()
     )
 }
 
