@@ -3,7 +3,7 @@
 
     mutirao broker --transport tcp --codec json
     python3 worker_tcp_json.py 127.0.0.1:5555
-    mutirao submit texts/ --op wordcount --wait --out results --transport tcp --codec json
+    mutirao submit texts/ --op wordcount --wait --transport tcp --codec json
 
 What travels is described in docs/protocol.md, "JSON". Ctrl-C or SIGTERM: it finishes what it has begun.
 """
@@ -24,8 +24,7 @@ import time
 PREFACE = b"MUTR1\x04\0\0"  # version 1 of the stream, from a DEALER
 MORE, CONTROL, PING, PONG = 1 << 31, 1 << 30, b"\0", b"\1"
 MAX_FRAME_BYTES = 64 << 20
-HEARTBEAT_S, SILENCE_S = 0.5, 10
-
+SILENCE_S = 10
 
 # Letters and digits, with accents of their own, and with single hyphens and apostrophes inside.
 WORD = re.compile("[^\\W_](?:[^\\W_\u0300-\u036f]|[\u0300-\u036f]|['’-](?=[^\\W_]))*")
@@ -38,19 +37,32 @@ def wordcount(text):
 
 
 def linecount(data):
-    ended = data.count(b"\n")
-    return f"{ended + (data != b'' and data[-1:] != bytes([10]))}\n"
+    return f"{data.count(10) + (data[-1:] not in (b'', bytes([10])))}\n"
 
 
-# What it can do: from bytes to bytes or text. "merge" says how the pieces of a large file become one.
+# What it can do: from bytes to text. The second says how the results of a file's pieces become one.
 OPERATIONS = {
     "uppercase": (lambda text: text.decode().upper(), "text"),
     "lowercase": (lambda text: text.decode().lower(), "text"),
     "wordcount": (wordcount, "counts"),
     "linecount": (linecount, "number"),
     "sha256": (lambda data: hashlib.sha256(data).hexdigest() + "\n", "text"),
-    "sleep": (lambda ms: time.sleep(float(ms or 0) / 1000) or "", "bytes"),
 }
+
+
+def result(task):
+    """What came of a task: the message that says so."""
+    # `id` and `place` go back as they came: whose result it is, and where it belongs.
+    answer = {"type": "RESULT"} | {key: task[key] for key in ("id", "place") if key in task}
+    try:
+        if "problem" in task:
+            raise ValueError(task["problem"])
+        body, (work, merge) = task["body"], OPERATIONS[task["operation"]]
+        data = base64.b64decode(body["base64"]) if isinstance(body, dict) else body.encode()
+        return answer | {"ok": True, "merge": merge, "body": work(data)}
+    except Exception as error:  # a task that fails must not end the worker
+        name = task.get("place", {}).get("name") or "the task"
+        return answer | {"ok": False, "error": f"{name}: {error}"}
 
 
 class Connection:
@@ -62,7 +74,9 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.lock, self.buffer, self.heard = threading.Lock(), bytearray(), time.monotonic()
         self.socket.sendall(PREFACE)
-        if self.take(len(PREFACE), wait=True)[:5] != PREFACE[:5]:
+        while len(self.buffer) < len(PREFACE):
+            self.receive()
+        if self.take(len(PREFACE))[:5] != PREFACE[:5]:
             raise ConnectionError("no mutirao broker on raw TCP listens there")
 
     def send(self, message):
@@ -70,10 +84,10 @@ class Connection:
         with self.lock:  # heartbeats come from another thread than results
             self.socket.sendall(struct.pack(">I", len(body)) + body)
 
-    def messages(self):
-        """The messages that have come, after waiting for the time of a heartbeat at most."""
-        if select.select([self.socket], [], [], HEARTBEAT_S)[0]:
-            self.fill()
+    def messages(self, patience_s):
+        """The messages that have come, after waiting for so long at most."""
+        if select.select([self.socket], [], [], patience_s)[0]:
+            self.receive()
         elif time.monotonic() - self.heard > SILENCE_S:
             raise ConnectionError("the broker is silent")
         while len(self.buffer) >= 4:
@@ -90,14 +104,12 @@ class Connection:
                 with self.lock:
                     self.socket.sendall(struct.pack(">I", CONTROL | 1) + PONG)
 
-    def take(self, count, wait=False):
-        while wait and len(self.buffer) < count:
-            self.fill()
+    def take(self, count):
         taken = bytes(self.buffer[:count])
         del self.buffer[:count]
         return taken
 
-    def fill(self):
+    def receive(self):
         received = self.socket.recv(1 << 16)
         if not received:
             raise ConnectionError("the broker closed the connection")
@@ -105,56 +117,27 @@ class Connection:
         self.heard = time.monotonic()
 
 
-def result(task):
-    """What came of a task: the message that says so."""
-    # `id` and `place` go back as they came: whose result it is, and where it belongs.
-    answer = {"type": "RESULT", "id": task["id"], **({"place": task["place"]} if "place" in task else {})}
+def beat(connection, heartbeat_s, stopping):
+    """Says that we live, also while a task takes its time."""
     try:
-        if "problem" in task:
-            raise ValueError(task["problem"])
-        work, merge = OPERATIONS[task["operation"]]
-        body = task["body"]
-        body = work(base64.b64decode(body["base64"]) if isinstance(body, dict) else body.encode())
-        return {**answer, "ok": True, "merge": merge, "body": body}
-    except Exception as error:  # a task that fails must not end the worker
-        name = task.get("place", {}).get("name") or "the task"
-        return {**answer, "ok": False, "error": f"{name}: {error}"}
+        while not stopping.wait(heartbeat_s):
+            connection.send({"type": "BEAT"})
+    except OSError:
+        pass  # whoever reads from the connection notices as well
 
 
-class Worker:
-    def __init__(self, address, name, operations):
-        self.address, self.stopping = address, threading.Event()
-        self.ready = {"type": "READY", "name": name, "operations": operations, "slots": 1}
-
-    def run(self):
-        while not self.stopping.is_set():
-            try:
-                self.serve(Connection(self.address))
-            except (OSError, ConnectionError) as error:
-                print(f"{self.address}: {error}; trying again", flush=True)
-                self.stopping.wait(HEARTBEAT_S)
-
-    def serve(self, connection):
-        connection.send(self.ready)
-        print(f"ready at {self.address}", flush=True)
-        beating = threading.Thread(target=self.beat, args=[connection], daemon=True)
-        beating.start()
-        with connection.socket:
-            while not self.stopping.is_set():
-                for message in connection.messages():
-                    if message["type"] == "PROCESS":
-                        connection.send(result(message))
-                    elif message["type"] == "READY":  # the broker does not know us
-                        connection.send(self.ready)
-            connection.send({"type": "BEAT", "what": "Gone"})
-
-    def beat(self, connection):
-        """Says that we live, also while a task takes its time."""
-        try:
-            while not self.stopping.wait(HEARTBEAT_S):
-                connection.send({"type": "BEAT"})
-        except OSError:
-            pass  # whoever reads from the connection notices as well
+def serve(connection, ready, heartbeat_s, stopping):
+    connection.send(ready)
+    print("ready", flush=True)
+    threading.Thread(target=beat, args=[connection, heartbeat_s, stopping], daemon=True).start()
+    with connection.socket:
+        while not stopping.is_set():
+            for message in connection.messages(heartbeat_s):
+                if message["type"] == "PROCESS":
+                    connection.send(result(message))
+                elif message["type"] == "READY":  # the broker does not know us
+                    connection.send(ready)
+        connection.send({"type": "BEAT", "what": "Gone"})
 
 
 def main():
@@ -162,11 +145,18 @@ def main():
     parser.add_argument("broker", help="HOST:PORT")
     parser.add_argument("--ops", default=",".join(OPERATIONS), help="what to offer, with commas")
     parser.add_argument("--name", default=f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}")
+    parser.add_argument("--heartbeat", type=float, default=0.5, metavar="SECONDS")
     args = parser.parse_args()
-    worker = Worker(args.broker, args.name, args.ops.split(","))
+    ready = {"type": "READY", "name": args.name, "operations": args.ops.split(","), "slots": 1}
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stopping.set())
-    worker.run()
+        signal.signal(number, lambda *_: stopping.set())
+    while not stopping.is_set():
+        try:
+            serve(Connection(args.broker), ready, args.heartbeat, stopping)
+        except OSError as error:  # a ConnectionError is one
+            print(f"{args.broker}: {error}; trying again", flush=True)
+            stopping.wait(args.heartbeat)
 
 
 if __name__ == "__main__":

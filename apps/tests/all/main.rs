@@ -11,6 +11,7 @@ mod flags;
 mod garbage;
 mod harness;
 mod interrupts;
+mod json;
 mod kills;
 mod memory;
 mod output;

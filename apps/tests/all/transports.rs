@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker::Office;
+use rustix::process::Signal;
+
+use crate::broker::{Office, SLOW_COPY};
 use crate::expect::{check_results, files, write_files};
 use crate::harness::{Place, mutirao};
 use crate::trio::{PATTERNS, Trio, Wire, dismiss};
@@ -107,6 +109,7 @@ fn whoever_talks_to_a_broker_does_so_over_every_transport() {
         let sink = office.sink("collected");
         let ventilator = office.ventilator("in", "uppercase").args(flags);
         ventilator.run().expect_code(0);
+        dismiss(sink);
         check_results(&office.place, "collected", "uppercase", &files);
 
         let waiting = office.detach(&[&input, "--op", "noop"]);
@@ -116,7 +119,6 @@ fn whoever_talks_to_a_broker_does_so_over_every_transport() {
         for question in [&["job", &waiting][..], &["status"], &["cancel", &waiting]] {
             office.ask(question).args(flags).run().expect_code(0);
         }
-        dismiss(sink);
         dismiss(worker);
         dismiss(office.broker.take().expect("it runs"));
     }
@@ -213,4 +215,25 @@ fn transports_that_contradict_the_endpoint_or_have_no_keys_are_refused() {
     broker(&[&["--bind", "raw+tcp://127.0.0.1:*"][..], &with_keys].concat())
         .expect_code(3)
         .expect_sentence(&["raw TCP has no encryption", "tcp://"]);
+}
+
+/// What a socket would still send must not keep anybody who leaves.
+#[test]
+fn whoever_leaves_does_not_wait_for_a_broker_that_is_gone() {
+    for (_, flags) in TRANSPORTS {
+        let mut office = Office::at_port("tcp", flags);
+        office.write_inputs(200);
+        let worker = office.worker();
+        let (input, out) = (office.place.arg("in"), office.place.arg("out"));
+        let submit = office.submit(&[&input, "--op", SLOW_COPY, "--out", &out]);
+        let submit = submit.start();
+        office.wait_for_results("out", 5);
+        office.broker.take().expect("it runs").kill();
+        submit.signal(Signal::INT);
+        submit.wait().expect_code(130);
+        let idle = office.ask(&["worker"]).start();
+        idle.wait_for("from the broker at");
+        dismiss(idle);
+        worker.kill();
+    }
 }

@@ -495,3 +495,93 @@ fn what_mutiraos_own_programs_hand_in_is_flat() {
         r#"{"type":"PROCESS","id":"0000000000000007.3.000000000000002a","operation":"uppercase","attempt":1,"attempts":3,"time_limit_ms":0,"place":{"name":"a.txt","input":0,"piece":0,"last":true},"op":"uppercase","body":"olá"}"#
     );
 }
+
+const TEXT: &str = include_str!("../../../../docs/protocol.md");
+
+/// The section about JSON.
+fn section() -> &'static str {
+    TEXT.split("\n## JSON\n").nth(1).expect("the section")
+}
+
+#[test]
+fn the_examples_of_the_description_are_read_and_written_as_they_stand_there() {
+    let blocks = section().split("```json\n").skip(1);
+    let blocks = blocks.map(|block| block.split("\n```").next().expect("its end"));
+    let mut count = 0;
+    for example in blocks.flat_map(str::lines) {
+        count += 1;
+        let object: Value = serde_json::from_str(example).expect(example);
+        let to = match (object["type"].as_str(), &object["role"], &object["id"]) {
+            (Some("PROCESS"), Value::Null, _) => End::Worker,
+            (Some("RESULT"), _, Value::Null) => End::Client,
+            _ => End::Broker,
+        };
+        let frame =
+            read(to, example.as_bytes()).unwrap_or_else(|error| panic!("{example}: {error}"));
+        let written = write(to, &frame).expect(example);
+        assert_eq!(read(to, &written), Ok(frame), "{example}");
+    }
+    assert_eq!(count, 11, "examples");
+}
+
+#[test]
+fn outcomes_and_tasks_of_the_description_are_those_in_messagepack() {
+    // The examples of frames that stand further up.
+    let tasks = r#"{"type":"PROCESS","role":"client","job":"2a","first":0,"tasks":[{"body":"a"},{"body":"b"}]}"#;
+    let outcomes = r#"{"type":"RESULT","id":"7.0+2","busy_us":250,"results":[{"ok":true,"body":"A"},{"ok":false,"error":"no"}]}"#;
+    for (json, bytes) in [
+        (tasks, "4d 55 54 31  05  2a 00 02  a1 61  a1 62"),
+        (
+            outcomes,
+            "4d 55 54 31  07  07 00 02 cc fa  c3 a1 41  c2 92 a2 6e 6f c4 00",
+        ),
+    ] {
+        assert!(section().contains(json) && TEXT.contains(bytes), "{json}");
+        let frame = read(End::Broker, json.as_bytes()).unwrap();
+        let frame: Vec<_> = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes: Vec<_> = bytes.split_whitespace().collect();
+        assert_eq!(frame, bytes);
+    }
+}
+
+/// The types of the messages of one column, and those that need no name, as they are described.
+fn described(column: usize) -> BTreeMap<String, (Type, bool)> {
+    let rows = section().split("| `type` |").nth(1).expect("the table");
+    let rows = rows
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut messages = BTreeMap::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let of = Type::find(cells[1].trim_matches('`')).expect("a type");
+        for name in cells[column + 2].split_whitespace() {
+            let plain = name.trim_matches('*');
+            messages.insert(plain.to_string(), (of, plain != name));
+        }
+    }
+    messages
+}
+
+/// The same in the code.
+fn coded<T: Control>() -> BTreeMap<String, (Type, bool)> {
+    let error = serde_json::from_str::<T>(r#"{"?":{}}"#)
+        .err()
+        .expect("no such message");
+    let names = error.to_string();
+    let names = names.split("expected one of").nth(1).expect("the names");
+    let names = names.split('`').skip(1).step_by(2);
+    let each = |name: &str| {
+        let of = T::type_of(name);
+        (name.to_string(), (of, T::plain(of) == Some(name)))
+    };
+    names.map(each).collect()
+}
+
+#[test]
+fn every_control_message_has_the_type_that_is_described() {
+    assert_eq!(described(0), coded::<ClientSays>());
+    assert_eq!(described(1), coded::<BrokerSays>());
+    assert_eq!(described(2), coded::<WorkerTells>());
+    assert_eq!(described(3), coded::<BrokerTells>());
+}
