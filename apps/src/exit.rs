@@ -44,6 +44,14 @@ impl From<OpenError> for Exit {
         match error {
             OpenError::Config(_) => Exit::Usage(error.to_string()),
             // The library knows no flags, so its own advice is left out.
+            OpenError::Transport(TransportError::Unfit(unfit)) => Exit::Usage(unfit.to_string()),
+            OpenError::Transport(TransportError::Exposed { endpoint })
+                if !endpoint.scheme().promises().encrypts =>
+            {
+                Exit::Usage(format!(
+                    "{endpoint} would listen beyond this machine, and this transport has no encryption: add --insecure where the network is trusted, or use tcp:// with keys"
+                ))
+            }
             OpenError::Transport(TransportError::Exposed { endpoint }) => Exit::Usage(format!(
                 "{endpoint} would listen beyond this machine without encryption: add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure"
             )),

@@ -1,5 +1,6 @@
 //! Flags that several roles share, and what they become before any work starts.
 
+mod codec;
 mod security;
 mod transport;
 
@@ -15,6 +16,7 @@ use mutirao::transport::SocketOptions;
 
 use crate::exit::Exit;
 
+pub(crate) use codec::CodecFlag;
 pub(crate) use security::{GuardFlags, KeyFlag, ServerFlag, security};
 pub(crate) use transport::TransportFlags;
 
@@ -46,9 +48,11 @@ impl LimitFlags {
     pub(crate) fn client(
         &self,
         broker: Endpoint,
+        codec: &CodecFlag,
         security: Security,
     ) -> Result<ClientConfig, Exit> {
         let mut config = ClientConfig::new(broker);
+        config.codec = codec.codec();
         config.limits.heartbeat = self.heartbeat;
         config.socket = self.socket(security);
         self.limits()

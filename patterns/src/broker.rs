@@ -16,6 +16,9 @@
 //!
 //! In [`Mode::RequestReply`] nothing is kept: a job ends with the client that opened it.
 
+/// What sockets are opened for, as it is called where their transport does not do.
+pub(crate) const BROKER: &str = "a broker";
+
 mod assign;
 mod bodies;
 mod caller;
@@ -31,6 +34,7 @@ mod hands;
 mod inbox;
 mod intake;
 mod job;
+mod json;
 mod keeper;
 mod leaseholder;
 mod link;
@@ -57,6 +61,8 @@ pub use console::{Console, Fetched};
 pub use fetcher::{FetchEvent, Fetcher};
 pub(crate) use frames::{AtWorker, read_at_worker};
 pub use hands::Deed;
+pub use json::Codec;
+pub(crate) use json::End;
 pub use leaseholder::{Leased, Leaseholder, LeaseholderInput, LeaseholderOutput};
 pub use link::{ClientConfig, ClientError};
 pub use machine::{
@@ -66,7 +72,7 @@ pub use object::{Broker, BrokerConfig, BrokerError};
 pub use piece::Slice;
 pub use protocol::{
     BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, Keeps, LeaseId,
-    ResultsTo, ServiceView, StatusView, WorkerTells, WorkerView,
+    ResultsTo, ServiceView, StatusView, Takes, WorkerTells, WorkerView,
 };
 pub use recovery::Recovery;
 pub use submitter::Submitter;

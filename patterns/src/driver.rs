@@ -80,11 +80,21 @@ pub(crate) enum Delivery {
     Unroutable,
 }
 
+/// A message that the socket would not take yet.
+struct Waiting {
+    message: Message,
+    bytes: usize,
+    /// Whether it is lost for ever if it is not sent.
+    vital: bool,
+}
+
 /// A socket with the messages that it would not take yet.
 pub(crate) struct Port {
     socket: Box<dyn Socket>,
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Those of them that the protocol does not repeat.
+    vital_bytes: usize,
     /// Control messages that were dropped because the peer does not read.
     dropped: u64,
     /// Handshakes refused since the last one that went well.
@@ -102,6 +112,7 @@ impl Port {
             socket,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            vital_bytes: 0,
             dropped: 0,
             refusals: 0,
             open: true,
@@ -113,8 +124,22 @@ impl Port {
         self.waiting_bytes
     }
 
+    /// Whether nothing is left to be sent. What the protocol repeats need not wait for a connection that
+    /// may come no more.
+    pub(crate) fn is_done(&self) -> bool {
+        let bytes = match self.connected {
+            true => self.waiting_bytes,
+            false => self.vital_bytes,
+        };
+        bytes == 0
+    }
+
     /// Sends a message that must not be dropped: it waits here while the socket is full.
     pub(crate) fn send(&mut self, message: Message) -> Result<Delivery, TransportError> {
+        self.send_or_keep(message, true)
+    }
+
+    fn send_or_keep(&mut self, message: Message, vital: bool) -> Result<Delivery, TransportError> {
         if self.waiting.is_empty() {
             match self.socket.send(&message) {
                 Ok(()) => return Ok(Delivery::Taken),
@@ -123,8 +148,14 @@ impl Port {
                 Err(SendError::Failed(error)) => return Err(error),
             }
         }
-        self.waiting_bytes += message.iter().map(|frame| frame.len()).sum::<usize>();
-        self.waiting.push_back(message);
+        let bytes = message.iter().map(|frame| frame.len()).sum::<usize>();
+        self.waiting_bytes += bytes;
+        self.vital_bytes += if vital { bytes } else { 0 };
+        self.waiting.push_back(Waiting {
+            message,
+            bytes,
+            vital,
+        });
         Ok(Delivery::Taken)
     }
 
@@ -134,7 +165,7 @@ impl Port {
             self.dropped += 1;
             return Ok(());
         }
-        self.send(message).map(|_| ())
+        self.send_or_keep(message, false).map(|_| ())
     }
 
     /// Sends to one of many peers; dropped when that peer does not read, so that none holds up the
@@ -163,17 +194,20 @@ impl Port {
         }
     }
 
-    /// Sends what waits, as far as the socket takes it.
+    /// Sends what waits, as far as the socket takes it, and has it on its way: the thread may be busy
+    /// with something else next.
     pub(crate) fn flush(&mut self) -> Result<(), TransportError> {
-        while let Some(message) = self.waiting.front() {
-            match self.socket.send(message) {
+        while let Some(waiting) = self.waiting.front() {
+            match self.socket.send(&waiting.message) {
                 Ok(()) | Err(SendError::Unroutable) => {}
                 Err(SendError::Full) => break,
                 Err(SendError::Failed(error)) => return Err(error),
             }
-            self.waiting_bytes -= message.iter().map(|frame| frame.len()).sum::<usize>();
+            self.waiting_bytes -= waiting.bytes;
+            self.vital_bytes -= if waiting.vital { waiting.bytes } else { 0 };
             self.waiting.pop_front();
         }
+        self.socket.flush();
         Ok(())
     }
 

@@ -44,6 +44,7 @@ pub mod broker;
 pub mod complaints;
 mod driver;
 pub mod endpoint;
+mod hex;
 pub mod machine;
 mod outbox;
 pub mod pipeline;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::broker::{BROKER, Codec};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::machine::{Clock, Time};
 use crate::stop::StopHandle;
@@ -94,14 +95,34 @@ impl Station {
         endpoint: &Endpoint,
         options: &SocketOptions,
     ) -> Result<Station, OpenError> {
-        let (sleeper, waker) = Sleeper::new()?;
         let mut options = options.clone();
         if !role.is_two_way() {
             // Nobody repeats what is lost here.
             options.heartbeat = options.heartbeat.without_messages();
         }
+        Station::around(transport::open(role, side, endpoint, &options)?)
+    }
+
+    /// A station for somebody who talks to a broker.
+    pub(crate) fn at_broker(
+        broker: &Endpoint,
+        codec: Codec,
+        options: &SocketOptions,
+    ) -> Result<Station, OpenError> {
+        let (role, side) = (Role::Dealer, Side::Connect);
+        let options = SocketOptions {
+            max_message_bytes: codec.frame_bytes(options.max_message_bytes),
+            ..options.clone()
+        };
+        Station::around(transport::open_complete(
+            BROKER, role, side, broker, &options,
+        )?)
+    }
+
+    fn around(socket: Box<dyn Socket>) -> Result<Station, OpenError> {
+        let (sleeper, waker) = Sleeper::new()?;
         Ok(Station {
-            socket: transport::open(role, side, endpoint, &options)?,
+            socket,
             sleeper,
             waker: waker.clone(),
             clock: Clock::start(),
@@ -110,8 +131,10 @@ impl Station {
     }
 
     /// Sends a message, waiting for room for at most `within`.
+    ///
+    /// It is on its way then: nobody knows what the caller does next, and for how long.
     pub(crate) fn send(&mut self, message: &[Frame], within: Duration) -> Result<(), Halt> {
-        self.until(
+        let sent = self.until(
             Interest::ReadableOrWritable,
             &mut Patience::new(within),
             |socket| match socket.send(message) {
@@ -123,7 +146,9 @@ impl Station {
                     reason: error.to_string(),
                 }),
             },
-        )
+        );
+        self.socket.flush();
+        sent
     }
 
     /// Waits for the next message as long as `patience` lasts and puts it in place of `message`.

@@ -233,6 +233,9 @@ pub enum TransportError {
         /// The limit, in bytes.
         limit_bytes: usize,
     },
+    /// The transport does not promise what the pattern cannot do without.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// The linked libzmq has no CURVE.
     #[error(
         "the linked libzmq was built without CURVE: link the system's library (Debian: libzmq3-dev)"
@@ -574,4 +577,24 @@ pub fn open(
         Scheme::Memory => memory::open(role, side, endpoint, options),
         Scheme::Tcp | Scheme::Ipc | Scheme::Inproc => zmq::open(role, side, endpoint, options),
     }
+}
+
+/// The same for `what`, of which no message may be lost while a connection stands.
+///
+/// # Errors
+///
+/// As [`open`]; also when the transport promises less.
+pub(crate) fn open_complete(
+    what: &'static str,
+    role: Role,
+    side: Side,
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+) -> Result<Box<dyn Socket>, TransportError> {
+    let needs = Needs {
+        complete: true,
+        ..Needs::default()
+    };
+    needs.check(what, endpoint.scheme())?;
+    open(role, side, endpoint, options)
 }

@@ -98,6 +98,9 @@ fn partition(worker: crate::pipeline::WorkerId) -> String {
 /// The topic to which the sink subscribes for results.
 const RESULTS_TOPIC: &[u8] = b"results";
 
+/// What sockets are opened for, as it is called where their transport does not do.
+const TRIO: &str = "a ventilator, worker or sink";
+
 /// How often a free pair of neighbouring ports is looked for when the system may pick.
 const PORT_TRIES: usize = 32;
 
@@ -113,7 +116,7 @@ fn listen(role: Role, endpoint: &Endpoint, options: &SocketOptions) -> Result<Pa
     let system_picks = endpoint.host().is_some() && matches!(endpoint.port(), None | Some(0));
     let mut tries = if system_picks { PORT_TRIES } else { 1 };
     loop {
-        let socket = transport::open(role, Side::Bind, endpoint, &watched)?;
+        let socket = transport::open_complete(TRIO, role, Side::Bind, endpoint, &watched)?;
         let neighbour = socket.endpoint().control();
         tries -= 1;
         match neighbour.map(|at| transport::open(Role::Router, Side::Bind, &at, &watched)) {

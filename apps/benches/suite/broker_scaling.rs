@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use mutirao::broker::{LeaseId, WorkerTells};
+use mutirao::broker::{LeaseId, Takes, WorkerTells};
 use mutirao::pipeline::WorkerId;
 use mutirao::wire::{Kind, Reader, Writer};
 
@@ -137,6 +137,7 @@ impl Hand {
             slots: 1,
             operations: vec!["noop".into()],
             held: Vec::new(),
+            takes: Takes::default(),
         })?;
         Ok(hand)
     }

@@ -12,9 +12,7 @@ use clap::Args;
 use mutirao::pipeline::Limits;
 use mutirao::security::Security;
 use mutirao::trio::{FinishError, SubmitError, VentilatorHandle};
-use mutirao::{
-    Endpoint, Pattern, Sink, SinkConfig, Ventilator, VentilatorConfig, Worker, WorkerConfig,
-};
+use mutirao::{Pattern, Sink, SinkConfig, Ventilator, VentilatorConfig, Worker, WorkerConfig};
 
 use super::broker::{self, Way, WayFlag};
 use super::collect::{Collector, Target, Until};
@@ -25,7 +23,8 @@ use super::task::Task;
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::{self, Exit};
-use crate::flags::{LimitFlags, SummaryFlag, SummaryFormat};
+use crate::flags::{CodecFlag, LimitFlags, SummaryFlag, SummaryFormat, TransportFlags};
+use crate::given::Given;
 use crate::signals::Caught;
 
 /// How long a job that was interrupted may take to finish what it has begun.
@@ -41,6 +40,9 @@ pub(crate) const SHOWN_FAILURES: u64 = 20;
     seq 10 | mutirao run - --op 'exec:sed s/1/one/' --out -"
 )]
 pub(crate) struct RunArgs {
+    #[command(flatten)]
+    given: Given,
+
     #[command(flatten)]
     pub(super) job: JobFlags,
 
@@ -61,6 +63,12 @@ pub(crate) struct RunArgs {
     pub(super) workers: Option<u16>,
 
     #[command(flatten)]
+    pub(super) transport: TransportFlags,
+
+    #[command(flatten)]
+    pub(super) codec: CodecFlag,
+
+    #[command(flatten)]
     pub(super) limits: LimitFlags,
 
     #[command(flatten)]
@@ -72,6 +80,11 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Exit> {
     let target = target(&args.out, feed.is_stdin())?;
     check_apart(&args.job.input, &target)?;
     let pattern = match args.pattern.way {
+        Way::Trio(_) if args.given.has("codec") => {
+            return Err(Exit::Usage(
+                "--codec goes with --pattern broker: the others have no use for it".into(),
+            ));
+        }
         Way::Trio(pattern) => pattern,
         Way::Broker => return broker::run(&args, &feed, target),
     };
@@ -147,20 +160,21 @@ impl Trio {
             ..args.limits.limits()
         };
         let socket = args.limits.socket(Security::None);
-        let (tasks, results) = (inproc("tasks"), inproc("results"));
         let sink = Sink::start(SinkConfig {
             pattern,
             limits: limits.clone(),
             socket: socket.clone(),
-            ..SinkConfig::new(results.clone())
+            ..SinkConfig::new(args.transport.at_home("results")?)
         })?;
+        let results = sink.endpoint().clone();
         let ventilator = Ventilator::start(VentilatorConfig {
             pattern,
             job: feed.job,
             limits: limits.clone(),
             socket: socket.clone(),
-            ..VentilatorConfig::new(tasks.clone(), results.clone())
+            ..VentilatorConfig::new(args.transport.at_home("tasks")?, results.clone())
         })?;
+        let tasks = ventilator.endpoint().clone();
         let workshop = Workshop {
             commands: Commands::Allowed,
             limit_bytes: args.limits.max_payload_bytes,
@@ -216,12 +230,6 @@ pub(crate) fn worker_count(asked: Option<u16>) -> usize {
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     )
-}
-
-pub(super) fn inproc(name: &str) -> Endpoint {
-    format!("inproc://{name}")
-        .parse()
-        .expect("the name is a plain word")
 }
 
 /// Why handing in ended, where it is not a task's fault.

@@ -10,7 +10,7 @@ use super::broker::{self, BrokerSink, OneWay, Route, WayFlag};
 use super::collect::{Collector, Target, Until};
 use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, ServerFlag};
+use crate::flags::{self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
 use crate::given::Given;
 use crate::signals::{Caught, Signal};
 
@@ -50,6 +50,12 @@ pub(crate) struct SinkArgs {
     once: bool,
 
     #[command(flatten)]
+    transport: TransportFlags,
+
+    #[command(flatten)]
+    codec: CodecFlag,
+
+    #[command(flatten)]
     limits: LimitFlags,
 
     #[command(flatten)]
@@ -64,7 +70,7 @@ pub(crate) struct SinkArgs {
 
 const ONE_WAY: OneWay = OneWay {
     trio: &["bind", "curve_allow", "insecure"],
-    broker: &["curve_server"],
+    broker: &["curve_server", "codec"],
 };
 
 pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
@@ -79,7 +85,9 @@ pub(crate) fn run(args: SinkArgs) -> Result<(), Exit> {
         Route::Broker(at) => {
             let security = flags::security(&args.key, Some(&args.server), None)?;
             broker::run_sink(BrokerSink {
-                config: args.limits.client(at, security)?,
+                config: args
+                    .limits
+                    .client(args.transport.apply(&at)?, &args.codec, security)?,
                 out: args.out,
                 until,
             })
@@ -94,7 +102,7 @@ fn collect_in_trio(args: SinkArgs, pattern: Pattern, until: Until) -> Result<(),
         pattern,
         limits: args.limits.limits(),
         socket: args.limits.socket(security),
-        ..SinkConfig::new(args.bind)
+        ..SinkConfig::new(args.transport.apply(&args.bind)?)
     })?;
     log::info!(
         "results at {}, by {pattern}, into {}",

@@ -10,7 +10,9 @@ use super::feed::{Feed, JobFlags};
 use super::run::{Job, Results, ended, environment};
 use super::task::Task;
 use crate::exit::Exit;
-use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags, ServerFlag, SummaryFlag};
+use crate::flags::{
+    self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, ServerFlag, SummaryFlag, TransportFlags,
+};
 use crate::given::Given;
 use crate::ops;
 use crate::signals::Caught;
@@ -49,6 +51,12 @@ pub(crate) struct VentilatorArgs {
     sink: Endpoint,
 
     #[command(flatten)]
+    transport: TransportFlags,
+
+    #[command(flatten)]
+    codec: CodecFlag,
+
+    #[command(flatten)]
     limits: LimitFlags,
 
     #[command(flatten)]
@@ -66,18 +74,22 @@ pub(crate) struct VentilatorArgs {
 
 const ONE_WAY: OneWay = OneWay {
     trio: &["bind", "sink", "curve_allow", "insecure"],
-    broker: &[],
+    broker: &["codec"],
 };
 
 pub(crate) fn run(args: VentilatorArgs) -> Result<(), Exit> {
     match ONE_WAY.route(&args.given, &args.pattern, args.broker.as_ref())? {
         Route::Trio(pattern) => hand_out(args, pattern),
-        Route::Broker(broker) => hand_in(&args, broker),
+        Route::Broker(broker) => hand_in(&args, args.transport.apply(&broker)?),
     }
 }
 
 fn hand_out(args: VentilatorArgs, pattern: Pattern) -> Result<(), Exit> {
     let security = flags::security(&args.key, Some(&args.server), Some(&args.guard))?;
+    let (bind, sink) = (
+        args.transport.apply(&args.bind)?,
+        args.transport.apply(&args.sink)?,
+    );
     let feed = Feed::plan(&args.job, args.limits.max_payload_bytes)?;
     let caught = Caught::begin()?;
     let mut ventilator = Ventilator::<Task>::start(VentilatorConfig {
@@ -88,7 +100,7 @@ fn hand_out(args: VentilatorArgs, pattern: Pattern) -> Result<(), Exit> {
             ..args.limits.limits()
         },
         socket: args.limits.socket(security),
-        ..VentilatorConfig::new(args.bind, args.sink)
+        ..VentilatorConfig::new(bind, sink)
     })?;
     log::info!(
         "job {}: tasks at {}, by {pattern}",
@@ -120,7 +132,7 @@ fn hand_in(args: &VentilatorArgs, at: Endpoint) -> Result<(), Exit> {
         ..JobSettings::new(feed.operation())
     };
     broker::run_ventilator(BrokerVentilator {
-        config: args.limits.client(at, security)?,
+        config: args.limits.client(at, &args.codec, security)?,
         feed,
         settings,
         format: args.summary.summary,

@@ -9,7 +9,7 @@ use super::broker::{BrokerWork, OneWay, Route, WayFlag, start_worker};
 use super::work::{Commands, Workshop};
 use crate::count::counted;
 use crate::exit::Exit;
-use crate::flags::{self, KeyFlag, LimitFlags, ServerFlag};
+use crate::flags::{self, CodecFlag, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
 use crate::given::Given;
 use crate::signals::{Caught, Signal};
 
@@ -58,6 +58,12 @@ pub(crate) struct WorkerArgs {
     once: bool,
 
     #[command(flatten)]
+    transport: TransportFlags,
+
+    #[command(flatten)]
+    codec: CodecFlag,
+
+    #[command(flatten)]
     limits: LimitFlags,
 
     #[command(flatten)]
@@ -74,7 +80,8 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
     let (worker, hello) = match route {
         Route::Trio(pattern) => start_in_trio(args, pattern, security)?,
         Route::Broker(broker) => start_worker(BrokerWork {
-            broker,
+            broker: args.transport.apply(&broker)?,
+            codec: args.codec.codec(),
             slots: args.slots.map(usize::from),
             workshop: args.workshop(),
             socket: args.limits.socket(security),
@@ -104,7 +111,7 @@ pub(crate) fn run(args: WorkerArgs) -> Result<(), Exit> {
 
 const ONE_WAY: OneWay = OneWay {
     trio: &["ventilator", "sink", "once"],
-    broker: &["ops"],
+    broker: &["ops", "codec"],
 };
 
 fn start_in_trio(
@@ -113,13 +120,15 @@ fn start_in_trio(
     security: Security,
 ) -> Result<(Worker, String), Exit> {
     let workshop = args.workshop();
-    let or = |endpoint: Option<Endpoint>, default: &str| match endpoint {
-        Some(endpoint) => endpoint,
-        None => default.parse().expect("our own endpoint"),
+    let or = |endpoint: &Option<Endpoint>, default: &str| match endpoint {
+        Some(endpoint) => args.transport.apply(endpoint),
+        None => args
+            .transport
+            .apply(&default.parse().expect("our own endpoint")),
     };
     let defaults = WorkerConfig::new(
-        or(args.ventilator, "tcp://127.0.0.1:5557"),
-        or(args.sink, "tcp://127.0.0.1:5559"),
+        or(&args.ventilator, "tcp://127.0.0.1:5557")?,
+        or(&args.sink, "tcp://127.0.0.1:5559")?,
     );
     let config = WorkerConfig {
         pattern,

@@ -65,6 +65,16 @@ impl TransportFlags {
             ))
         })
     }
+
+    /// Where a part of a job that stays in this process listens: at a port that the system picks, or at
+    /// this name when nothing was asked for.
+    pub(crate) fn at_home(&self, name: &str) -> Result<Endpoint, Exit> {
+        let text = match self.scheme()? {
+            None => format!("inproc://{name}"),
+            Some(scheme) => format!("{}://127.0.0.1:*", scheme.name()),
+        };
+        Ok(text.parse().expect("our own endpoint"))
+    }
 }
 
 #[cfg(test)]

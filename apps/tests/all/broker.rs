@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::expect::{check_results, files, write_files};
 use crate::harness::{DEADLINE, Ended, Launch, Place, Process, mutirao, wait_until};
-use crate::trio::dismiss;
+use crate::trio::{dismiss, endpoint_in};
 
 pub(crate) const SLOW_COPY: &str = "exec:sh -c 'sleep 0.02; cat'";
 
@@ -39,9 +39,29 @@ impl Office {
         }
     }
 
+    /// One whose broker listens at a port and is told this as well.
+    pub(crate) fn at_port(scheme: &str, flags: &[&str]) -> Office {
+        let mut office = Office::closed();
+        office.at = format!("{scheme}://127.0.0.1:*");
+        office.flags = flags.iter().map(ToString::to_string).collect();
+        office.start_broker();
+        office
+    }
+
     /// One whose broker keeps everything on disk.
     pub(crate) fn with_store() -> Office {
+        Office::closed().keeping()
+    }
+
+    /// One whose broker listens at a port, and keeps everything on disk.
+    pub(crate) fn with_store_at_port(scheme: &str) -> Office {
         let mut office = Office::closed();
+        office.at = format!("{scheme}://127.0.0.1:*");
+        office.keeping()
+    }
+
+    fn keeping(self) -> Office {
+        let mut office = self;
         office.flags = vec!["--store".into(), office.place.arg("store")];
         office.start_broker();
         office
@@ -59,7 +79,8 @@ impl Office {
         let broker = mutirao(["broker", "--bind", &self.at, "--heartbeat", "100ms"])
             .args(&self.flags)
             .start();
-        broker.wait_for("broker at ");
+        // The same port again when it is started again.
+        self.at = endpoint_in(&broker.wait_for("broker at "), "broker at ");
         self.broker = Some(broker);
     }
 

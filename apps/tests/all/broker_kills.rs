@@ -29,9 +29,9 @@ struct Office {
 }
 
 impl Office {
-    fn open(name: &str) -> Office {
+    fn open(name: &str, scheme: &str) -> Office {
         let (place, chance) = (Place::new(), chance(name));
-        let broker = broker(&place, "tcp://127.0.0.1:*").start();
+        let broker = broker(&place, &format!("{scheme}://127.0.0.1:*")).start();
         let at = endpoint_in(&broker.wait_for("broker at "), "broker at ");
         let mut office = Office {
             place,
@@ -118,7 +118,16 @@ fn check(place: &Place, name: &str, lines: &str) {
 /// Lines come in as long as somebody is still to be killed, so that every kill hits a running job.
 #[test]
 fn every_result_comes_once_while_broker_and_workers_die() {
-    let mut office = Office::open("broker and workers die");
+    broker_and_workers_die("tcp");
+}
+
+#[test]
+fn every_result_comes_once_while_broker_and_workers_die_on_raw_tcp() {
+    broker_and_workers_die("raw+tcp");
+}
+
+fn broker_and_workers_die(scheme: &str) {
+    let mut office = Office::open(&format!("broker and workers die, {scheme}"), scheme);
     let (lines, out) = (lines(), office.place.arg("out"));
     let submit = office.command(&["submit", "-", "--op", "uppercase", "--out", &out]);
     let submit = submit.args(["--attempts", "1000", "--summary", "json"]);
@@ -139,7 +148,7 @@ fn every_result_comes_once_while_broker_and_workers_die() {
 /// One that hands in and one that fetches die as well, in the middle of it.
 #[test]
 fn every_result_comes_once_while_clients_die() {
-    let mut office = Office::open("clients die");
+    let mut office = Office::open("clients die", "tcp");
     let lines = lines();
     office.place.write("in/lines", &lines);
     let (input, out) = (office.place.arg("in/lines"), office.place.arg("out"));

@@ -10,14 +10,14 @@ use crate::harness::{Launch, Process, mutirao};
 use crate::trio::dismiss;
 
 impl Office {
-    fn sink(&self, out: &str) -> Process {
+    pub(crate) fn sink(&self, out: &str) -> Process {
         let sink = self.ask(&["sink", "--out", &self.place.arg(out)]);
         let sink = sink.args(["--heartbeat", "100ms"]).start();
         sink.wait_for("results from the broker at");
         sink
     }
 
-    fn ventilator(&self, input: &str, op: &str) -> Launch {
+    pub(crate) fn ventilator(&self, input: &str, op: &str) -> Launch {
         self.ask(&["ventilator", &self.place.arg(input), "--op", op])
             .args(["--heartbeat", "100ms"])
     }
@@ -43,8 +43,16 @@ fn it_gives_what_run_gives_job_after_job_whoever_comes_first() {
 
 #[test]
 fn each_of_them_may_be_killed() {
+    each_may_be_killed(Office::with_store());
+}
+
+#[test]
+fn each_of_them_may_be_killed_on_raw_tcp() {
+    each_may_be_killed(Office::with_store_at_port("raw+tcp"));
+}
+
+fn each_may_be_killed(mut office: Office) {
     const FILES: usize = 200;
-    let mut office = Office::with_store();
     office.write_inputs(FILES);
     let mut sink = office.sink("out");
     let mut worker = office.worker();

@@ -55,6 +55,18 @@ pub(crate) fn mutirao<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Lau
     }
 }
 
+/// An example in Python, of those that need nothing but Python.
+pub(crate) fn python<S: AsRef<OsStr>>(example: &str, args: impl IntoIterator<Item = S>) -> Launch {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python");
+    let mut command = Command::new("python3");
+    command.arg(format!("{folder}/{example}.py")).args(args);
+    Launch {
+        command,
+        name: example.to_owned(),
+        stdin: Stdin::Null,
+    }
+}
+
 impl Launch {
     /// Its first argument.
     pub(crate) fn name(&self) -> &str {

@@ -157,6 +157,11 @@ fn everybody_dies_over_tcp() {
     everybody_dies("push-pull", Wire::Tcp);
 }
 
+#[test]
+fn everybody_dies_over_raw_tcp() {
+    everybody_dies("push-pull", Wire::By("raw+tcp"));
+}
+
 fn lines_survive(pattern: &'static str) {
     let mut chance = chance(&format!("lines survive, {pattern}"));
     let mut trio = Trio::new(pattern, Wire::Ipc);

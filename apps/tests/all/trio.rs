@@ -15,6 +15,8 @@ pub(crate) enum Wire {
     Ipc,
     /// Ports that the system picks.
     Tcp,
+    /// The same by another transport.
+    By(&'static str),
 }
 
 /// A trio in the making: where it works and how its parts are started.
@@ -48,6 +50,10 @@ impl Trio {
         let (tasks, results) = match wire {
             Wire::Ipc => (place.ipc("tasks"), place.ipc("results")),
             Wire::Tcp => ("tcp://127.0.0.1:*".into(), "tcp://127.0.0.1:*".into()),
+            Wire::By(scheme) => {
+                let any = format!("{scheme}://127.0.0.1:*");
+                (any.clone(), any)
+            }
         };
         Trio {
             place,

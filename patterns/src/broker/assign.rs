@@ -191,7 +191,7 @@ impl BrokerMachine {
             return;
         };
         let most = match self.workers.get(&peer) {
-            Some(worker) if worker.majordomo.is_some() => 1,
+            Some(worker) if worker.takes_one() => 1,
             _ => self.limits.batch_tasks,
         };
         let time = self.limits.batch_time;
@@ -302,7 +302,7 @@ impl BrokerMachine {
         let room = match held {
             _ if worker.leaving || worker.unreachable => return,
             held if held < worker.slots => Room::Idle,
-            held if held < 2 * worker.slots && worker.majordomo.is_none() => Room::Ahead,
+            held if held < 2 * worker.slots && !worker.takes_one() => Room::Ahead,
             _ => return,
         };
         let place = (room, turn, peer);

@@ -11,11 +11,12 @@ use crate::machine::Time;
 use crate::pipeline::{JobId, Span, TaskFailure};
 use crate::station::{Halt, OpenError, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Frame, LinkEvent, Message, Role, Side, SocketOptions};
+use crate::transport::{Frame, LinkEvent, Message, SocketOptions};
 use crate::trio::read_outcomes;
 use crate::wire::Kind;
 
 use super::frames::{self, AtClient};
+use super::json::{Codec, End};
 use super::protocol::{BrokerSays, ClientSays, JobSettings};
 
 /// Handshakes refused in a row after which the broker is believed.
@@ -29,6 +30,8 @@ const HEADER_BYTES: usize = 64;
 pub struct CallerConfig {
     /// Where the broker listens.
     pub broker: Endpoint,
+    /// How messages are written; the broker understands either.
+    pub codec: Codec,
     /// What is called.
     pub operation: String,
     /// How often a worker may try; 3 by default.
@@ -48,6 +51,7 @@ impl CallerConfig {
     pub fn new(broker: Endpoint, operation: impl Into<String>) -> CallerConfig {
         CallerConfig {
             broker,
+            codec: Codec::default(),
             operation: operation.into(),
             attempts: 3,
             time_limit: Duration::ZERO,
@@ -177,7 +181,7 @@ impl<T: Serialize + ?Sized, R: DeserializeOwned> Caller<T, R> {
             ..config.socket.clone()
         };
         Ok(Caller {
-            station: Station::open(Role::Dealer, Side::Connect, &config.broker, &socket)?,
+            station: Station::at_broker(&config.broker, config.codec, &socket)?,
             settings: config.settings(),
             config,
             // The upper half belongs to the broker.
@@ -233,7 +237,8 @@ impl<T: Serialize + ?Sized, R: DeserializeOwned> Caller<T, R> {
                 "it takes {bytes} bytes and may take {most}: raise max_message_bytes at all ends"
             )));
         }
-        Ok(frames::asked(request, &self.settings, &self.encoded))
+        let frame = frames::asked(request, &self.settings, &self.encoded);
+        Ok(self.config.codec.outgoing(End::Broker, frame))
     }
 }
 
@@ -285,7 +290,7 @@ impl<T: ?Sized, R> Caller<T, R> {
     fn wait(&mut self, request: JobId, end: Time) -> Result<Option<News>, CallError> {
         let mut patience = Patience::until(self.config.heartbeat, end);
         match self.station.receive(&mut self.message, &mut patience) {
-            Ok(()) => Ok(Some(news(&self.message, request))),
+            Ok(()) => Ok(Some(news(self.message.pop(), request))),
             Err(Halt::TimedOut) => Ok(None),
             Err(halt) => Err(halt.into()),
         }
@@ -299,7 +304,8 @@ impl<T: ?Sized, R> Caller<T, R> {
     }
 
     fn say(&mut self, says: &ClientSays) -> Result<(), CallError> {
-        let message = [frames::control(Kind::Client, says)];
+        let frame = frames::control(Kind::Client, says);
+        let message = [self.config.codec.outgoing(End::Broker, frame)];
         match self.station.send(&message, Duration::ZERO) {
             Ok(()) | Err(Halt::TimedOut) => Ok(()),
             Err(halt) => Err(halt.into()),
@@ -336,10 +342,12 @@ impl<T: ?Sized, R> Caller<T, R> {
     }
 }
 
-fn news(message: &Message, request: JobId) -> News {
-    match message.last().map(|frame| frames::read_at_client(frame)) {
+fn news(frame: Option<Frame>, request: JobId) -> News {
+    match frame.map(frames::read_at_client) {
         Some(Ok(AtClient::Outcomes(job, _, records))) if job == request => News::Reply(records),
-        Some(Ok(AtClient::Says(BrokerSays::Refused { job, reason }))) if job == request => {
+        Some(Ok(AtClient::Says(BrokerSays::Refused { job, reason })))
+            if job == request || job == JobId(0) =>
+        {
             News::Refused(reason)
         }
         Some(Ok(AtClient::Says(BrokerSays::Unknown { job }))) if job == request => News::Unknown,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::pipeline::{JobId, TaskId};
 use crate::station::{Halt, OpenError, Patience, Station};
 use crate::stop::StopHandle;
-use crate::transport::{Message, Role, Side};
+use crate::transport::Message;
 use crate::wire::Kind;
 
-use super::frames;
+use super::frames::{self, AtClient, read_at_client};
+use super::json::{Codec, End};
 use super::link::{ClientConfig, ClientError};
 use super::protocol::{BrokerSays, ClientSays, JobView, StatusView};
 
@@ -20,6 +21,7 @@ pub type Fetched = Vec<Range<TaskId>>;
 pub struct Console {
     station: Station,
     message: Message,
+    codec: Codec,
     within: Duration,
 }
 
@@ -36,10 +38,11 @@ impl Console {
     ///
     /// The endpoint cannot be used.
     pub fn connect(config: &ClientConfig, within: Duration) -> Result<Console, OpenError> {
-        let station = Station::open(Role::Dealer, Side::Connect, &config.broker, &config.socket)?;
+        let station = Station::at_broker(&config.broker, config.codec, &config.socket)?;
         Ok(Console {
             station,
             message: Message::new(),
+            codec: config.codec,
             within,
         })
     }
@@ -119,17 +122,21 @@ impl Console {
         answer: impl Fn(BrokerSays) -> Option<Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let frame = frames::control(Kind::Client, question);
+        let frame = self.codec.outgoing(End::Broker, frame);
         let sent = self.station.send(&[frame], self.within);
         sent.map_err(|halt| self.error(halt))?;
         let mut patience = Patience::new(self.within);
         loop {
             let received = self.station.receive(&mut self.message, &mut patience);
             received.map_err(|halt| self.error(halt))?;
-            let frame = self.message.last().map_or(&[][..], |frame| &frame[..]);
+            let Some(Ok(AtClient::Says(says))) = self.message.pop().map(read_at_client) else {
+                continue;
+            };
+            if let Some(reason) = says.refuses_all() {
+                return Err(ClientError::Failed(format!("the broker: {reason}")));
+            }
             // Anything else is a heartbeat, or the answer to a question that was given up.
-            if let Ok(says) = frames::read_control::<BrokerSays>(Kind::Client, frame)
-                && let Some(answered) = answer(says)
-            {
+            if let Some(answered) = answer(says) {
                 return answered;
             }
         }

@@ -109,6 +109,8 @@ impl<R: DeserializeOwned> Fetcher<R> {
         let node = Fetching {
             link: Link::open(&config)?,
             shared: shared.clone(),
+            linger: config.socket.linger,
+            leave_by: None,
             over: false,
         };
         let thread = Some(spawn("fetcher", node, sleeper)?);
@@ -282,6 +284,9 @@ fn events<R: DeserializeOwned>(
 struct Fetching {
     link: Link,
     shared: Arc<Shared>,
+    /// How long one that is stopped tries to say what is safe.
+    linger: Duration,
+    leave_by: Option<Time>,
     over: bool,
 }
 
@@ -326,12 +331,15 @@ impl Node for Fetching {
         let more = self.link.receive(now)?;
         self.obey(now);
         self.act()?;
-        self.over |= self.shared.stop.is_stopped() && self.link.is_flushed();
+        if self.shared.stop.is_stopped() {
+            let leave_by = *self.leave_by.get_or_insert(now + self.linger);
+            self.over |= self.link.is_flushed() || now >= leave_by;
+        }
         Ok(more)
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.link.deadline()
+        self.link.deadline().into_iter().chain(self.leave_by).min()
     }
 
     fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {

@@ -4,16 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::pipeline::{JobId, PeerId, Span};
 use crate::transport::Frame;
 use crate::wire::{Kind, Reader, WireError, Writer};
 
+use super::json::{self, End, JsonError};
 use super::leaseholder::Leased;
 use super::machine::{BrokerInput, Grant};
 use super::piece::Slice;
 use super::protocol::{BrokerSays, BrokerTells, ClientSays, JobSettings, WorkerTells};
+
+/// Why a frame cannot be read, in whatever way it is written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Json(#[from] JsonError),
+}
 
 /// What a header takes at most.
 const HEADER_BYTES: usize = 96;
@@ -103,12 +112,20 @@ pub(super) fn outcomes(job: JobId, span: Span, records: &Slice) -> Frame {
 pub(crate) enum AtWorker {
     Tells(BrokerTells),
     Leased(Leased<(Frame, usize)>),
+    /// The broker wants nothing to do with us, for this reason.
+    Refused(String),
 }
 
 /// Reads a frame that a worker receives; the body is the frame with where its records begin.
-pub(crate) fn read_at_worker(frame: Frame) -> Result<AtWorker, WireError> {
+pub(crate) fn read_at_worker(frame: Frame) -> Result<AtWorker, FrameError> {
+    let frame = json::incoming(End::Worker, frame)?;
     let (kind, mut reader) = Reader::open(&frame)?;
     match kind {
+        // What a broker says to everybody whom it does not understand.
+        Kind::Client => match reader.value::<BrokerSays>()?.refuses_all() {
+            Some(reason) => Ok(AtWorker::Refused(reason.to_string())),
+            None => Err(WireError::Unexpected(kind as u8).into()),
+        },
         Kind::Worker => Ok(AtWorker::Tells(reader.value()?)),
         Kind::Leased => {
             let (lease, job) = (reader.uint()?, JobId(reader.uint()?));
@@ -128,7 +145,7 @@ pub(crate) fn read_at_worker(frame: Frame) -> Result<AtWorker, WireError> {
                 body: (frame, start),
             }))
         }
-        other => Err(WireError::Unexpected(other as u8)),
+        other => Err(WireError::Unexpected(other as u8).into()),
     }
 }
 
@@ -139,8 +156,9 @@ pub(super) enum AtClient {
 }
 
 /// Reads a frame that a client receives.
-pub(super) fn read_at_client(frame: &[u8]) -> Result<AtClient, WireError> {
-    let (kind, mut reader) = Reader::open(frame)?;
+pub(super) fn read_at_client(frame: Frame) -> Result<AtClient, FrameError> {
+    let frame = json::incoming(End::Client, frame)?;
+    let (kind, mut reader) = Reader::open(&frame)?;
     match kind {
         Kind::Client => Ok(AtClient::Says(reader.value()?)),
         Kind::Outcomes => {
@@ -148,11 +166,6 @@ pub(super) fn read_at_client(frame: &[u8]) -> Result<AtClient, WireError> {
             let span = reader.span()?;
             Ok(AtClient::Outcomes(job, span, slice(reader.rest())))
         }
-        other => Err(WireError::Unexpected(other as u8)),
+        other => Err(WireError::Unexpected(other as u8).into()),
     }
-}
-
-/// Reads a control message of this kind.
-pub(super) fn read_control<T: DeserializeOwned>(kind: Kind, frame: &[u8]) -> Result<T, WireError> {
-    Reader::expect(frame, kind)?.value()
 }

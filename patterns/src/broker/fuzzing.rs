@@ -11,6 +11,7 @@ use crate::transport::{Frame, Message};
 use super::client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
 use super::frames::{AtClient, AtWorker, read_at_client, read_at_worker};
 use super::inbox::Inbox;
+use super::json::Codec;
 use super::leaseholder::{Leaseholder, LeaseholderInput, LeaseholderOutput};
 use super::machine::{BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput};
 use super::node;
@@ -53,7 +54,7 @@ impl Broker {
         };
         Broker {
             machine: BrokerMachine::new(limits, Incarnation(1), 1, durable),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(Codec::MessagePack, usize::MAX),
             now: Time::START,
             writes: 0,
             received_bytes: 0,
@@ -168,7 +169,7 @@ pub fn client(frames: &[(u64, Vec<u8>)]) {
     for (pause_ms, frame) in frames {
         let end = now + Duration::from_millis(*pause_ms);
         pass(&mut machine, &mut now, end, obey_client);
-        match read_at_client(frame) {
+        match read_at_client(Frame::from(&frame[..])) {
             Ok(AtClient::Says(says)) => machine.handle(now, ClientInput::Broker(says)),
             Ok(AtClient::Outcomes(job, span, records)) => {
                 machine.handle(now, ClientInput::Results { job, span, records });
@@ -213,7 +214,7 @@ pub fn worker(frames: &[(u64, Vec<u8>)]) {
         match read_at_worker(Frame::from(&frame[..])) {
             Ok(AtWorker::Tells(tells)) => machine.handle(now, LeaseholderInput::Broker(tells)),
             Ok(AtWorker::Leased(leased)) => machine.handle(now, LeaseholderInput::Leased(leased)),
-            Err(_) => {}
+            Ok(AtWorker::Refused(_)) | Err(_) => {}
         }
         for lease in std::mem::take(&mut running) {
             let (results, failed) = (vec![[0; 3].into()], Vec::new());

@@ -12,7 +12,8 @@ use super::machine::{BrokerMachine, BrokerOutput};
 use super::majordomo::titanic;
 use super::majordomo::{Version, mmi};
 use super::piece::Slice;
-use super::protocol::LeaseId;
+use super::protocol::{LeaseId, Takes};
+use super::workers::Registration;
 
 /// How long a Majordomo worker may be silent: three of its heartbeats, as the Guide has it.
 pub(super) const PATIENCE: Duration = Duration::from_millis(7_500);
@@ -78,7 +79,13 @@ impl BrokerMachine {
         }
         // A name for people: nobody comes back under it.
         let id = WorkerId(peer);
-        self.register(now, peer, id, 1, vec![service.to_string()]);
+        let registration = Registration {
+            id,
+            slots: 1,
+            operations: vec![service.to_string()],
+            takes: Takes::One,
+        };
+        self.register(now, peer, registration);
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.majordomo = Some(version);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::machine::{Machine, Time};
 use crate::pipeline::{Incarnation, JobId, Span, TaskId, WorkerId};
 
-use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
+use super::protocol::{BrokerTells, Held, LeaseId, Takes, WorkerTells};
 use super::pulse::Pulse;
 
 /// Tasks as a worker holds them; `B` is whatever carries the bytes.
@@ -160,6 +160,7 @@ impl<B> Leaseholder<B> {
             slots: u32::try_from(self.slots).unwrap_or(u32::MAX),
             operations: self.operations.clone(),
             held,
+            takes: Takes::Batches,
         });
         if self.leaving {
             // A broker that meets us anew would send what we only give back.

@@ -10,8 +10,11 @@ use crate::transport::{self, Role, Side, SocketOptions, Source, TransportError};
 use crate::wait::Interest;
 use crate::wire::Kind;
 
+use super::BROKER;
 use super::client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
 use super::frames::{self, AtClient};
+use super::json::{Codec, End};
+use super::protocol::ClientSays;
 
 /// Settings of a client of a broker: of a [`Submitter`](super::Submitter), a
 /// [`Fetcher`](super::Fetcher) or a [`Console`](super::Console).
@@ -19,6 +22,8 @@ use super::frames::{self, AtClient};
 pub struct ClientConfig {
     /// Where the broker listens.
     pub broker: Endpoint,
+    /// How messages are written; the broker understands either.
+    pub codec: Codec,
     /// Times and bounds.
     pub limits: ClientLimits,
     /// Bytes of tasks that may wait to be accepted; submitting blocks beyond it.
@@ -32,6 +37,7 @@ impl ClientConfig {
     pub fn new(broker: Endpoint) -> ClientConfig {
         ClientConfig {
             broker,
+            codec: Codec::default(),
             limits: ClientLimits::default(),
             unaccepted_bytes: 32 << 20,
             socket: SocketOptions::default(),
@@ -68,6 +74,9 @@ pub enum ClientError {
 pub(super) struct Link {
     pub(super) machine: ClientMachine,
     port: Port,
+    codec: Codec,
+    /// Why the broker wants nothing to do with us.
+    refused: Option<String>,
     mistakes: Complaints,
 }
 
@@ -75,19 +84,24 @@ impl Link {
     pub(super) fn open(config: &ClientConfig) -> Result<Link, OpenError> {
         let watched = SocketOptions {
             watch_links: true,
+            max_message_bytes: config.codec.frame_bytes(config.socket.max_message_bytes),
             ..config.socket.clone()
         };
-        let socket = transport::open(Role::Dealer, Side::Connect, &config.broker, &watched)?;
+        let broker = &config.broker;
+        let socket =
+            transport::open_complete(BROKER, Role::Dealer, Side::Connect, broker, &watched)?;
         Ok(Link {
             machine: ClientMachine::new(config.limits.clone()),
             port: Port::new(socket),
+            codec: config.codec,
+            refused: None,
             mistakes: Complaints::default(),
         })
     }
 
     /// Why the broker does not let us in, if so.
     pub(super) fn refusal(&mut self) -> Option<ClientError> {
-        let reason = self.port.refusal()?;
+        let reason = self.port.refusal().or(self.refused.take())?;
         Some(ClientError::Failed(format!("the broker: {reason}")))
     }
 
@@ -95,11 +109,16 @@ impl Link {
         let Link {
             machine,
             port,
+            refused,
             mistakes,
+            ..
         } = self;
         machine.wake(now);
         port.receive(
-            |message| match message.last().map(|frame| frames::read_at_client(frame)) {
+            |mut message| match message.pop().map(frames::read_at_client) {
+                Some(Ok(AtClient::Says(says))) if says.refuses_all().is_some() => {
+                    *refused = says.refuses_all().map(str::to_string);
+                }
                 Some(Ok(AtClient::Says(says))) => machine.handle(now, ClientInput::Broker(says)),
                 Some(Ok(AtClient::Outcomes(job, span, records))) => {
                     machine.handle(now, ClientInput::Results { job, span, records });
@@ -114,17 +133,26 @@ impl Link {
     pub(super) fn next(&mut self) -> Result<Option<ClientOutput>, TransportError> {
         while let Some(output) = self.machine.poll() {
             match output {
-                ClientOutput::Say(says) => {
-                    self.port.send(vec![frames::control(Kind::Client, &says)])?;
-                }
+                ClientOutput::Say(says) => self.say(&says)?,
                 ClientOutput::Submit(frame) => {
-                    self.port.send(vec![frame.into()])?;
+                    let frame = self.codec.outgoing(End::Broker, frame.into());
+                    self.port.send(vec![frame])?;
                 }
                 other => return Ok(Some(other)),
             }
         }
         self.port.flush()?;
         Ok(None)
+    }
+
+    fn say(&mut self, says: &ClientSays) -> Result<(), TransportError> {
+        let frame = frames::control(Kind::Client, says);
+        let message = vec![self.codec.outgoing(End::Broker, frame)];
+        match says {
+            // A broker that does not come back shall not have them pile up.
+            ClientSays::Beat { .. } => self.port.post(message),
+            _ => self.port.send(message).map(|_| ()),
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

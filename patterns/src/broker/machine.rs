@@ -15,7 +15,7 @@ use super::job::Job;
 use super::majordomo::Version;
 use super::piece::{Piece, Slice};
 use super::protocol::{
-    BrokerSays, BrokerTells, ClientSays, JobSettings, JobView, LeaseId, WorkerTells,
+    BrokerSays, BrokerTells, ClientSays, JobSettings, JobView, LeaseId, Takes, WorkerTells,
 };
 use super::requests::{Asker, Pledge};
 use super::run::Run;
@@ -288,8 +288,16 @@ pub(super) struct Worker {
     /// Where it stands among the workers with room.
     pub(super) place: Option<Place>,
     pub(super) done: u64,
-    /// It speaks Majordomo: one task at a time.
+    /// It speaks Majordomo.
     pub(super) majordomo: Option<Version>,
+    pub(super) takes: Takes,
+}
+
+impl Worker {
+    /// Whether it gets one task at a time for each slot, and nothing ahead.
+    pub(super) fn takes_one(&self) -> bool {
+        self.takes == Takes::One
+    }
 }
 
 #[derive(Debug)]

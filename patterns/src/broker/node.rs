@@ -7,10 +7,11 @@ use crate::machine::{Machine, Time};
 use crate::pipeline::PeerId;
 use crate::transport::{Message, Source, TransportError};
 use crate::wait::Interest;
-use crate::wire::Kind;
+use crate::wire::{Kind, Reader};
 
 use super::hands;
 use super::inbox::Inbox;
+use super::json::{Codec, End};
 use super::keeper::Keeper;
 use super::machine::{BrokerInput, BrokerMachine, BrokerOutput, Grant};
 use super::majordomo;
@@ -38,6 +39,7 @@ impl BrokerNode {
     pub(super) fn new(
         machine: BrokerMachine,
         port: Port,
+        inbox: Inbox,
         keeper: Option<Keeper>,
         shared: Arc<Shared>,
     ) -> BrokerNode {
@@ -46,7 +48,7 @@ impl BrokerNode {
             port,
             keeper,
             shared,
-            inbox: Inbox::default(),
+            inbox,
             writes: Vec::new(),
             stored: 0,
             trouble: None,
@@ -97,6 +99,9 @@ impl BrokerNode {
         let Some(route) = self.inbox.peers.route(peer) else {
             return Ok(());
         };
+        if self.inbox.peers.speaks_json(peer) {
+            message = in_json(message);
+        }
         message.insert(0, route);
         match self.port.send_now(&message) {
             Ok(Delivery::Unroutable) => self.machine.handle(now, BrokerInput::Unreachable(peer)),
@@ -136,6 +141,18 @@ impl BrokerNode {
             keeper.write(&mut self.writes);
         }
     }
+}
+
+/// The same message for a peer that speaks JSON.
+fn in_json(message: Message) -> Message {
+    let frames = message.into_iter();
+    let written = frames.map(|frame| match Reader::open(&frame) {
+        Ok((Kind::Client | Kind::Outcomes, _)) => Codec::Json.outgoing(End::Client, frame),
+        Ok(_) => Codec::Json.outgoing(End::Worker, frame),
+        // Majordomo, which such a peer has spoken before.
+        Err(_) => frame,
+    });
+    written.collect()
 }
 
 /// What the machine wants sent, without the routing id, and to whom.
@@ -199,6 +216,7 @@ impl Node for BrokerNode {
         self.hear_store(now);
         self.act(now)?;
         self.hand_over_writes();
+        self.port.flush()?;
         Ok(more)
     }
 

@@ -14,6 +14,9 @@ use crate::transport::{self, Role, Side, SocketOptions};
 use crate::wait::Sleeper;
 use crate::watched::Watched;
 
+use super::BROKER;
+use super::inbox::Inbox;
+use super::json::Codec;
 use super::keeper::Keeper;
 use super::machine::{BrokerLimits, BrokerMachine, Mode};
 use super::node::BrokerNode;
@@ -35,6 +38,9 @@ const LEASES_PER_MS: u64 = 1 << 20;
 pub struct BrokerConfig {
     /// Where clients and workers connect.
     pub bind: Endpoint,
+    /// What its peers may speak: with [`Codec::MessagePack`] whatever it understands, which is that, JSON and
+    /// Majordomo; with [`Codec::Json`] nothing else.
+    pub codec: Codec,
     /// Bounds and times.
     pub limits: BrokerLimits,
     /// Socket and security.
@@ -46,6 +52,7 @@ impl BrokerConfig {
     pub fn new(bind: Endpoint) -> BrokerConfig {
         BrokerConfig {
             bind,
+            codec: Codec::default(),
             limits: BrokerLimits::default(),
             socket: SocketOptions::default(),
         }
@@ -110,6 +117,8 @@ impl Broker {
         let (sleeper, waker) = Sleeper::new().map_err(OpenError::System)?;
         let options = SocketOptions {
             queue_messages: QUEUE_MESSAGES,
+            // What is said in JSON takes more than the same in MessagePack.
+            max_message_bytes: Codec::Json.frame_bytes(most),
             ..config.socket
         };
         let mut machine = BrokerMachine::new(
@@ -125,14 +134,16 @@ impl Broker {
             }
             None => None,
         };
-        let socket = transport::open(Role::Router, Side::Bind, &config.bind, &options);
+        let socket =
+            transport::open_complete(BROKER, Role::Router, Side::Bind, &config.bind, &options);
         let socket = socket.map_err(OpenError::Transport)?;
         let endpoint = socket.endpoint().clone();
         let shared = Arc::new(Shared {
             stop: StopHandle::new(waker),
             end: Watched::default(),
         });
-        let node = BrokerNode::new(machine, Port::new(socket), keeper, shared.clone());
+        let inbox = Inbox::new(config.codec, most);
+        let node = BrokerNode::new(machine, Port::new(socket), inbox, keeper, shared.clone());
         let thread = spawn("broker", node, sleeper).map_err(OpenError::System)?;
         Ok(Broker {
             shared,

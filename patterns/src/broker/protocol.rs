@@ -234,6 +234,19 @@ pub enum BrokerSays {
     },
 }
 
+impl BrokerSays {
+    /// Why the broker wants nothing to do with this peer: it refuses job 0, which nobody has.
+    pub(crate) fn refuses_all(&self) -> Option<&str> {
+        match self {
+            BrokerSays::Refused {
+                job: JobId(0),
+                reason,
+            } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 /// The tasks of a job by what has become of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCounts {
@@ -351,17 +364,23 @@ pub enum WorkerTells {
         operations: Vec<String>,
         /// What it holds from before, after a broken connection or a restart of the broker.
         held: Vec<Held>,
+        /// How many tasks it takes under one lease.
+        #[serde(default)]
+        takes: Takes,
     },
     /// "I am alive, have seen leases up to `seen`, and hold exactly these."
     Beat {
         /// The newest lease that has arrived.
+        #[serde(with = "crate::hex")]
         seen: LeaseId,
         /// What it holds and has not reported as done.
+        #[serde(with = "crate::hex::list")]
         held: Vec<LeaseId>,
     },
     /// "This task failed; it may be tried again."
     Failed {
         /// Of which lease.
+        #[serde(with = "crate::hex")]
         lease: LeaseId,
         /// Which task.
         task: TaskId,
@@ -371,11 +390,13 @@ pub enum WorkerTells {
     /// "I have not begun these: give them to others." The answer to `Recall`, or before leaving.
     Returned {
         /// Which.
+        #[serde(with = "crate::hex::list")]
         leases: Vec<LeaseId>,
     },
     /// "I have not begun the tasks of this lease from this one on, and will not: give them to others."
     Cut {
         /// Which lease.
+        #[serde(with = "crate::hex")]
         lease: LeaseId,
         /// The first of these tasks.
         from: TaskId,
@@ -386,10 +407,22 @@ pub enum WorkerTells {
     Gone {},
 }
 
+/// How many tasks a worker takes under one lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Takes {
+    /// As many as keep a slot busy for a while, and one lease ahead for each slot.
+    #[default]
+    Batches,
+    /// One task, and nothing that would wait while its slots are busy.
+    One,
+}
+
 /// A lease as a worker holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Which lease.
+    #[serde(with = "crate::hex")]
     pub lease: LeaseId,
     /// Whose tasks.
     pub job: JobId,
@@ -410,11 +443,13 @@ pub enum BrokerTells {
     /// "Give back what of this you have not begun: somebody else is idle."
     Recall {
         /// Which leases.
+        #[serde(with = "crate::hex::list")]
         leases: Vec<LeaseId>,
     },
     /// "Forget these: nobody wants the results."
     Drop {
         /// Which leases.
+        #[serde(with = "crate::hex::list")]
         leases: Vec<LeaseId>,
     },
 }

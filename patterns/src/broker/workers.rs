@@ -11,7 +11,7 @@ use super::assign::Line;
 use super::clients::MAX_NAME_BYTES;
 use super::machine::{BrokerMachine, Lease, Worker};
 use super::piece::{Piece, Slice};
-use super::protocol::{BrokerTells, Held, LeaseId, WorkerTells};
+use super::protocol::{BrokerTells, Held, LeaseId, Takes, WorkerTells};
 use super::store::Write;
 use crate::wire::value_bytes;
 
@@ -30,6 +30,14 @@ const FALSE: u8 = 0xc2;
 /// MessagePack's `true`, before a result.
 const TRUE: u8 = 0xc3;
 
+/// What a worker says of itself.
+pub(super) struct Registration {
+    pub(super) id: WorkerId,
+    pub(super) slots: u32,
+    pub(super) operations: Vec<String>,
+    pub(super) takes: Takes,
+}
+
 impl BrokerMachine {
     pub(super) fn hear_worker(&mut self, now: Time, peer: PeerId, tells: WorkerTells) {
         self.watch(now, peer);
@@ -38,9 +46,16 @@ impl BrokerMachine {
             slots,
             operations,
             held,
+            takes,
         } = tells
         {
-            return self.ready(now, peer, worker, slots, operations, held);
+            let registration = Registration {
+                id: worker,
+                slots,
+                operations,
+                takes,
+            };
+            return self.ready(now, peer, registration, held);
         }
         let Some(worker) = self.workers.get_mut(&peer) else {
             return match tells {
@@ -68,18 +83,11 @@ impl BrokerMachine {
         }
     }
 
-    fn ready(
-        &mut self,
-        now: Time,
-        peer: PeerId,
-        id: WorkerId,
-        slots: u32,
-        operations: Vec<String>,
-        held: Vec<Held>,
-    ) {
+    fn ready(&mut self, now: Time, peer: PeerId, registration: Registration, held: Vec<Held>) {
+        let id = registration.id;
         let is_same = self.worker_peers.get(&id) == Some(&peer);
         self.replace_peer(now, id, peer);
-        self.register(now, peer, id, slots, operations);
+        self.register(now, peer, registration);
         self.worker_peers.insert(id, peer);
         let known: BTreeSet<LeaseId> = held.iter().map(|held| held.lease).collect();
         let unwanted: Vec<LeaseId> = held
@@ -115,14 +123,13 @@ impl BrokerMachine {
         }
     }
 
-    pub(super) fn register(
-        &mut self,
-        now: Time,
-        peer: PeerId,
-        id: WorkerId,
-        slots: u32,
-        operations: Vec<String>,
-    ) {
+    pub(super) fn register(&mut self, now: Time, peer: PeerId, registration: Registration) {
+        let Registration {
+            id,
+            slots,
+            operations,
+            takes,
+        } = registration;
         let leases = self.forget_worker(peer);
         let mut names: Vec<Arc<str>> = operations
             .iter()
@@ -154,6 +161,7 @@ impl BrokerMachine {
                 place: None,
                 done: 0,
                 majordomo: None,
+                takes,
             },
         );
     }
@@ -184,6 +192,7 @@ impl BrokerMachine {
                 place: None,
                 done: 0,
                 majordomo: None,
+                takes: Takes::Batches,
             },
         );
     }

@@ -397,6 +397,8 @@ impl<Req: DeserializeOwned, Rep: Serialize + ?Sized> Replier<Req, Rep> {
         let mut message = envelope;
         body.append_to(&mut message);
         let sent = self.station.socket.send(&message);
+        // What the program does next may take long.
+        self.station.socket.flush();
         message.clear();
         self.message = message;
         let error = match sent {

@@ -345,6 +345,12 @@ impl<Req: Serialize + ?Sized, Rep: DeserializeOwned> Requester<Req, Rep> {
 
     /// Sends the attempts that the socket has room for.
     fn transmit(&mut self) -> Result<(), TransportError> {
+        let sent = self.hand_over();
+        self.station.socket.flush();
+        sent
+    }
+
+    fn hand_over(&mut self) -> Result<(), TransportError> {
         while let Some((id, body)) = self.unsent.pop_front() {
             if !self.machine.is_pending(id) {
                 continue;

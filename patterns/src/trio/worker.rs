@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::broker::Codec;
 use crate::driver::spawn;
 use crate::endpoint::Endpoint;
 use crate::pipeline::{JobId, Limits, TaskId};
@@ -73,6 +74,8 @@ impl WorkerConfig {
 pub struct BrokerWorkerConfig {
     /// Where the broker listens.
     pub broker: Endpoint,
+    /// How messages are written; the broker understands either.
+    pub codec: Codec,
     /// What it can do: the jobs of these operations.
     pub operations: Vec<String>,
     /// Tasks that run at once, each in a thread; as many as there are cores by default.
@@ -91,6 +94,7 @@ impl BrokerWorkerConfig {
         let limits = Limits::default();
         BrokerWorkerConfig {
             broker,
+            codec: Codec::default(),
             operations,
             slots: std::thread::available_parallelism().map_or(1, usize::from),
             heartbeat: limits.heartbeat,

@@ -5,6 +5,7 @@ mod bare;
 mod broker;
 mod caller;
 mod examples;
+mod json;
 mod majordomo;
 mod protocol;
 mod pubsub;

@@ -9,14 +9,20 @@ use mutirao::pipeline::JobId;
 use mutirao::security::Security;
 
 use crate::exit::Exit;
-use crate::flags::{self, KeyFlag, LimitFlags, ServerFlag};
+use crate::flags::{self, CodecFlag, KeyFlag, LimitFlags, ServerFlag, TransportFlags};
 
 /// Where the broker is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
     /// Where the broker listens
     #[arg(long, env = "MUTIRAO_BROKER", default_value = "tcp://127.0.0.1:5555", value_name = "ENDPOINT", value_parser = flags::endpoint)]
-    pub(crate) broker: Endpoint,
+    broker: Endpoint,
+
+    #[command(flatten)]
+    transport: TransportFlags,
+
+    #[command(flatten)]
+    pub(crate) codec: CodecFlag,
 
     /// How long to wait for the broker's first answer
     #[arg(long, env = "MUTIRAO_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = flags::duration)]
@@ -30,9 +36,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Where the broker listens.
+    pub(crate) fn at(&self) -> Result<Endpoint, Exit> {
+        self.transport.apply(&self.broker)
+    }
+
     /// Settings for those who hand in tasks or fetch results.
     pub(crate) fn client(&self, limits: &LimitFlags) -> Result<ClientConfig, Exit> {
-        limits.client(self.broker.clone(), self.security()?)
+        limits.client(self.at()?, &self.codec, self.security()?)
     }
 
     /// For questions.
@@ -46,7 +57,8 @@ impl Connection {
     }
 
     fn config(&self) -> Result<ClientConfig, Exit> {
-        let mut config = ClientConfig::new(self.broker.clone());
+        let mut config = ClientConfig::new(self.at()?);
+        config.codec = self.codec.codec();
         config.socket.security = self.security()?;
         Ok(config)
     }

@@ -65,7 +65,8 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
         format: args.summary.summary,
     };
     let stay = Stay::begin(awaited, tally)?;
-    let fetch = fetch_command(args.job, &args.out, &args.connection);
+    let at = args.connection.at()?;
+    let fetch = fetch_command(args.job, &args.out, &at, &args.connection.codec);
     Interruption::of(&stay, args.job, Some(fetch), None).listen(caught, stay.ending());
     stay.end()
 }
@@ -73,7 +74,7 @@ pub(crate) fn run(args: ResultsArgs) -> Result<(), Exit> {
 /// The job, if there is something to fetch of it.
 fn find(args: &ResultsArgs, console: &mut Console) -> Result<(JobView, Fetched), Exit> {
     let job = args.job;
-    need_keeping(&console.status().map_err(ended)?, &args.connection.broker)?;
+    need_keeping(&console.status().map_err(ended)?, &args.connection.at()?)?;
     let found = console.job_with_fetched(job).map_err(ended)?;
     let (view, fetched) = found.ok_or_else(|| no_such_job(job))?;
     if view.is_fetched() && !has_journal(args) {

@@ -11,9 +11,7 @@ use mutirao::{Endpoint, Worker};
 
 use super::super::collect::Target;
 use super::super::feed::Feed;
-use super::super::run::{
-    DRAIN_PATIENCE, Report, RunArgs, inproc, say, show_failures, worker_count,
-};
+use super::super::run::{DRAIN_PATIENCE, Report, RunArgs, say, show_failures, worker_count};
 use super::super::work::{Commands, Workshop};
 use super::accept::Handing;
 use super::connection::ended;
@@ -28,8 +26,8 @@ use crate::signals::Caught;
 /// Does a whole job in this process, through a broker.
 pub(crate) fn run(args: &RunArgs, feed: &Feed, target: Target) -> Result<(), Exit> {
     let caught = Caught::begin()?;
-    let at = inproc("broker");
-    let _broker = broker(args, &at)?;
+    let broker = broker(args, &args.transport.at_home("broker")?)?;
+    let at = broker.endpoint().clone();
     let worker = Arc::new(worker(args, feed, &at)?);
     let config = client(args, at);
     let tally = Arc::new(Tally::default());
@@ -77,6 +75,7 @@ fn hand_in(
 
 fn broker(args: &RunArgs, at: &Endpoint) -> Result<Broker, Exit> {
     let config = BrokerConfig {
+        codec: args.codec.codec(),
         limits: BrokerLimits {
             heartbeat: args.limits.limits().heartbeat,
             ..BrokerLimits::default()
@@ -89,6 +88,7 @@ fn broker(args: &RunArgs, at: &Endpoint) -> Result<Broker, Exit> {
 
 fn worker(args: &RunArgs, feed: &Feed, at: &Endpoint) -> Result<Worker, Exit> {
     let config = BrokerWorkerConfig {
+        codec: args.codec.codec(),
         slots: worker_count(args.workers),
         heartbeat: args.limits.limits().heartbeat,
         socket: args.limits.socket(Security::None),
@@ -105,6 +105,7 @@ fn worker(args: &RunArgs, feed: &Feed, at: &Endpoint) -> Result<Worker, Exit> {
 
 fn client(args: &RunArgs, at: Endpoint) -> ClientConfig {
     let mut config = ClientConfig::new(at);
+    config.codec = args.codec.codec();
     config.limits.heartbeat = args.limits.limits().heartbeat;
     config.socket = args.limits.socket(Security::None);
     config

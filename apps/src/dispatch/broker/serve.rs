@@ -8,7 +8,7 @@ use mutirao::broker::store::DiskStore;
 use mutirao::broker::{Broker, BrokerConfig, BrokerError, BrokerLimits, Mode};
 
 use crate::exit::Exit;
-use crate::flags::{self, GuardFlags, KeyFlag, LimitFlags};
+use crate::flags::{self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, TransportFlags};
 use crate::signals::{Caught, Signal};
 
 /// Take in tasks, give them to whoever has room, keep the results until they are fetched.
@@ -41,6 +41,12 @@ pub(crate) struct BrokerArgs {
         value_name = "MODE"
     )]
     mode: ModeName,
+
+    #[command(flatten)]
+    transport: TransportFlags,
+
+    #[command(flatten)]
+    codec: CodecFlag,
 
     #[command(flatten)]
     limits: LimitFlags,
@@ -131,16 +137,18 @@ fn store(text: &str) -> Result<Store, String> {
 pub(crate) fn run(args: BrokerArgs) -> Result<(), Exit> {
     let security = flags::security(&args.key, None, Some(&args.guard))?;
     let mode = args.mode()?;
+    let bind = args.transport.apply(&args.bind)?;
     let store = args.store.open()?;
     let caught = Caught::begin()?;
     let config = BrokerConfig {
+        codec: args.codec.codec(),
         limits: BrokerLimits {
             mode,
             heartbeat: args.limits.limits().heartbeat,
             ..BrokerLimits::default()
         },
         socket: args.limits.socket(security),
-        ..BrokerConfig::new(args.bind.clone())
+        ..BrokerConfig::new(bind)
     };
     let broker = Broker::start(config, store).map_err(cannot_start)?;
     log::info!("broker at {}: {}", broker.endpoint(), args.keeps());

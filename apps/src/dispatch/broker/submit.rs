@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use mutirao::Endpoint;
 use mutirao::broker::{ClientConfig, JobSettings, Keeps};
 use mutirao::pipeline::JobId;
 use sha2::{Digest as _, Sha256};
@@ -24,7 +25,7 @@ use super::wait::Ending;
 use super::watch;
 use crate::count::counted;
 use crate::exit::{self, Exit};
-use crate::flags::{self, LimitFlags, SummaryFlag};
+use crate::flags::{self, CodecFlag, LimitFlags, SummaryFlag};
 use crate::given::Given;
 use crate::ops;
 use crate::signals::Caught;
@@ -226,7 +227,7 @@ fn hand_over(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(),
     if tasks > 0 && service.is_some_and(|service| service.workers == 0) {
         say(&format!(
             "no worker offers {operation} now: the job waits until one comes, as with `mutirao worker --broker {}{}`",
-            args.connection.broker,
+            config.broker,
             match ops::needs_permission(operation) {
                 true => " --allow-exec",
                 false => "",
@@ -246,6 +247,7 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
     let caught = Caught::begin()?;
     let tally = Arc::new(Tally::default());
     let mut handing = begin(args, &config, feed, &tally)?;
+    let at = config.broker.clone();
     let awaited = Awaited {
         config,
         job: feed.job,
@@ -256,7 +258,7 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
         format: args.summary.summary,
     };
     let stay = Stay::begin(awaited, tally)?;
-    let fetch = fetch_command(feed.job, &out, &args.connection);
+    let fetch = fetch_command(feed.job, &out, &at, &args.connection.codec);
     let lines = feed.is_stdin().then(|| handing.clone());
     let fetch = (handing.keeps != Keeps::Nothing).then_some(fetch);
     Interruption::of(&stay, feed.job, fetch, lines).listen(caught, stay.ending());
@@ -268,11 +270,16 @@ fn stay(args: &SubmitArgs, config: ClientConfig, feed: &Feed) -> Result<(), Exit
 }
 
 /// The command that fetches what is left of a job.
-pub(crate) fn fetch_command(job: JobId, out: &Path, connection: &Connection) -> String {
+pub(crate) fn fetch_command(
+    job: JobId,
+    out: &Path,
+    broker: &Endpoint,
+    codec: &CodecFlag,
+) -> String {
     format!(
-        "`mutirao results {job} --out {} --broker {}`",
+        "`mutirao results {job} --out {} --broker {broker}{}`",
         out.display(),
-        connection.broker
+        codec.typed()
     )
 }
 

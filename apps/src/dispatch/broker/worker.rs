@@ -1,5 +1,6 @@
 //! A worker of a broker: which operations it offers, and how it does them.
 
+use mutirao::broker::Codec;
 use mutirao::trio::BrokerWorkerConfig;
 use mutirao::{Endpoint, Failure, TaskInfo, Worker};
 
@@ -14,6 +15,7 @@ use mutirao::transport::SocketOptions;
 /// What a worker of a broker is told.
 pub(crate) struct BrokerWork {
     pub(crate) broker: Endpoint,
+    pub(crate) codec: Codec,
     pub(crate) slots: Option<usize>,
     /// What it was asked to offer; everything that it may do when that is empty.
     pub(crate) ops: Vec<String>,
@@ -27,6 +29,7 @@ pub(crate) fn start(work: BrokerWork) -> Result<(Worker, String), Exit> {
     let operations = offered(&work.ops, work.workshop.commands)?;
     let defaults = BrokerWorkerConfig::new(work.broker, operations);
     let config = BrokerWorkerConfig {
+        codec: work.codec,
         slots: work.slots.unwrap_or(defaults.slots),
         heartbeat: work.limits.limits().heartbeat,
         socket: work.socket,

@@ -16,7 +16,7 @@ use crate::transport::{self, Frame, Role, Side, SocketOptions, Source, Transport
 use crate::wait::Interest;
 
 use super::super::doors::Doors;
-use super::super::{Pattern, listen, partition};
+use super::super::{Pattern, TRIO, listen, partition};
 use super::stage::Shared;
 use super::{FinishError, VentilatorConfig};
 
@@ -53,7 +53,8 @@ impl VentilatorDriver {
             watch_links: true,
             ..config.socket.clone()
         };
-        let sink = transport::open(
+        let sink = transport::open_complete(
+            TRIO,
             Role::Dealer,
             Side::Connect,
             &config.sink.control()?,

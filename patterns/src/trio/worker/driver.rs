@@ -12,11 +12,11 @@ use crate::pipeline::{
     WorkerSays,
 };
 use crate::station::OpenError;
-use crate::transport::{self, Message, Role, Side, SocketOptions, Source, TransportError};
+use crate::transport::{Message, Role, Side, SocketOptions, Source, TransportError, open_complete};
 use crate::wait::Interest;
 use crate::wire::{Kind, Reader, WireError};
 
-use super::super::{Pattern, RESULTS_TOPIC, partition};
+use super::super::{Pattern, RESULTS_TOPIC, TRIO, partition};
 use super::absence::{Absence, Word};
 use super::bounds::Bounds;
 use super::slots::{Author, Body, Slots, Work, Worked};
@@ -57,7 +57,8 @@ impl WorkerDriver {
             watch_links: true,
             ..config.socket.clone()
         };
-        let connect = |role, endpoint: &_| transport::open(role, Side::Connect, endpoint, &watched);
+        let connect =
+            |role, endpoint: &_| open_complete(TRIO, role, Side::Connect, endpoint, &watched);
         let task_role = match config.pattern {
             Pattern::ReqRep => Role::Dealer,
             pattern => pattern.roles().1,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{AtWorker, read_at_worker};
+use crate::broker::{AtWorker, BROKER, Codec, End, read_at_worker};
 use crate::broker::{
     LeaseId, Leased, Leaseholder, LeaseholderInput, LeaseholderOutput, WorkerTells,
 };
@@ -45,6 +45,9 @@ pub(super) struct LeaseholderDriver {
     shared: Arc<Shared>,
     slots: Slots,
     port: Port,
+    codec: Codec,
+    /// Why the broker wants nothing to do with us.
+    refused: Option<String>,
     mistakes: Complaints,
     paces: Paces,
     /// The longest that the thread which drives this may be at tasks itself.
@@ -71,9 +74,12 @@ impl LeaseholderDriver {
     ) -> Result<LeaseholderDriver, OpenError> {
         let watched = SocketOptions {
             watch_links: true,
+            max_message_bytes: config.codec.frame_bytes(config.socket.max_message_bytes),
             ..config.socket.clone()
         };
-        let socket = transport::open(Role::Dealer, Side::Connect, &config.broker, &watched)?;
+        let broker = &config.broker;
+        let socket =
+            transport::open_complete(BROKER, Role::Dealer, Side::Connect, broker, &watched)?;
         let machine = Leaseholder::new(
             WorkerId(rand::random()),
             config.slots,
@@ -86,6 +92,8 @@ impl LeaseholderDriver {
             shared,
             slots,
             port: Port::new(socket),
+            codec: config.codec,
+            refused: None,
             mistakes: Complaints::default(),
             paces: Paces::new(&config.operations),
             own_most: match config.slots {
@@ -106,6 +114,7 @@ impl LeaseholderDriver {
         let LeaseholderDriver {
             machine,
             port,
+            refused,
             mistakes,
             ..
         } = self;
@@ -118,6 +127,7 @@ impl LeaseholderDriver {
                 Ok(AtWorker::Leased(leased)) => {
                     machine.handle(now, LeaseholderInput::Leased(leased));
                 }
+                Ok(AtWorker::Refused(reason)) => *refused = Some(reason),
                 Err(error) => mistakes.add(&"worker, from the broker", &error),
             }
         })
@@ -145,7 +155,8 @@ impl LeaseholderDriver {
                 LeaseholderOutput::Run(leased) => self.run(now, work(leased)),
                 LeaseholderOutput::Tell(tells) => self.tell(&tells)?,
                 LeaseholderOutput::Send(frame) => {
-                    self.port.send(vec![frame.into()])?;
+                    let frame = self.codec.outgoing(End::Broker, frame.into());
+                    self.port.send(vec![frame])?;
                 }
                 LeaseholderOutput::Unwanted(lease) => {
                     if let Some((_, bounds)) = self.begun.remove(&lease) {
@@ -237,7 +248,8 @@ impl LeaseholderDriver {
     fn tell(&mut self, tells: &WorkerTells) -> Result<(), TransportError> {
         // Our own messages hold nothing that MessagePack cannot express.
         let frame = Writer::new(Kind::Worker).value(tells).map(Writer::finish);
-        let message = vec![frame.unwrap_or_default().into()];
+        let frame = frame.unwrap_or_default().into();
+        let message = vec![self.codec.outgoing(End::Broker, frame)];
         match tells {
             // The broker would not miss the results otherwise.
             WorkerTells::Failed { .. } | WorkerTells::Returned { .. } => {
@@ -288,7 +300,7 @@ fn input(worked: Worked) -> Option<LeaseholderInput<Records>> {
 
 impl Node for LeaseholderDriver {
     fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
-        if let Some(reason) = self.port.refusal() {
+        if let Some(reason) = self.port.refusal().or(self.refused.take()) {
             self.exit = Some(WorkerExit::Refused(format!("the broker: {reason}")));
             return Ok(false);
         }
@@ -328,7 +340,7 @@ impl Node for LeaseholderDriver {
 
     fn is_over(&self) -> bool {
         match &self.exit {
-            Some(WorkerExit::Left) => self.port.waiting_bytes() == 0,
+            Some(WorkerExit::Left) => self.port.is_done(),
             exit => exit.is_some(),
         }
     }

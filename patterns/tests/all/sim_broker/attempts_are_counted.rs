@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mutirao::broker::{BrokerLimits, Held, WorkerTells};
+use mutirao::broker::{BrokerLimits, Held, Takes, WorkerTells};
 use mutirao::pipeline::JobId;
 use mutirao::sim::{Rng, run_seeds};
 
@@ -104,6 +104,7 @@ fn a_worker_that_comes_back_keeps_no_attempt_that_others_have_made() {
         slots: 1,
         operations: vec!["a".into()],
         held: vec![held],
+        takes: Takes::default(),
     };
     broker.worker(3, ready);
     let again = broker.granted().remove(0);

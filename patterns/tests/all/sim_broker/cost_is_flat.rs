@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mutirao::broker::{
     BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, ClientSays, Grant, JobSettings, Slice,
-    WorkerTells,
+    Takes, WorkerTells,
 };
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, JobId, PeerId, Span, WorkerId};
@@ -108,6 +108,7 @@ fn cost(workers: u64, tasks: u64) -> u64 {
             slots: 2,
             operations: vec!["a".into()],
             held: Vec::new(),
+            takes: Takes::default(),
         };
         bench.input(BrokerInput::Worker(worker, ready));
     }

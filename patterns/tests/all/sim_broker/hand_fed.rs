@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mutirao::broker::{
     BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, ClientSays, Grant, JobSettings, Slice,
-    WorkerTells,
+    Takes, WorkerTells,
 };
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, JobId, PeerId, Span, WorkerId};
@@ -89,6 +89,7 @@ impl HandFed {
             slots: 1,
             operations: vec!["a".into()],
             held: Vec::new(),
+            takes: Takes::default(),
         };
         self.worker(peer, ready);
     }

@@ -8,7 +8,7 @@ use mutirao::broker::store::Write;
 use mutirao::broker::{
     BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, BrokerSays, BrokerTells, ClientInput,
     ClientLimits, ClientMachine, ClientSays, Deed, Held, JobCounts, JobSettings, Keeps, Leased,
-    Leaseholder, LeaseholderInput, Mode, Recovery, ResultsTo, Slice, WorkerTells,
+    Leaseholder, LeaseholderInput, Mode, Recovery, ResultsTo, Slice, Takes, WorkerTells,
 };
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, JobId, Span, TaskId, WorkerId};
@@ -118,7 +118,8 @@ fn worker_tells() -> impl Strategy<Value = WorkerTells> {
             worker: WorkerId(worker),
             slots: slots.min(9),
             operations,
-            held
+            held,
+            takes: if slots % 3 == 0 { Takes::One } else { Takes::Batches },
         }),
         2 => (number(), leases()).prop_map(|(seen, held)| WorkerTells::Beat { seen, held }),
         3 => (number(), number()).prop_map(|(lease, task)| WorkerTells::Failed {

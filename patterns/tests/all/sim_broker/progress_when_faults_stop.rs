@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mutirao::broker::{BrokerInput, BrokerLimits, BrokerMachine, WorkerTells};
+use mutirao::broker::{BrokerInput, BrokerLimits, BrokerMachine, Takes, WorkerTells};
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, WorkerId};
 use mutirao::sim::run_seeds;
@@ -65,6 +65,7 @@ fn a_broker_that_stood_still_buries_nobody_before_it_has_listened() {
         slots: 1,
         operations: vec!["a".into()],
         held: Vec::new(),
+        takes: Takes::default(),
     };
     broker.handle(Time::START, BrokerInput::Worker(1, ready));
     broker.wake(Time::START);
