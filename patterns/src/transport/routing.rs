@@ -150,9 +150,14 @@ impl<P: Pipe> Exchange<P> {
         before - self.peers.len()
     }
 
+    /// One of those that have gathered something, which then count as flushed.
+    pub(crate) fn pop_dirty(&mut self) -> Option<u32> {
+        self.dirty.pop_first()
+    }
+
     /// Lets every peer write what it has gathered.
     pub(crate) fn flush(&mut self) {
-        while let Some(number) = self.dirty.pop_first() {
+        while let Some(number) = self.pop_dirty() {
             if let Some(pipe) = self.pipe_mut(number) {
                 pipe.flush();
                 self.some_gone |= pipe.is_closed();
