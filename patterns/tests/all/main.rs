@@ -18,3 +18,4 @@ mod sim_pipeline;
 mod store;
 mod support;
 mod transport;
+mod udp;

@@ -512,6 +512,10 @@ impl State {
 
     fn attach(&mut self, pipe: UdpPipe) -> u32 {
         let number = self.exchange.attach(pipe);
+        if let Some(pipe) = self.exchange.pipe_mut(number) {
+            // A subscriber has something to say at once.
+            pipe.flush();
+        }
         self.touch(number);
         self.report(LinkEvent::Connected);
         number
