@@ -23,6 +23,9 @@
 mod caller;
 mod cookie;
 mod frames;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod line;
 mod listener;

@@ -109,3 +109,76 @@ impl Listener {
         refused(session, self.role, self.mode, Refusal::Version)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::packet::hello;
+    use super::*;
+
+    fn listener() -> Listener {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Listener::new(socket, Role::Pull, Mode::Plain)
+    }
+
+    fn greet(listener: &Listener, port: u16, session: u64, cookie: u64) -> Greeted {
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let datagram = hello(session, Role::Push, Mode::Plain, cookie);
+        let (header, body) = Header::read(&datagram).unwrap();
+        listener.greet(Time::START, from, &header, body)
+    }
+
+    fn cookie(answer: Greeted) -> u64 {
+        let Greeted::Answer(answer) = answer else {
+            panic!("{answer:?}");
+        };
+        let (header, body) = Header::read(&answer).unwrap();
+        assert_eq!(header.kind, Kind::Cookie);
+        take_number(body).unwrap().0
+    }
+
+    #[test]
+    fn who_shows_its_cookie_becomes_a_peer() {
+        let listener = listener();
+        let good = cookie(greet(&listener, 1, 7, 0));
+        assert_eq!(greet(&listener, 1, 7, good), Greeted::New { instead: None });
+        cookie(greet(&listener, 1, 7, good ^ 1));
+        cookie(greet(&listener, 2, 7, good));
+        cookie(greet(&listener, 1, 8, good));
+    }
+
+    #[test]
+    fn a_short_hello_gets_no_answer() {
+        let listener = listener();
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let datagram = hello(7, Role::Push, Mode::Plain, 0);
+        for len in 16..HELLO_BYTES {
+            let (header, body) = Header::read(&datagram[..len]).unwrap();
+            let greeted = listener.greet(Time::START, from, &header, body);
+            assert_eq!(greeted, Greeted::Senseless);
+        }
+    }
+
+    #[test]
+    fn no_more_peers_than_the_limit_are_taken() {
+        let mut listener = listener();
+        for at in 0..MAX_PEERS {
+            let known = Known {
+                number: at as u32,
+                theirs: at as u64,
+                ours: 1,
+            };
+            let from = SocketAddr::from((Ipv4Addr::LOCALHOST, at as u16 + 1));
+            listener.peers.insert(from, known);
+        }
+        let port = u16::MAX;
+        let good = cookie(greet(&listener, port, 7, 0));
+        let refused = greet(&listener, port, 7, good);
+        assert!(matches!(refused, Greeted::Refused(..)), "{refused:?}");
+        // One that has restarted takes its own place.
+        let good = cookie(greet(&listener, 5, 7, 0));
+        let instead = Some(4);
+        assert_eq!(greet(&listener, 5, 7, good), Greeted::New { instead });
+    }
+}

@@ -332,19 +332,18 @@ impl UdpPipe {
         }
     }
 
-    /// When the socket has to look after it, where that is sooner than it knows of.
-    pub(super) fn arm(&mut self) -> Option<Time> {
-        if self.end.is_some() {
-            return None;
-        }
+    /// When the socket would look after it, and when it has to.
+    pub(super) fn arm(&mut self) -> (Option<Time>, Option<Time>) {
         let due = match &self.talk {
+            _ if self.end.is_some() => None,
             Talk::Plain(plain) | Talk::Mouth(plain) => Some(plain.due()),
             Talk::Reliable(machine) => machine.deadline(),
             Talk::Ear => None,
         };
-        let due = due.filter(|due| self.armed.is_none_or(|armed| *due < armed));
-        self.armed = due.or(self.armed);
-        due
+        let before = self.armed;
+        // Looking too early does no harm, and costs less than to change it each time.
+        self.armed = before.into_iter().chain(due).min();
+        (before, self.armed)
     }
 
     /// Time has passed; see [`Reliable::wake`].
@@ -455,6 +454,8 @@ impl Pipe for UdpPipe {
     /// Sends what was gathered.
     fn flush(&mut self) {
         self.settle();
-        self.push_on();
+        if self.latest.is_some() {
+            self.push_on();
+        }
     }
 }

@@ -242,3 +242,85 @@ fn read_topics(mut bytes: &[u8]) -> Result<BTreeSet<Vec<u8>>, Malformed> {
         false => Err(Malformed::Senseless),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        interval: Duration::from_secs(2),
+        limit: Duration::from_secs(6),
+    };
+
+    fn end(role: Role) -> Plain {
+        Plain::new(7, role, PATIENCE, Time::START)
+    }
+
+    /// What a datagram makes its receiver say to its user.
+    fn take(to: &mut Plain, now: Time, datagram: &[u8]) -> Vec<Vec<u8>> {
+        let (header, body) = Header::read(datagram).unwrap();
+        let mut messages = Vec::new();
+        let handled = to.handle(now, header.kind, body, &Tally::default(), |message| {
+            messages.push(message.iter().flat_map(|frame| frame.to_vec()).collect());
+        });
+        handled.unwrap();
+        messages
+    }
+
+    #[test]
+    fn lost_topics_are_told_again_until_they_are_noted() {
+        let (mut publisher, mut subscriber) = (end(Role::Publish), end(Role::Subscribe));
+        let mut now = Time::START;
+        assert!(subscriber.want(b"\x01a", now));
+        let first = subscriber.poll(now).unwrap();
+        assert!(subscriber.poll(now).is_none());
+        assert!(subscriber.want(b"\x01b", now) && subscriber.want(b"\x00a", now));
+        let second = subscriber.poll(now).unwrap();
+        // That one is lost.
+        drop(second);
+        now = subscriber.due();
+        let third = subscriber.poll(now).unwrap();
+        assert_eq!(take(&mut publisher, now, &third), [b"\x01b"]);
+        // An older word changes nothing.
+        assert!(take(&mut publisher, now, &first).is_empty());
+        let pong = publisher.poll(now).unwrap();
+        assert!(take(&mut subscriber, now, &pong).is_empty());
+        assert_eq!(subscriber.due(), now + PATIENCE.interval);
+        assert!(subscriber.want(b"\x00b", now));
+        let last = subscriber.poll(now).unwrap();
+        assert_eq!(take(&mut publisher, now, &last), [b"\x00b"]);
+    }
+
+    #[test]
+    fn topics_that_are_never_noted_are_told_at_least_once_a_second() {
+        let mut subscriber = end(Role::Subscribe);
+        let mut pong = numbered(Header::new(Kind::Pong, 7), 0);
+        pong.extend(u64::MAX.to_be_bytes());
+        let (mut now, mut told) = (Time::START, 0);
+        while now.since(Time::START) < Duration::from_secs(1000) {
+            now = subscriber.due();
+            subscriber.wake(now, true);
+            told += std::iter::from_fn(|| subscriber.poll(now)).count();
+            take(&mut subscriber, now, &pong);
+        }
+        assert!((1000..1100).contains(&told), "{told}");
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_neither_panics_nor_gives_more_than_came(
+            kind in 1..12_u8, bytes in prop::collection::vec(any::<u8>(), 0..200), role in 0..4_usize,
+        ) {
+            let mut plain = end([Role::Pull, Role::Publish, Role::Subscribe, Role::Dealer][role]);
+            let datagram = [b"MUTU1", &[kind, 0, 0][..], &[0; 8], &bytes].concat();
+            let (header, body) = Header::read(&datagram).unwrap();
+            let mut taken = 0;
+            let _ = plain.handle(Time::START, header.kind, body, &Tally::default(), |message| {
+                taken += message.iter().map(|frame| frame.len()).sum::<usize>();
+            });
+            prop_assert!(taken <= bytes.len());
+        }
+    }
+}

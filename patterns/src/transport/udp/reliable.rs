@@ -238,6 +238,14 @@ impl Reliable {
         self.end
     }
 
+    /// What is held: bytes in both directions, and things.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn footprint(&self) -> (usize, usize) {
+        let (waiting, under_way) = self.sending.footprint();
+        let bytes = waiting + under_way + self.receiving.footprint();
+        (bytes, self.sending.things() + self.receiving.things())
+    }
+
     /// What was counted since this was asked last.
     pub(super) fn take_stats(&mut self) -> Stats {
         std::mem::take(&mut self.stats)

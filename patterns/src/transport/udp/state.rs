@@ -362,9 +362,12 @@ impl State {
                 };
                 let count = match inbox.receive(&socket) {
                     Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        self.note_refused(now);
+                        continue;
+                    }
                     Err(error) => {
                         log::debug!("{}: {error}", self.endpoint);
-                        self.note_refused(now);
                         continue;
                     }
                 };
@@ -401,8 +404,14 @@ impl State {
 
     /// Sees to it that a peer is looked after in time.
     fn arm(&mut self, number: u32) {
-        let due = self.exchange.pipe_mut(number).and_then(UdpPipe::arm);
-        self.timers.extend(due.map(|due| (due, number)));
+        let Some(pipe) = self.exchange.pipe_mut(number) else {
+            return;
+        };
+        let (before, due) = pipe.arm();
+        if before != due {
+            before.map(|before| self.timers.remove(&(before, number)));
+            self.timers.extend(due.map(|due| (due, number)));
+        }
     }
 
     fn touch(&mut self, number: u32) {

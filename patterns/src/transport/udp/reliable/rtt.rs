@@ -73,12 +73,12 @@ mod tests {
     fn timeouts_follow_what_was_measured_and_double() {
         let mut rtt = Rtt::new();
         assert_eq!(rtt.timeout(0), 325 * MS);
-        rtt.measure(10 * MS, 0 * MS);
+        rtt.measure(10 * MS, Duration::ZERO);
         assert_eq!(rtt.timeout(0), 55 * MS);
         assert_eq!(rtt.timeout(1), 110 * MS);
         assert_eq!(rtt.timeout(99), MAX_TIMEOUT);
         for _ in 0..100 {
-            rtt.measure(10 * MS, 0 * MS);
+            rtt.measure(10 * MS, Duration::ZERO);
         }
         assert!(rtt.timeout(0) < 37 * MS, "{:?}", rtt.timeout(0));
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_delay_of_the_answer_does_not_count_unless_it_is_a_lie() {
         let mut rtt = Rtt::new();
-        rtt.measure(10 * MS, 0 * MS);
+        rtt.measure(10 * MS, Duration::ZERO);
         let before = rtt.timeout(0);
         rtt.measure(15 * MS, 5 * MS);
         assert!(rtt.timeout(0) < before);

@@ -4,6 +4,7 @@
 //! which try arrived (RFC 9002, section 2).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::machine::Time;
 use crate::transport::Frame;
@@ -356,12 +357,18 @@ impl Sending {
         !self.flight.is_empty() || self.next_in_line().is_some_and(blocked)
     }
 
+    fn timeout(&self) -> Duration {
+        // A peer without room says so itself when there is some; to ask is only for when that gets lost.
+        let patient = if self.flight.is_empty() { TRIES } else { 0 };
+        self.rtt.timeout(self.tries.max(patient))
+    }
+
     /// Time has passed.
     pub(super) fn wake(&mut self, now: Time, stats: &mut Stats) {
         if self.loss_at.is_some_and(|at| at <= now) {
             self.find_lost(now, stats);
         }
-        if !self.waits() || now < self.last_sent + self.rtt.timeout(self.tries) {
+        if !self.waits() || now < self.last_sent + self.timeout() {
             return;
         }
         self.tries = self.tries.saturating_add(1);
@@ -380,7 +387,7 @@ impl Sending {
     }
 
     /// Whether nothing has arrived for so long, though it was tried.
-    pub(super) fn is_stuck(&self, now: Time, limit: std::time::Duration) -> bool {
+    pub(super) fn is_stuck(&self, now: Time, limit: Duration) -> bool {
         !self.flight.is_empty() && self.tries >= TRIES && now.since(self.progress) >= limit
     }
 
