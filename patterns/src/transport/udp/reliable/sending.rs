@@ -345,9 +345,7 @@ impl Sending {
 
     /// When [`wake`](Sending::wake) has something to do.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let timeout = self
-            .waits()
-            .then(|| self.last_sent + self.rtt.timeout(self.tries));
+        let timeout = self.waits().then(|| self.last_sent + self.timeout());
         timeout.into_iter().chain(self.loss_at).min()
     }
 
