@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes what arrives at a broker, at its clients and at its workers, for so many seconds in all. Begins
+# Fuzzes what arrives at a broker, at its clients, at its workers and at a UDP socket, for so many seconds in all. Begins
 # with the conversations in fuzz/seeds; what it learns stays in fuzz/corpus.
 #
 #   scripts/fuzz.sh [SECONDS]
@@ -28,7 +28,8 @@ fuzz() {
   echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
 }
 
-fuzz broker $((SECONDS_IN_ALL * 2 / 5))
+fuzz broker $((SECONDS_IN_ALL * 3 / 10))
 fuzz client $((SECONDS_IN_ALL / 5))
 fuzz worker $((SECONDS_IN_ALL / 5))
-fuzz tcp $((SECONDS_IN_ALL / 5))
+fuzz tcp $((SECONDS_IN_ALL * 3 / 20))
+fuzz udp $((SECONDS_IN_ALL * 3 / 20))

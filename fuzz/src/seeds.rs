@@ -180,6 +180,55 @@ fn client() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// A datagram of a UDP peer: its kind, then this.
+fn datagram(kind: u8, rest: &[u8]) -> Vec<u8> {
+    [b"MUTU1", &[kind, 0, 0][..], &[0; 8], rest].concat()
+}
+
+/// What stands behind the header of a reliable datagram, up to the segment.
+fn reliable(number: u64, credit: u64, flags: u8, acknowledged: &[u8]) -> Vec<u8> {
+    let ranges = acknowledged.len().saturating_sub(4) / 8;
+    let body = [number.to_be_bytes(), credit.to_be_bytes()].concat();
+    [&body[..], &[flags, ranges as u8, 0, 1], acknowledged].concat()
+}
+
+fn udp() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let number = |number: u64| number.to_be_bytes();
+    let message = |at| datagram(7, &[&number(at)[..], &[0x80, 0, 0, 1, 7, 0, 0, 0, 0]].concat());
+    let topics = |at, topics: &[u8]| datagram(8, &[&number(at)[..], topics].concat());
+    let segment = |at, offset: u64, bytes: &[u8]| {
+        let body = reliable(at, 20_000, 3, &[&number(0)[..], &[0; 4]].concat());
+        datagram(11, &[&body[..], &offset.to_be_bytes(), bytes].concat())
+    };
+    vec![
+        (
+            "plain",
+            vec![
+                message(0),
+                message(3),
+                message(1),
+                message(1),
+                datagram(9, &number(9)),
+                datagram(10, &[number(9), number(4)].concat()),
+                topics(4, &[0, 1, b'a', 0, 2, b'b', b'c']),
+                topics(5, &[0, 1, b'a']),
+                datagram(5, &[]),
+            ],
+        ),
+        (
+            "reliable",
+            vec![
+                segment(0, 0, &[0, 0, 0, 1, 7]),
+                segment(2, 10, &[0x80, 0, 0, 0]),
+                segment(1, 5, &[0, 0, 0, 1, 9]),
+                segment(3, 12, &[0, 0, 0, 0, 0, 0]),
+                datagram(11, &reliable(4, 30_000, 1, &[])),
+                datagram(11, &reliable(5, 30_000, 0, &[&number(2)[..], &[0; 12]].concat())),
+            ],
+        ),
+    ]
+}
+
 fn worker() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let leased = |lease| ours(6, &[lease, 7, 0, 2, 1, 3, 0, 0xa1, b'a', 1, 2]);
     vec![(
@@ -222,7 +271,7 @@ fn main() -> std::io::Result<()> {
             seeds.push(("broker", format!("{name}-{way}"), bytes));
         }
     }
-    for (target, talks) in [("client", client()), ("worker", worker())] {
+    for (target, talks) in [("client", client()), ("worker", worker()), ("udp", udp())] {
         let talks = talks.into_iter();
         seeds.extend(talks.map(|(name, frames)| (target, name.into(), write_moments(&frames))));
     }

@@ -3,6 +3,7 @@
 //! A [`Socket`] never blocks: [`wait`](crate::wait::wait) is the one place that waits, on any mix of
 //! transports. The endpoint's scheme picks the transport, once, in [`open`].
 
+mod counters;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -13,6 +14,7 @@ mod routing;
 #[allow(unsafe_code)]
 pub(crate) mod sys;
 pub mod tcp;
+pub mod udp;
 mod zap;
 pub mod zmq;
 
@@ -27,6 +29,7 @@ use std::time::Duration;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::Security;
 
+pub use counters::Counters;
 pub use promises::{MAX_DATAGRAM_BYTES, Needs, Promises, Unfit};
 
 /// How a socket routes messages among its peers, as ZeroMQ's socket types do.
@@ -336,6 +339,11 @@ pub trait Socket: Send {
         let _ = message;
         None
     }
+
+    /// What became of the datagrams, where messages travel in some of our own making.
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
 }
 
 /// Whether a socket listens or connects.
@@ -570,10 +578,7 @@ pub fn open(
 ) -> Result<Box<dyn Socket>, TransportError> {
     match endpoint.scheme() {
         Scheme::RawTcp => tcp::open(role, side, endpoint, options),
-        Scheme::RawUdp | Scheme::ReliableUdp => Err(TransportError::Failed {
-            what: "open a UDP socket",
-            reason: "it is not there yet".into(),
-        }),
+        Scheme::RawUdp | Scheme::ReliableUdp => udp::open(role, side, endpoint, options),
         Scheme::Memory => memory::open(role, side, endpoint, options),
         Scheme::Tcp | Scheme::Ipc | Scheme::Inproc => zmq::open(role, side, endpoint, options),
     }

@@ -24,6 +24,7 @@ mod rounds;
 mod scaling;
 mod stage;
 mod trio;
+mod udp;
 
 use report::Row;
 
@@ -72,6 +73,8 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("broker-request", broker::measure_requests),
     ("broker-workers", broker_scaling::measure_workers),
     ("broker-tasks", broker_scaling::measure_tasks),
+    ("udp-rate", udp::measure),
+    ("udp-loss", udp::measure_loss),
 ];
 
 fn main() -> Result<()> {
@@ -134,6 +137,9 @@ fn play(role: &str, args: &[String]) -> Result<()> {
         "broker-client" => broker::client(args),
         "broker-request" => broker::request(args),
         "broker-crowd" => broker_scaling::crowd(args),
+        "udp-pull" => udp::pull(args),
+        "udp-push" => udp::push(args),
+        "udp-relay" => udp::relay(args),
         "single-tasks" => latency::single_tasks(args),
         _ => Err(format!("no such role: {role}").into()),
     }

@@ -211,14 +211,21 @@ impl<P: Pipe> Exchange<P> {
         before - self.peers.len()
     }
 
+    /// One of those that have gathered something, which then count as flushed.
+    pub(crate) fn pop_dirty(&mut self) -> Option<u32> {
+        let number = self.dirty.pop()?;
+        if let Some(at) = self.position(number) {
+            self.peers[at].is_dirty = false;
+        }
+        Some(number)
+    }
+
     /// Lets every peer write what it has gathered.
     pub(crate) fn flush(&mut self) {
-        while let Some(number) = self.dirty.pop() {
-            if let Some(at) = self.position(number) {
-                let peer = &mut self.peers[at];
-                peer.is_dirty = false;
-                peer.pipe.flush();
-                self.some_gone |= peer.pipe.is_closed();
+        while let Some(number) = self.pop_dirty() {
+            if let Some(pipe) = self.pipe_mut(number) {
+                pipe.flush();
+                self.some_gone |= pipe.is_closed();
             }
         }
     }

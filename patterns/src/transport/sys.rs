@@ -1,8 +1,10 @@
 //! The only module with unsafe code: the calls to libzmq that the `zmq` crate lacks or panics in,
-//! and `poll`.
+//! `poll`, and many datagrams at once.
 //!
 //! The crate's own `Context` cannot raise the limit of sockets; its `bind`, `connect` and
 //! `Error::from_raw` panic on errno values that they do not know (an ipc path through a file, say).
+
+pub(crate) mod datagrams;
 
 use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_void};

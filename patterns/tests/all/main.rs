@@ -20,3 +20,4 @@ mod sim_pipeline;
 mod store;
 mod support;
 mod transport;
+mod udp;

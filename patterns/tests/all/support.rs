@@ -25,6 +25,8 @@ pub(crate) fn fresh_endpoint(scheme: &str) -> Endpoint {
     let text = match scheme {
         "tcp" => "tcp://127.0.0.1:*".to_string(),
         "raw_tcp" => "raw+tcp://127.0.0.1:*".to_string(),
+        "raw_udp" => "raw+udp://127.0.0.1:*".to_string(),
+        "reliable_udp" => "reliable+udp://127.0.0.1:*".to_string(),
         "ipc" => format!("ipc://@mutirao-test-{}-{count}", std::process::id()),
         scheme => format!("{scheme}://test-{count}"),
     };

@@ -333,6 +333,9 @@ matrix! {
         only_the_latest_is_kept links_are_reported a_connection_may_come_first
         what_was_sent_arrives_after_the_sender_is_gone two_cannot_listen_at_one_place a_place_is_free_when_its_socket_is_dropped
         every_kind_of_frame_arrives misuse_is_an_error;
+    // The others need both ends driven, even to connect: see udp.rs.
+    reliable_udp: router_knows_nobody two_cannot_listen_at_one_place
+        a_place_is_free_when_its_socket_is_dropped misuse_is_an_error;
     memory: push_spreads_and_pull_gathers pull_hears_everyone subscribers_get_their_topics
         router_answers_dealers router_knows_nobody a_full_queue_refuses_until_there_is_room
         a_router_waits_for_a_slow_peer a_publisher_refuses_or_drops_for_the_slow

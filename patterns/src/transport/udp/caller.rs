@@ -1,0 +1,307 @@
+//! Our own connection: made, and made again with growing pauses.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use crate::endpoint::{Endpoint, Scheme};
+use crate::machine::Time;
+use crate::transport::{Role, SocketOptions, TransportError, fits};
+
+use super::packet::{Header, Kind, Mode, Refusal, hello, take_number};
+use super::place;
+
+/// How soon to look whether a name has been resolved.
+const RESOLVED: Duration = Duration::from_millis(5);
+
+/// Addresses of a name are asked for again after such a time without an answer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+enum State {
+    /// To begin at this time.
+    Waiting(Time),
+    /// Another thread asks what addresses the host has: that may take seconds.
+    Resolving(Receiver<io::Result<Vec<SocketAddr>>>),
+    /// Says hello until there is an answer.
+    Greeting { cookie: u64, again: Time },
+    /// Connected.
+    Done,
+}
+
+/// Makes the connection of a socket that connects.
+#[derive(Debug)]
+pub(super) struct Caller {
+    host: String,
+    port: u16,
+    role: Role,
+    mode: Mode,
+    state: State,
+    /// What the host has, since when, and which is tried.
+    addresses: Vec<SocketAddr>,
+    resolved: Time,
+    at: usize,
+    socket: Option<Arc<UdpSocket>>,
+    session: u64,
+    pause: Duration,
+    pause_min: Duration,
+    pause_max: Duration,
+}
+
+/// What an answer to our hello means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    NotYet,
+    /// It is a peer now, and this its session.
+    Connected {
+        theirs: u64,
+    },
+    /// For this reason; it is tried again.
+    Refused(String),
+    /// It was no answer.
+    Stranger,
+}
+
+impl Caller {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        role: Role,
+        mode: Mode,
+        options: &SocketOptions,
+    ) -> Result<Caller, TransportError> {
+        let unusable = |reason: &str| TransportError::Unusable {
+            endpoint: endpoint.clone(),
+            reason: reason.into(),
+        };
+        let host = match endpoint.host() {
+            Some("*") | None => {
+                return Err(unusable(
+                    "a connection needs a host; `*` is only for listening",
+                ));
+            }
+            Some(host) => host.to_string(),
+        };
+        let port = endpoint.port().filter(|port| *port != 0);
+        Ok(Caller {
+            host,
+            port: port.ok_or_else(|| unusable("a connection needs a port number"))?,
+            role,
+            mode,
+            state: State::Waiting(Time::START),
+            addresses: Vec::new(),
+            resolved: Time::START,
+            at: 0,
+            socket: None,
+            session: 0,
+            pause: options.reconnect_min,
+            pause_min: options.reconnect_min,
+            pause_max: options.reconnect_max.max(options.reconnect_min),
+        })
+    }
+
+    /// The socket of the connection that stands or is being made.
+    pub(super) fn socket(&self) -> Option<&Arc<UdpSocket>> {
+        self.socket.as_ref()
+    }
+
+    /// Who is called.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.addresses.get(self.at).copied()
+    }
+
+    /// Our session.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// The connection is gone: tries again after a pause.
+    pub(super) fn again(&mut self, now: Time) {
+        self.socket = None;
+        self.state = State::Waiting(now + self.next_pause());
+    }
+
+    /// Somewhat random, so that a thousand clients do not come back at once.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (2 * pause).min(self.pause_max);
+        pause.mul_f64(rand::rng().random_range(0.75..1.25))
+    }
+
+    /// When there is something to do; `None` when only news can bring it on.
+    pub(super) fn due(&self, now: Time) -> Option<Time> {
+        match &self.state {
+            State::Waiting(due) | State::Greeting { again: due, .. } => Some(*due),
+            State::Resolving(_) => Some(now + RESOLVED),
+            State::Done => None,
+        }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn go_on(&mut self, now: Time) {
+        match &self.state {
+            State::Waiting(due) if *due <= now => self.resolve(now),
+            State::Resolving(answer) => match answer.try_recv() {
+                Ok(Ok(addresses)) if !addresses.is_empty() => self.call(now, addresses),
+                Ok(Err(error)) => self.fail(now, &format!("the host does not resolve: {error}")),
+                Ok(Ok(_)) | Err(TryRecvError::Disconnected) => {
+                    self.fail(now, "the host does not resolve");
+                }
+                Err(TryRecvError::Empty) => {}
+            },
+            State::Greeting { again, .. } if *again <= now => self.call_next(now),
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, now: Time, reason: &str) {
+        log::debug!("{}:{}: {reason}", self.host, self.port);
+        self.again(now);
+    }
+
+    fn resolve(&mut self, now: Time) {
+        if let Ok(ip) = self.host.parse() {
+            return self.call(now, vec![SocketAddr::new(ip, self.port)]);
+        }
+        let (tell, answer) = channel();
+        let (host, port) = (self.host.clone(), self.port);
+        let ask = move || {
+            let addresses = (host.as_str(), port).to_socket_addrs();
+            let _ = tell.send(addresses.map(Iterator::collect));
+        };
+        let thread = std::thread::Builder::new().name("resolve".into());
+        match thread.spawn(ask) {
+            Ok(_) => self.state = State::Resolving(answer),
+            Err(error) => self.fail(now, &error.to_string()),
+        }
+    }
+
+    fn call(&mut self, now: Time, addresses: Vec<SocketAddr>) {
+        (self.addresses, self.resolved, self.at) = (addresses, now, 0);
+        self.begin(now);
+    }
+
+    /// Nobody answered: the next address, or the same once more.
+    fn call_next(&mut self, now: Time) {
+        let named = self.host.parse::<std::net::IpAddr>().is_err();
+        if named && now.since(self.resolved) >= ASK_AGAIN {
+            return self.resolve(now);
+        }
+        if self.addresses.len() > 1 {
+            self.at = (self.at + 1) % self.addresses.len();
+            return self.begin(now);
+        }
+        let again = now + self.next_pause();
+        let State::Greeting { cookie, .. } = self.state else {
+            return;
+        };
+        self.state = State::Greeting { cookie, again };
+        self.say_hello(cookie);
+    }
+
+    /// Says hello from a socket of its own, as somebody new.
+    fn begin(&mut self, now: Time) {
+        let Some(peer) = self.peer() else { return };
+        self.session = rand::random();
+        match place::towards(peer) {
+            Ok(socket) => self.socket = Some(Arc::new(socket)),
+            Err(error) => {
+                self.socket = None;
+                log::debug!("{}:{}: {error}", self.host, self.port);
+            }
+        }
+        let again = now + self.next_pause();
+        self.state = State::Greeting { cookie: 0, again };
+        self.say_hello(0);
+    }
+
+    fn say_hello(&self, cookie: u64) {
+        if let Some(socket) = &self.socket {
+            // It is said again, if it cannot be sent.
+            let _ = socket.send(&hello(self.session, self.role, self.mode, cookie));
+        }
+    }
+
+    /// The peer's machine says that nobody listens there.
+    pub(super) fn refuse(&mut self, now: Time) {
+        if matches!(self.state, State::Greeting { .. }) && self.at + 1 < self.addresses.len() {
+            self.at += 1;
+            self.begin(now);
+        }
+    }
+
+    /// Whether it waits for an answer to its hello.
+    pub(super) fn is_greeting(&self) -> bool {
+        matches!(self.state, State::Greeting { .. })
+    }
+
+    /// A datagram while it waits for an answer.
+    pub(super) fn handle(&mut self, now: Time, header: &Header, body: &[u8]) -> Answer {
+        let State::Greeting { again, .. } = self.state else {
+            return Answer::Stranger;
+        };
+        if header.session != self.session {
+            return Answer::Stranger;
+        }
+        match (header.kind, take_number(body)) {
+            (Kind::Cookie, Ok((cookie, _))) => {
+                self.state = State::Greeting { cookie, again };
+                self.say_hello(cookie);
+                Answer::NotYet
+            }
+            (Kind::Welcome, Ok((theirs, _))) => self.welcome(now, header, theirs),
+            (Kind::Refused, _) => {
+                let refusal = body.first().copied().and_then(Refusal::from_byte);
+                self.refused(now, header, refusal)
+            }
+            _ => Answer::Stranger,
+        }
+    }
+
+    fn welcome(&mut self, now: Time, header: &Header, theirs: u64) -> Answer {
+        let fit = header.role().is_some_and(|role| fits(self.role, role));
+        if !fit || header.mode() != Some(self.mode) {
+            return self.refused(now, header, Some(Refusal::Role));
+        }
+        self.state = State::Done;
+        self.pause = self.pause_min;
+        Answer::Connected { theirs }
+    }
+
+    fn refused(&mut self, now: Time, header: &Header, refusal: Option<Refusal>) -> Answer {
+        self.again(now);
+        Answer::Refused(match (refusal, header.role()) {
+            (Some(Refusal::Role), Some(role)) => role_reason(role),
+            (Some(Refusal::Mode), _) => mode_reason(self.mode),
+            (Some(Refusal::Crowded), _) => {
+                "the other end has as many peers as it takes: try again later".into()
+            }
+            _ => {
+                "the other end speaks another version of the protocol: update the older one".into()
+            }
+        })
+    }
+}
+
+/// Why a peer of this role is refused.
+pub(super) fn role_reason(role: Role) -> String {
+    format!(
+        "it is a {role:?} socket, which this one cannot talk to: check the pattern at both ends"
+    )
+}
+
+/// Why a peer of the other mode is refused.
+pub(super) fn mode_reason(ours: Mode) -> String {
+    let (ours, other) = match ours {
+        Mode::Plain => (Scheme::RawUdp, Scheme::ReliableUdp),
+        Mode::Reliable => (Scheme::ReliableUdp, Scheme::RawUdp),
+    };
+    format!(
+        "it speaks {}:// and this end {}://: give both ends the same (--reliable)",
+        other.name(),
+        ours.name()
+    )
+}

@@ -1,0 +1,723 @@
+//! What a UDP socket is made of: peers, their timers, and the way that datagrams take to them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::complaints::Complaints;
+use crate::endpoint::Endpoint;
+use crate::machine::{Clock, Time};
+use crate::transport::routing::{Exchange, Pipe as _};
+use crate::transport::sys::datagrams::{BATCH, Inbox};
+use crate::transport::{
+    Counters, Frame, Heartbeat, LinkEvent, Message, Role, SendError, SocketOptions, TransportError,
+};
+
+use super::caller::{Answer, Caller};
+use super::group::Publishers;
+use super::listener::{Greeted, Known, Listener};
+use super::live::Patience;
+use super::packet::{Header, Kind, Malformed, Mode, bare};
+use super::pipe::{PipeLimits, Surroundings, UdpPipe};
+use super::place;
+use super::tally::Tally;
+
+/// Batches of datagrams that one look takes at most, so that others have their turn.
+const LOOKS: usize = 64;
+
+/// Messages after which a socket that only sends looks for acknowledgements.
+const SENDS: u32 = 64;
+
+/// How soon to try again what the system did not take.
+const BLOCKED: Duration = Duration::from_millis(1);
+
+/// Link events that wait to be asked for; older ones go.
+const MAX_EVENTS: usize = 1024;
+
+/// How long a peer may be silent at least where no heartbeats of our own are asked for.
+const PROBED: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// What is read goes through here, so that many sockets take no memory for it.
+    static INBOX: RefCell<Inbox> = RefCell::new(Inbox::new());
+}
+
+enum Place {
+    /// Not opened yet.
+    Nowhere,
+    Listener(Listener),
+    Caller {
+        caller: Caller,
+        ours: Option<Known>,
+    },
+    /// Sends to a group.
+    Mouth(Arc<UdpSocket>),
+    /// Hears a group.
+    Ear {
+        socket: Arc<UdpSocket>,
+        publishers: Publishers,
+        number: u32,
+    },
+}
+
+pub(super) struct State {
+    role: Role,
+    mode: Mode,
+    endpoint: Endpoint,
+    options: SocketOptions,
+    around: Surroundings,
+    exchange: Exchange<UdpPipe>,
+    place: Place,
+    /// When to look after each peer.
+    timers: BTreeSet<(Time, u32)>,
+    /// Peers of which something came in this look.
+    touched: Vec<u32>,
+    events: VecDeque<LinkEvent>,
+    complaints: Complaints,
+    /// Whether the last message was refused for want of room, and nothing happened since.
+    full: bool,
+    /// Whether something was sent since the last flush.
+    gathers: bool,
+    /// Messages since the last look.
+    sends: u32,
+}
+
+fn patience(heartbeat: Heartbeat) -> Patience {
+    let (Heartbeat::Ping(interval) | Heartbeat::Probe(interval)) = heartbeat;
+    let interval = interval.max(Duration::from_millis(1));
+    let limit = match heartbeat {
+        Heartbeat::Ping(_) => 3 * interval,
+        // There is nobody below us who would answer for a program that is busy.
+        Heartbeat::Probe(_) => (4 * interval).max(PROBED),
+    };
+    Patience { interval, limit }
+}
+
+impl State {
+    pub(super) fn new(
+        role: Role,
+        mode: Mode,
+        endpoint: &Endpoint,
+        options: &SocketOptions,
+    ) -> State {
+        let around = Surroundings {
+            clock: Clock::start(),
+            limits: PipeLimits::new(role, options, patience(options.heartbeat)),
+            tally: Arc::new(Tally::default()),
+        };
+        State {
+            role,
+            mode,
+            endpoint: endpoint.clone(),
+            options: options.clone(),
+            around,
+            exchange: Exchange::stirred(role, options.when_full),
+            place: Place::Nowhere,
+            timers: BTreeSet::new(),
+            touched: Vec::new(),
+            events: VecDeque::new(),
+            complaints: Complaints::default(),
+            full: false,
+            gathers: false,
+            sends: 0,
+        }
+    }
+
+    /// Listens.
+    pub(super) fn bind(&mut self) -> Result<(), TransportError> {
+        let socket = place::at(&self.endpoint)?;
+        let port = socket
+            .local_addr()
+            .map_err(|error| self.failed(&error))?
+            .port();
+        self.endpoint = self.endpoint.with_port(port);
+        self.fit_window(&socket);
+        self.place = Place::Listener(Listener::new(socket, self.role, self.mode));
+        Ok(())
+    }
+
+    /// Begins to connect.
+    pub(super) fn connect(&mut self) -> Result<(), TransportError> {
+        let caller = Caller::new(&self.endpoint, self.role, self.mode, &self.options)?;
+        self.place = Place::Caller { caller, ours: None };
+        Ok(())
+    }
+
+    /// Sends to a group or hears it.
+    pub(super) fn join(&mut self, group: IpAddr) -> Result<(), TransportError> {
+        let address = SocketAddr::new(group, self.endpoint.port().unwrap_or(0));
+        let publishes = self.role == Role::Publish;
+        let opened = match publishes {
+            true => place::to_group(address),
+            false => place::in_group(address),
+        };
+        let socket = Arc::new(opened.map_err(|error| self.unusable(&error))?);
+        let session = rand::random();
+        let pipe = UdpPipe::group(socket.clone(), address, session, &self.around);
+        let number = self.exchange.attach(pipe);
+        self.exchange.stir(number);
+        self.arm(number);
+        self.place = match publishes {
+            true => Place::Mouth(socket),
+            false => Place::Ear {
+                socket,
+                publishers: Publishers::new(self.around.limits.patience.limit, self.now()),
+                number,
+            },
+        };
+        Ok(())
+    }
+
+    fn unusable(&self, error: &io::Error) -> TransportError {
+        TransportError::Unusable {
+            endpoint: self.endpoint.clone(),
+            reason: error.to_string(),
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> TransportError {
+        TransportError::Failed {
+            what: "open a UDP socket",
+            reason: error.to_string(),
+        }
+    }
+
+    /// No more may be under way than the system keeps for us.
+    fn fit_window(&mut self, socket: &UdpSocket) {
+        let limits = &mut self.around.limits;
+        limits.window_bytes = place::room(socket).min(super::pipe::WINDOW_BYTES);
+    }
+
+    fn now(&self) -> Time {
+        self.around.clock.now()
+    }
+
+    fn socket(&self) -> Option<&Arc<UdpSocket>> {
+        match &self.place {
+            Place::Nowhere => None,
+            Place::Listener(listener) => Some(&listener.socket),
+            Place::Caller { caller, .. } => caller.socket(),
+            Place::Mouth(socket) | Place::Ear { socket, .. } => Some(socket),
+        }
+    }
+
+    // What the socket does for its user.
+
+    pub(super) fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
+        let mut sent = self.exchange.send(message);
+        self.sends += 1;
+        if sent.is_err() || self.sends >= SENDS {
+            // There may be a peer by now, or room.
+            self.look_around();
+        }
+        if sent.is_err() {
+            sent = self.exchange.send(message);
+        }
+        self.full = matches!(sent, Err(SendError::Full));
+        // The first message goes out at once; those that follow closely are gathered.
+        if !std::mem::replace(&mut self.gathers, true) {
+            self.flush_dirty();
+        }
+        sent
+    }
+
+    pub(super) fn receive(&mut self) -> Option<Message> {
+        let message = self.exchange.receive();
+        if message.is_some() {
+            return message;
+        }
+        self.flush();
+        self.look_around();
+        let message = self.exchange.receive();
+        if message.is_none() {
+            // Peers whose last message has been taken may go now.
+            self.part();
+        }
+        message
+    }
+
+    pub(super) fn link_event(&mut self) -> Option<LinkEvent> {
+        if self.events.is_empty() {
+            self.look_around();
+        }
+        self.events.pop_front()
+    }
+
+    pub(super) fn subscribe(&mut self, topic: &[u8]) -> bool {
+        let told = self.exchange.subscribe(topic);
+        self.flush();
+        told
+    }
+
+    pub(super) fn unsubscribe(&mut self, topic: &[u8]) -> bool {
+        let told = self.exchange.unsubscribe(topic);
+        self.flush();
+        told
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.gathers = false;
+        self.flush_dirty();
+        self.part();
+    }
+
+    fn flush_dirty(&mut self) {
+        while let Some(number) = self.exchange.pop_dirty() {
+            if let Some(pipe) = self.exchange.pipe_mut(number) {
+                pipe.flush();
+            }
+            self.arm(number);
+        }
+    }
+
+    /// Does what has to be done before a wait.
+    pub(super) fn settle(&mut self) {
+        self.flush();
+        if !self.exchange.has_message() {
+            self.look_around();
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket().map_or(-1, |socket| socket.as_raw_fd())
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        self.exchange.has_message() || self.watches_links() && self.has_events()
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        !self.full
+    }
+
+    pub(super) fn watches_links(&self) -> bool {
+        self.options.watch_links
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.around.tally.counters()
+    }
+
+    pub(super) fn linger(&self) -> Duration {
+        self.options.linger
+    }
+
+    /// Whether all that was sent has arrived, or never will.
+    pub(super) fn is_idle(&self) -> bool {
+        self.exchange.pipes().all(UdpPipe::is_idle)
+    }
+
+    /// Says goodbye to everybody.
+    pub(super) fn close(&mut self) {
+        self.exchange.pipes_mut().for_each(UdpPipe::close);
+    }
+
+    /// How soon something is due.
+    pub(super) fn look_after(&self) -> Option<Duration> {
+        let now = self.now();
+        let timer = self.timers.first().map(|&(due, _)| due);
+        let place = match &self.place {
+            Place::Caller { caller, .. } => caller.due(now),
+            Place::Ear { publishers, .. } => publishers.due(),
+            _ => None,
+        };
+        let blocked = self.around.tally.blocked.load(Ordering::Relaxed);
+        let due = timer.into_iter().chain(place).min();
+        let due = due.map(|due| due.since(now));
+        due.into_iter().chain(blocked.then_some(BLOCKED)).min()
+    }
+
+    // What happens around it.
+
+    /// Takes note of what has come, and does what is due.
+    pub(super) fn look_around(&mut self) {
+        self.sends = 0;
+        let now = self.now();
+        let heard_all = self.read(now);
+        self.try_blocked();
+        self.wake(now, heard_all);
+        self.call(now);
+        self.part();
+    }
+
+    /// Reads what has come, but no more than is taken; whether that was all.
+    fn read(&mut self, now: Time) -> bool {
+        INBOX.with_borrow_mut(|inbox| {
+            for _ in 0..LOOKS {
+                let Some(socket) = self.socket().cloned() else {
+                    return true;
+                };
+                let count = match inbox.receive(&socket) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        self.note_refused(now);
+                        continue;
+                    }
+                    Err(error) => {
+                        log::debug!("{}: {error}", self.endpoint);
+                        continue;
+                    }
+                };
+                for at in 0..count {
+                    let (from, datagram) = inbox.get(at);
+                    self.handle(now, from, datagram);
+                }
+                self.full &= count == 0;
+                self.answer();
+                if count < BATCH {
+                    return true;
+                }
+                if self.exchange.has_message() {
+                    return false;
+                }
+            }
+            false
+        })
+    }
+
+    /// Lets those of whom something came acknowledge it, and send what there is room for now.
+    fn answer(&mut self) {
+        for number in std::mem::take(&mut self.touched) {
+            if let Some(pipe) = self.exchange.pipe_mut(number) {
+                pipe.pump();
+                if pipe.is_closed() {
+                    self.exchange.suspect();
+                }
+            }
+            self.exchange.stir(number);
+            self.arm(number);
+        }
+    }
+
+    /// Sees to it that a peer is looked after in time.
+    fn arm(&mut self, number: u32) {
+        let Some(pipe) = self.exchange.pipe_mut(number) else {
+            return;
+        };
+        let (before, due) = pipe.arm();
+        if before != due {
+            before.map(|before| self.timers.remove(&(before, number)));
+            self.timers.extend(due.map(|due| (due, number)));
+        }
+    }
+
+    fn touch(&mut self, number: u32) {
+        if self.touched.last() != Some(&number) {
+            self.touched.push(number);
+        }
+    }
+
+    fn handle(&mut self, now: Time, from: Option<SocketAddr>, datagram: &[u8]) {
+        let (header, body) = match Header::read(datagram) {
+            Ok(read) => read,
+            Err(malformed) => return self.note_malformed(from, datagram, malformed),
+        };
+        let Some(from) = from else { return };
+        let handled = match &self.place {
+            Place::Listener(_) if header.kind == Kind::Hello => {
+                self.greet(now, from, &header, body)
+            }
+            Place::Caller { caller, .. } if caller.is_greeting() => {
+                self.hear_answer(now, from, &header, body)
+            }
+            Place::Ear { .. } => self.hear_group(now, from, &header, body),
+            _ => self.hear_peer(now, from, &header, body),
+        };
+        match handled {
+            Ok(true) => self.around.tally.received.add(1),
+            Ok(false) => self.around.tally.strangers.add(1),
+            Err(malformed) => self.note_malformed(Some(from), datagram, malformed),
+        }
+    }
+
+    fn note_malformed(&mut self, from: Option<SocketAddr>, datagram: &[u8], malformed: Malformed) {
+        self.around.tally.malformed.add(1);
+        let bytes = datagram.len();
+        let what = format_args!("a datagram of {bytes} bytes is dropped: {malformed}");
+        self.complaints.add(&self.endpoint, &what);
+        // A hello of another version is told so.
+        let is_hello = datagram.get(5) == Some(&(Kind::Hello as u8));
+        if let (Place::Listener(listener), Some(from), Malformed::Version(_), true) =
+            (&self.place, from, malformed, is_hello)
+        {
+            let answer = listener.other_version(Header::session_of(datagram));
+            if answer.len() <= datagram.len() {
+                self.answer_stranger(from, &answer);
+            }
+        }
+    }
+
+    /// Sends a datagram to somebody who is no peer; it may get lost.
+    fn answer_stranger(&self, to: SocketAddr, datagram: &[u8]) {
+        let sent = match &self.place {
+            Place::Listener(listener) => listener.socket.send_to(datagram, to),
+            Place::Caller { caller, .. } => match caller.socket() {
+                Some(socket) => socket.send(datagram),
+                None => return,
+            },
+            _ => return,
+        };
+        self.around.tally.sent.add(u64::from(sent.is_ok()));
+    }
+
+    fn greet(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<bool, Malformed> {
+        let Place::Listener(listener) = &self.place else {
+            return Ok(false);
+        };
+        match listener.greet(now, from, header, body) {
+            Greeted::Senseless => return Err(Malformed::Senseless),
+            Greeted::Answer(answer) => self.answer_stranger(from, &answer),
+            Greeted::Refused(answer, reason) => {
+                self.answer_stranger(from, &answer);
+                self.refuse(reason);
+            }
+            Greeted::New { instead } => self.welcome(from, header.session, instead),
+        }
+        Ok(true)
+    }
+
+    /// Somebody is a peer from now on, in the place of the one that was at its address.
+    fn welcome(&mut self, from: SocketAddr, theirs: u64, instead: Option<u32>) {
+        if let Some(pipe) = instead.and_then(|number| self.exchange.pipe_mut(number)) {
+            pipe.give_up("another peer is at its address");
+            self.exchange.suspect();
+        }
+        let Place::Listener(listener) = &self.place else {
+            return;
+        };
+        let socket = listener.socket.clone();
+        let ours = rand::random();
+        self.answer_stranger(from, &listener.welcome(theirs, ours));
+        let pipe = UdpPipe::new(socket, from, false, ours, self.mode, &self.around);
+        let number = self.attach(pipe);
+        if let Place::Listener(listener) = &mut self.place {
+            let known = Known {
+                number,
+                theirs,
+                ours,
+            };
+            listener.peers.insert(from, known);
+        }
+    }
+
+    fn attach(&mut self, pipe: UdpPipe) -> u32 {
+        let number = self.exchange.attach(pipe);
+        if let Some(pipe) = self.exchange.pipe_mut(number) {
+            // A subscriber has something to say at once.
+            pipe.flush();
+        }
+        self.touch(number);
+        self.report(LinkEvent::Connected);
+        number
+    }
+
+    fn hear_answer(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<bool, Malformed> {
+        let Place::Caller { caller, .. } = &mut self.place else {
+            return Ok(false);
+        };
+        let answer = caller.handle(now, header, body);
+        match answer {
+            Answer::NotYet => {}
+            Answer::Stranger => return Ok(false),
+            Answer::Refused(reason) => self.refuse(reason),
+            Answer::Connected { theirs } => {
+                let ours = caller.session();
+                let Some(socket) = caller.socket().cloned() else {
+                    return Ok(false);
+                };
+                self.fit_window(&socket);
+                let pipe = UdpPipe::new(socket, from, true, ours, self.mode, &self.around);
+                let number = self.attach(pipe);
+                if let Place::Caller { ours: known, .. } = &mut self.place {
+                    *known = Some(Known {
+                        number,
+                        theirs,
+                        ours,
+                    });
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn hear_group(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<bool, Malformed> {
+        let Place::Ear {
+            publishers, number, ..
+        } = &mut self.place
+        else {
+            return Ok(false);
+        };
+        let number = *number;
+        let heard = publishers.handle(now, from, header, body, &self.around.tally)?;
+        if heard.left {
+            self.report(LinkEvent::Disconnected);
+        }
+        if heard.came {
+            self.report(LinkEvent::Connected);
+        }
+        if let (Some(message), Some(pipe)) = (heard.message, self.exchange.pipe_mut(number)) {
+            pipe.hear(message);
+            self.exchange.stir(number);
+        }
+        Ok(true)
+    }
+
+    /// A datagram of a peer, or of somebody who would be one; whether it is.
+    fn hear_peer(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<bool, Malformed> {
+        let known = match &self.place {
+            Place::Listener(listener) => listener.peers.get(&from),
+            Place::Caller { ours, .. } => ours.as_ref(),
+            _ => None,
+        };
+        let known = known.copied();
+        let pipe = known.and_then(|known| self.exchange.pipe_mut(known.number));
+        match (header.kind, known.zip(pipe)) {
+            (Kind::Unknown, Some((known, pipe))) if header.session == known.ours => {
+                pipe.give_up("the peer has restarted, or given us up");
+                self.touch(known.number);
+            }
+            // An answer that came twice.
+            (Kind::Cookie | Kind::Welcome, Some((known, _))) if header.session == known.ours => {}
+            (kind, Some((known, pipe))) if header.session == known.theirs => {
+                self.touched.push(known.number);
+                return pipe.handle(now, kind, body).map(|()| true);
+            }
+            // What is a farewell need not be answered.
+            (Kind::Bye, _) => {}
+            (Kind::Message | Kind::Topics | Kind::Ping | Kind::Pong | Kind::Data, _) => {
+                self.answer_stranger(from, &bare(Kind::Unknown, header.session));
+                return Ok(false);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The peer's machine says that nobody listens there.
+    fn note_refused(&mut self, now: Time) {
+        let Place::Caller { caller, ours } = &mut self.place else {
+            return;
+        };
+        caller.refuse(now);
+        if let Some(known) = ours
+            && let Some(pipe) = self.exchange.pipe_mut(known.number)
+        {
+            pipe.give_up("nobody listens there any more");
+            self.exchange.suspect();
+        }
+    }
+
+    /// Sends what the system did not take.
+    fn try_blocked(&mut self) {
+        if self.around.tally.blocked.swap(false, Ordering::Relaxed) {
+            self.exchange.pipes_mut().for_each(UdpPipe::pump);
+            self.full = false;
+        }
+    }
+
+    fn wake(&mut self, now: Time, heard_all: bool) {
+        let later = self.timers.split_off(&(now, u32::MAX));
+        for (_, number) in std::mem::replace(&mut self.timers, later) {
+            let Some(pipe) = self.exchange.pipe_mut(number) else {
+                continue;
+            };
+            pipe.wake(now, heard_all);
+            if pipe.is_closed() {
+                self.exchange.suspect();
+            }
+            self.arm(number);
+        }
+        if let Place::Ear { publishers, .. } = &mut self.place {
+            for _ in 0..publishers.forget(now) {
+                self.report(LinkEvent::Disconnected);
+            }
+        }
+    }
+
+    fn call(&mut self, now: Time) {
+        if let Place::Caller { caller, .. } = &mut self.place {
+            caller.go_on(now);
+        }
+        self.answer();
+    }
+
+    /// Lets go of the peers that are gone, and calls again if it was we who called.
+    fn part(&mut self) {
+        let gone = self.exchange.detach_gone();
+        if gone == 0 {
+            return;
+        }
+        self.full = false;
+        let now = self.now();
+        match &mut self.place {
+            Place::Listener(listener) => {
+                let exchange = &mut self.exchange;
+                listener
+                    .peers
+                    .retain(|_, known| exchange.pipe_mut(known.number).is_some());
+            }
+            Place::Caller { caller, ours } => {
+                *ours = None;
+                caller.again(now);
+            }
+            _ => {}
+        }
+        for _ in 0..gone {
+            self.report(LinkEvent::Disconnected);
+        }
+    }
+
+    fn refuse(&mut self, reason: String) {
+        if !self.options.watch_links {
+            log::warn!("{}: a peer is refused: {reason}", self.endpoint);
+        }
+        self.report(LinkEvent::Refused { reason });
+    }
+
+    fn report(&mut self, event: LinkEvent) {
+        if !self.options.watch_links {
+            return;
+        }
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
