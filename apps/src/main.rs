@@ -2,6 +2,7 @@
 //!
 //! One binary, one subcommand per app; this file is the table of contents.
 
+mod compare;
 mod count;
 mod dispatch;
 mod exit;
@@ -52,6 +53,10 @@ enum Command {
     Cancel(dispatch::broker::jobs::CancelArgs),
     /// Show a broker's workers, queues and throughput
     Status(dispatch::broker::status::StatusArgs),
+    /// Measure TCP, UDP and ZeroMQ side by side
+    Compare(compare::CompareArgs),
+    #[command(hide = true)]
+    ComparePeer(compare::peer::PeerArgs),
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
@@ -77,6 +82,8 @@ fn main() -> std::process::ExitCode {
         Command::Job(args) => dispatch::broker::jobs::show(args),
         Command::Cancel(args) => dispatch::broker::jobs::cancel(args),
         Command::Status(args) => dispatch::broker::status::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::ComparePeer(args) => compare::peer::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Ops => ops_table::print(),
     };

@@ -1,0 +1,299 @@
+//! What a bad path does to a byte stream: it delays it, and makes it stand still where a segment would
+//! have been lost, for as long as TCP takes to repeat it.
+//!
+//! The model of a loss: a segment of [`SEGMENT_BYTES`] is lost with the given probability, and nothing behind
+//! it comes out until it has been repeated. When [`DUPLICATE_ACKS`] more segments follow, the receiver's
+//! acknowledgements tell the sender, and it is there one round trip later (fast retransmit, RFC 5681).
+//! When nothing follows, only the timer helps: [`TIMEOUT`] and the round trip, doubled each time that the
+//! repetition is lost as well (RFC 6298, with Linux's minimum). Further losses behind one that is being
+//! repaired are repaired along with it, as with selective acknowledgements.
+//!
+//! What it leaves out: the congestion window, which makes real TCP slower on long paths.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use mutirao::machine::Time;
+use mutirao::sim::Rng;
+
+use super::{Conditions, Injected};
+
+/// What an Ethernet frame leaves for TCP.
+pub(crate) const SEGMENT_BYTES: usize = 1448;
+
+/// Segments behind a lost one that make its sender repeat it.
+const DUPLICATE_ACKS: u64 = 3;
+
+/// Linux's shortest retransmission timeout.
+const TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What a round trip takes at least, although nothing is delayed.
+const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
+
+/// Repetitions that may be lost in a row.
+const MAX_DOUBLINGS: u32 = 6;
+
+/// Bytes on their way beyond which no more are taken for now.
+const MAX_BYTES: usize = 8 << 20;
+
+/// One direction of a connection; all its chance follows from the seed.
+pub(crate) struct StreamPath {
+    conditions: Conditions,
+    rng: Rng,
+    /// What comes out when its time has come.
+    flowing: VecDeque<(Time, Vec<u8>)>,
+    /// What waits behind a lost segment.
+    held: VecDeque<(Time, Vec<u8>)>,
+    stall: Option<Stall>,
+    bytes: usize,
+    injected: Injected,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    until: Time,
+    /// Segments that have come since.
+    behind: u64,
+    /// Whether the sender has noticed before its timer.
+    noticed: bool,
+    doublings: u32,
+}
+
+impl StreamPath {
+    pub(crate) fn new(conditions: Conditions, seed: u64) -> StreamPath {
+        StreamPath {
+            conditions,
+            rng: Rng::new(seed),
+            flowing: VecDeque::new(),
+            held: VecDeque::new(),
+            stall: None,
+            bytes: 0,
+            injected: Injected::default(),
+        }
+    }
+
+    /// Whether there is room for more; the others wait in their sockets.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes < MAX_BYTES
+    }
+
+    /// Bytes enter.
+    pub(crate) fn handle(&mut self, now: Time, bytes: &[u8]) {
+        self.recover(now);
+        let due = now + self.conditions.delay();
+        for segment in bytes.chunks(SEGMENT_BYTES) {
+            self.injected.arrived += 1;
+            let lost = self.is_lost();
+            self.injected.lost += u64::from(lost);
+            match &mut self.stall {
+                Some(stall) => stall.behind += 1,
+                None if lost => self.stall = Some(self.begin_stall(now)),
+                None => {}
+            }
+            self.carry(due, segment);
+        }
+        self.notice(now);
+    }
+
+    fn is_lost(&mut self) -> bool {
+        let chance = self.rng.below(1 << 53) as f64 / (1u64 << 53) as f64;
+        chance * 100.0 < self.conditions.loss_percent
+    }
+
+    fn round_trip(&self) -> Duration {
+        (self.conditions.delay() * 2).max(LEAST_ROUND_TRIP)
+    }
+
+    fn begin_stall(&mut self, now: Time) -> Stall {
+        self.injected.stalls += 1;
+        Stall {
+            until: now + self.conditions.delay() + self.round_trip() + TIMEOUT,
+            behind: 0,
+            noticed: false,
+            doublings: 0,
+        }
+    }
+
+    /// Segments behind the lost one tell its sender.
+    fn notice(&mut self, now: Time) {
+        let round_trip = self.round_trip();
+        if let Some(stall) = &mut self.stall
+            && stall.behind >= DUPLICATE_ACKS
+            && !stall.noticed
+        {
+            stall.noticed = true;
+            stall.until = stall.until.min(now + self.conditions.delay() + round_trip);
+        }
+    }
+
+    /// Joins what has the same time, so that a stream is not carried in crumbs.
+    fn carry(&mut self, due: Time, segment: &[u8]) {
+        self.bytes += segment.len();
+        let queue = match self.stall {
+            Some(_) => &mut self.held,
+            None => &mut self.flowing,
+        };
+        match queue.back_mut() {
+            Some((last, bytes)) if *last == due => bytes.extend_from_slice(segment),
+            _ => queue.push_back((due, segment.to_vec())),
+        }
+    }
+
+    /// Lets go of what waits when the lost segment has been repeated.
+    fn recover(&mut self, now: Time) {
+        while let Some(stall) = self.stall.filter(|stall| stall.until <= now) {
+            if stall.doublings < MAX_DOUBLINGS && self.is_lost() {
+                let doublings = stall.doublings + 1;
+                let until = stall.until + TIMEOUT * (1 << doublings);
+                self.stall = Some(Stall {
+                    until,
+                    doublings,
+                    ..stall
+                });
+                continue;
+            }
+            self.stall = None;
+            self.flowing.append(&mut self.held);
+        }
+    }
+
+    /// The next bytes that come out.
+    pub(crate) fn poll(&mut self, now: Time) -> Option<Vec<u8>> {
+        self.recover(now);
+        self.flowing.front().filter(|(due, _)| *due <= now)?;
+        let (_, bytes) = self.flowing.pop_front()?;
+        self.bytes -= bytes.len();
+        Some(bytes)
+    }
+
+    /// When there is something to be done.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let flowing = self.flowing.front().map(|&(due, _)| due);
+        let stall = self.stall.map(|stall| stall.until);
+        flowing.into_iter().chain(stall).min()
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// What was done so far.
+    pub(crate) fn injected(&self) -> Injected {
+        self.injected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANY: u64 = 100_000;
+
+    fn lossy(loss_percent: f64, delay_ms: f64) -> Conditions {
+        Conditions {
+            loss_percent,
+            delay_ms,
+            ..Conditions::default()
+        }
+    }
+
+    fn at(microseconds: u64) -> Time {
+        Time::START + Duration::from_micros(microseconds)
+    }
+
+    /// Sends `MANY` segments, one each `every` microseconds; the bytes that come out, and when.
+    fn pass(conditions: Conditions, seed: u64, every: u64) -> (Vec<(Time, Vec<u8>)>, Injected) {
+        let mut path = StreamPath::new(conditions, seed);
+        let mut out = Vec::new();
+        for number in 0..MANY {
+            collect(&mut path, at(number * every), &mut out);
+            path.handle(at(number * every), &segment(number));
+        }
+        let mut due = path.deadline();
+        while let Some(now) = due {
+            collect(&mut path, now, &mut out);
+            due = path.deadline();
+        }
+        assert!(path.is_empty());
+        (out, path.injected())
+    }
+
+    fn segment(number: u64) -> Vec<u8> {
+        number.to_le_bytes().repeat(SEGMENT_BYTES / 8)
+    }
+
+    fn collect(path: &mut StreamPath, now: Time, out: &mut Vec<(Time, Vec<u8>)>) {
+        while let Some(bytes) = path.poll(now) {
+            out.push((now, bytes));
+        }
+    }
+
+    #[test]
+    fn all_bytes_come_out_in_order_whatever_happens() {
+        let (out, injected) = pass(lossy(5.0, 1.0), 11, 50);
+        let bytes: Vec<u8> = out.into_iter().flat_map(|(_, bytes)| bytes).collect();
+        let sent: Vec<u8> = (0..MANY).flat_map(segment).collect();
+        assert!(bytes == sent);
+        assert!(injected.stalls > 100, "{injected:?}");
+    }
+
+    #[test]
+    fn segments_are_lost_as_often_as_was_asked_for() {
+        for percent in [0.0, 0.1, 1.0, 5.0] {
+            let (_, injected) = pass(lossy(percent, 0.0), 5, 100);
+            let expected = MANY as f64 * percent / 100.0;
+            let off = (injected.lost as f64 - expected).abs();
+            assert!(off <= 5.0 * expected.sqrt(), "{percent}: {injected:?}");
+            assert_eq!(injected.stalls == 0, percent == 0.0);
+        }
+    }
+
+    /// The time at which the first of two segments comes out when it is lost, with `behind` others at its heels.
+    fn repair(behind: u64, delay_ms: f64) -> Time {
+        let mut path = StreamPath::new(lossy(100.0, delay_ms), 1);
+        path.handle(at(0), &segment(0));
+        path.conditions.loss_percent = 0.0;
+        (0..behind).for_each(|number| path.handle(at(0), &segment(number)));
+        let out = path.deadline().unwrap();
+        assert_eq!(path.poll(at(0)), None);
+        assert!(path.poll(out).is_some());
+        out
+    }
+
+    #[test]
+    fn a_lost_segment_takes_a_round_trip_when_others_follow_and_the_timer_when_not() {
+        assert_eq!(repair(0, 0.0), at(200_200));
+        assert_eq!(repair(2, 0.0), at(200_200));
+        assert_eq!(repair(3, 0.0), at(200));
+        // The delay on the way itself, then a round trip of twice as much.
+        assert_eq!(repair(3, 10.0), at(30_000));
+        assert_eq!(repair(0, 10.0), at(230_000));
+    }
+
+    #[test]
+    fn a_repetition_that_is_lost_doubles_the_wait() {
+        let mut path = StreamPath::new(lossy(100.0, 0.0), 1);
+        path.handle(at(0), b"x");
+        let first = path.deadline().unwrap();
+        assert_eq!(path.poll(first), None);
+        assert_eq!(path.deadline(), Some(first + TIMEOUT * 2));
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_path_and_another_is_another() {
+        let bad = lossy(1.0, 2.0);
+        assert!(pass(bad, 7, 100) == pass(bad, 7, 100));
+        assert!(pass(bad, 7, 100) != pass(bad, 8, 100));
+    }
+
+    #[test]
+    fn a_full_path_takes_no_more() {
+        let mut path = StreamPath::new(lossy(0.0, 1000.0), 1);
+        let chunk = vec![0; 1 << 20];
+        while path.has_room() {
+            path.handle(Time::START, &chunk);
+        }
+        assert_eq!(path.bytes, MAX_BYTES);
+    }
+}
