@@ -172,6 +172,7 @@ impl Bench<'_> {
             size_bytes: cell.size_bytes,
             window_ms: milliseconds(self.window),
             patience_ms: milliseconds(patience_for_answers(cell)),
+            pace: cell.pace(),
         };
         let mut asker = Helper::start(&Part::Ping { at, pings })?;
         let Said::Pinged(pinged) = asker.hear(self.window + PATIENCE * 2, self.stop)? else {
@@ -233,7 +234,7 @@ fn delay(path: Option<Conditions>) -> Duration {
 fn patience_for_answers(cell: &Cell) -> Duration {
     match cell.transport.is_complete() {
         true => Duration::from_secs(5),
-        false => Duration::from_millis(50) + (delay(cell.path) + HELD_BACK) * 2,
+        false => Duration::from_millis(100) + (delay(cell.path) + HELD_BACK) * 2,
     }
 }
 
@@ -260,7 +261,7 @@ struct Tally {
 impl Tally {
     fn values(&self, size_bytes: usize) -> Values {
         let Tally { sent, received } = self;
-        let delivered = rate(received.in_window as f64, received.window_seconds);
+        let delivered = rate(received.distinct as f64, received.seconds);
         let million = received.distinct as f64 / 1e6;
         let both: Usage = sent.usage + received.usage;
         // Within one process nobody can tell whose time it was.

@@ -14,6 +14,9 @@ const STEADY_MESSAGES: f64 = 5_000.0;
 /// See [`STEADY_MESSAGES`].
 const STEADY_BYTES: f64 = 10e6;
 
+/// Questions a second over a bad path, so that each is as likely to meet a loss as any other.
+const STEADY_QUESTIONS: f64 = 500.0;
+
 /// The size of messages over a bad path, as near as the sizes that were asked for come.
 const PATH_BYTES: usize = 1024;
 
@@ -78,7 +81,11 @@ impl Cell {
     /// Messages a second, where they are not sent as fast as they go.
     pub(super) fn pace(&self) -> Option<f64> {
         let by_bytes = STEADY_BYTES / self.size_bytes as f64;
-        (self.question == Question::Delivery).then(|| STEADY_MESSAGES.min(by_bytes))
+        match (self.question, self.path) {
+            (Question::Delivery, _) => Some(STEADY_MESSAGES.min(by_bytes)),
+            (Question::RoundTrip, Some(_)) => Some(STEADY_QUESTIONS.min(by_bytes)),
+            _ => None,
+        }
     }
 
     /// About how long it takes to measure it once.

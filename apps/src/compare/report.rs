@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::machine::Machine;
 use super::plot::{Plot, alone};
-use super::results::{Results, Row, Status};
+use super::results::{Results, Row, Status, Values};
 use super::statistics::Spread;
 use super::tables::Table;
 use crate::exit::Exit;
@@ -69,7 +69,7 @@ impl Report<'_> {
             facts: self.facts,
             summary: self.sentences,
             medians: self.results.outcomes.iter().filter_map(median).collect(),
-            measurements: self.results.rows(),
+            measurements: self.results.rows().into_iter().map(Entry::of).collect(),
         };
         serde_json::to_vec_pretty(&document).map_err(|error| unwritten(&error.to_string()))
     }
@@ -82,7 +82,23 @@ struct Document<'a> {
     facts: &'a Facts,
     summary: &'a [String],
     medians: Vec<Median<'a>>,
-    measurements: Vec<&'a Row>,
+    measurements: Vec<Entry<'a>>,
+}
+
+/// A measurement with its values, as one flat object.
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(flatten)]
+    row: &'a Row,
+    #[serde(flatten)]
+    values: &'a Values,
+}
+
+impl Entry<'_> {
+    fn of(row: &Row) -> Entry<'_> {
+        let values = &row.values;
+        Entry { row, values }
+    }
 }
 
 /// The values that are compared most, over all rounds.
@@ -121,7 +137,7 @@ fn csv(rows: &[&Row]) -> Result<Vec<u8>, Exit> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
         writer
-            .serialize(row)
+            .serialize((row, &row.values))
             .map_err(|error| unwritten(&error.to_string()))?;
     }
     writer

@@ -32,6 +32,7 @@ pub(super) struct Row {
     pub(super) status: Status,
     /// Why it was not measured.
     pub(super) reason: Option<String>,
+    #[serde(skip)]
     pub(super) values: Values,
 }
 

@@ -18,9 +18,18 @@ pub(super) fn size(bytes: usize) -> String {
 /// `987`, `12.3 k`, `4.56 M`.
 pub(super) fn count(number: f64) -> String {
     match number {
+        0.0..999.5 if number.fract() == 0.0 => format!("{number}"),
         0.0..999.5 => digits(number),
         0.0..999_500.0 => format!("{} k", digits(number / 1e3)),
         _ => format!("{} M", digits(number / 1e6)),
+    }
+}
+
+/// `1,234,567`: every digit.
+pub(super) fn whole(number: u64) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", whole(number / 1000), number % 1000),
     }
 }
 
@@ -72,7 +81,15 @@ pub(super) fn spread(spread: Option<Spread>, show: impl Fn(f64) -> String) -> [S
     match spread {
         None => [NONE.into(), String::new()],
         Some(Spread { median, min, max }) if min == max => [show(median), String::new()],
-        Some(Spread { median, min, max }) => [show(median), format!("{}–{}", show(min), show(max))],
+        Some(Spread { median, min, max }) => [show(median), range(&show(min), &show(max))],
+    }
+}
+
+/// `1.20–1.35 M`: a unit that both share is said once.
+fn range(min: &str, max: &str) -> String {
+    match (min.split_once(' '), max.split_once(' ')) {
+        (Some((number, unit)), Some((_, same))) if unit == same => format!("{number}–{max}"),
+        _ => format!("{min}–{max}"),
     }
 }
 
@@ -85,6 +102,7 @@ mod tests {
         for (number, shown) in [
             (0.0, "0"),
             (1.234, "1.23"),
+            (71.0, "71"),
             (999.4, "999"),
             (999.7, "1.00 k"),
             (12_345.0, "12.3 k"),
@@ -93,6 +111,7 @@ mod tests {
         ] {
             assert_eq!(count(number), shown);
         }
+        assert_eq!(whole(1_000_034), "1,000,034");
         assert_eq!(microseconds(87.34), "87.3 µs");
         assert_eq!(microseconds(1234.0), "1.23 ms");
         assert_eq!(microseconds(2e6), "2.00 s");
@@ -132,5 +151,9 @@ mod tests {
             ["2.00", "1.00–4.00"]
         );
         assert_eq!(spread(None, digits), [NONE, ""]);
+        let rates = Spread::of([1.2e6, 1.3e6]);
+        assert_eq!(spread(rates, count)[1], "1.20–1.30 M");
+        let rates = Spread::of([900e3, 1.3e6]);
+        assert_eq!(spread(rates, count)[1], "900 k–1.30 M");
     }
 }

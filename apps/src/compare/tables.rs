@@ -1,8 +1,8 @@
 //! One table for each question, for the terminal and for the report.
 
 use super::plan::Question;
-use super::results::{Outcome, Results, Status};
-use super::show::{count, digits, microseconds, or_none, per_cent, size, spread};
+use super::results::{Outcome, Results, Status, Values};
+use super::show::{NONE, count, digits, microseconds, or_none, per_cent, size, spread, whole};
 
 /// A question, what it means, and its answers.
 #[derive(Clone, Debug)]
@@ -38,7 +38,8 @@ pub(super) fn tables(results: &Results) -> Vec<Table> {
         round_trip(results),
         cost(results),
         delivery(results),
-        speed_over_path(results),
+        throughput_over_path(results),
+        round_trip_over_path(results),
         coming_and_going(results),
     ];
     tables
@@ -122,10 +123,9 @@ fn cost(results: &Results) -> Table {
 
 fn delivery(results: &Results) -> Table {
     let values = |outcome: &Outcome| {
-        let share = |part: fn(&super::results::Values) -> Option<u64>| {
-            or_none(outcome.percent(part, |v| v.sent), per_cent)
-        };
-        let number = |number: Option<u64>| or_none(number.map(|number| number as f64), count);
+        let share =
+            |part: fn(&Values) -> Option<u64>| or_none(outcome.percent(part, |v| v.sent), per_cent);
+        let number = |number: Option<u64>| number.map_or_else(|| NONE.into(), whole);
         vec![
             number(outcome.sum(|v| v.sent)),
             share(|v| v.lost),
@@ -143,8 +143,8 @@ fn delivery(results: &Results) -> Table {
     Table {
         title: "Delivery over a bad path".into(),
         note: format!(
-            "{} messages of {} a second, {}; what never arrived, arrived twice, was overtaken. The path: datagrams (or TCP segments) lost, and stalls of a stream.",
-            count(pace),
+            "{} messages of {} a second: what never arrived, arrived twice, was overtaken. The path loses datagrams, or lets a stream stall as after a lost segment; {}.",
+            whole(pace as u64),
             size(bytes),
             path_words(results),
         ),
@@ -163,47 +163,66 @@ fn delivery(results: &Results) -> Table {
     }
 }
 
-fn speed_over_path(results: &Results) -> Table {
-    let trips: Vec<&Outcome> = results.of(Question::RoundTrip, true).collect();
+fn throughput_over_path(results: &Results) -> Table {
     let values = |outcome: &Outcome| {
-        let trip = trips.iter().find(|trip| {
-            (trip.cell.transport, trip.cell.path) == (outcome.cell.transport, outcome.cell.path)
-        });
         let [rate, range] = spread(outcome.spread(|v| v.delivered_per_second), count);
-        let time = |value: fn(&super::results::Values) -> Option<f64>| {
-            or_none(trip.and_then(|trip| trip.median(value)), microseconds)
-        };
-        let unanswered = trip.and_then(|trip| {
-            trip.percent(|v| v.unanswered, |v| Some(v.round_trips? + v.unanswered?))
-        });
+        let lost = outcome.percent(|v| v.lost, |v| v.sent);
+        let bytes = outcome.median(|v| v.delivered_bytes_per_second);
         vec![
             rate,
             range,
-            time(|v| v.p50_us),
-            time(|v| v.p99_us),
-            time(|v| v.max_us),
-            or_none(unanswered, per_cent),
+            or_none(bytes, |bytes| digits(bytes / 1e6)),
+            or_none(outcome.median(|v| v.offered_per_second), count),
+            or_none(lost, per_cent),
         ]
     };
     Table {
-        title: "Speed over a bad path".into(),
+        title: "Throughput over a bad path".into(),
+        note: "The same messages over the same path, as fast as the socket takes them; the proxy itself is a limit, so compare within this table.".into(),
+        heads: vec!["loss", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
+        names: 2,
+        lines: results.of(Question::Throughput, true).map(|o| by_loss(o, values)).collect(),
+    }
+}
+
+fn round_trip_over_path(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let time = |value: fn(&Values) -> Option<f64>| or_none(outcome.median(value), microseconds);
+        let unanswered =
+            outcome.percent(|v| v.unanswered, |v| Some(v.round_trips? + v.unanswered?));
+        let [p50, range] = spread(outcome.spread(|v| v.p50_us), microseconds);
+        let unanswered = or_none(unanswered, per_cent);
+        vec![
+            p50,
+            range,
+            time(|v| v.p90_us),
+            time(|v| v.p99_us),
+            time(|v| v.max_us),
+            unanswered,
+        ]
+    };
+    let pace = results
+        .of(Question::RoundTrip, true)
+        .find_map(|outcome| outcome.cell.pace());
+    Table {
+        title: "Round trip over a bad path".into(),
         note: format!(
-            "The same sizes over the same path ({}): messages a second as fast as they go, round trips one at a time, and questions that got no answer.",
-            path_words(results),
+            "{} questions a second over the same path, whether the earlier ones are answered or not, timed from when each was due.",
+            whole(pace.unwrap_or(0.0) as u64),
         ),
         heads: vec![
             "loss",
             "transport",
-            "delivered/s",
-            "min–max",
             "p50",
+            "min–max",
+            "p90",
             "p99",
             "max",
             "no answer",
         ],
         names: 2,
         lines: results
-            .of(Question::Throughput, true)
+            .of(Question::RoundTrip, true)
             .map(|o| by_loss(o, values))
             .collect(),
     }

@@ -15,9 +15,6 @@ use crate::compare::usage::{Before, Usage};
 /// How long it may take until the first message is taken.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How much longer is sent than counted, so that the window of the count lies within.
-const MARGIN: Duration = Duration::from_millis(100);
-
 /// Messages between two looks at the clock.
 const STRIDE: u64 = 32;
 
@@ -32,7 +29,7 @@ pub(in crate::compare) const LEAST_BYTES: usize = 16;
 pub(in crate::compare) struct Flow {
     /// Size of a message.
     pub(in crate::compare) size_bytes: usize,
-    /// For how long arrivals are counted, from the first one on.
+    /// For how long it is sent.
     pub(in crate::compare) window_ms: u64,
     /// Messages a second; as many as go without one.
     pub(in crate::compare) pace: Option<f64>,
@@ -55,11 +52,9 @@ pub(in crate::compare) struct Sent {
 /// What the receiver tells.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(in crate::compare) struct Received {
-    /// Messages that came within the window, each counted once.
-    pub(in crate::compare) in_window: u64,
-    /// How long the window was.
-    pub(in crate::compare) window_seconds: f64,
-    /// Messages that came at all, each counted once.
+    /// From the first arrival to the last one of a message that had not come before.
+    pub(in crate::compare) seconds: f64,
+    /// Messages that came, each counted once.
     pub(in crate::compare) distinct: u64,
     /// Arrivals of messages that had come before.
     pub(in crate::compare) duplicated: u64,
@@ -85,7 +80,7 @@ pub(super) fn send(
         sent: 0,
     };
     let begun = sender.begin()?;
-    let until = begun + Duration::from_millis(flow.window_ms) + MARGIN;
+    let until = begun + Duration::from_millis(flow.window_ms);
     match flow.pace {
         Some(pace) => sender.send_at(pace, begun, until)?,
         None => sender.send_all(until)?,
@@ -238,8 +233,6 @@ struct Tally<'a> {
     arrivals: Arrivals,
     first: Option<Time>,
     last: Time,
-    /// Arrivals when the window closed.
-    in_window: Option<u64>,
     since_look: u64,
 }
 
@@ -250,7 +243,6 @@ impl Tally<'_> {
             arrivals: Arrivals::default(),
             first: None,
             last: Time::START,
-            in_window: None,
             since_look: 0,
         }
     }
@@ -269,18 +261,9 @@ impl Tally<'_> {
 
     /// Notes the time of what has come since the last look.
     fn look(&mut self, now: Time) {
-        let window = Duration::from_millis(self.flow.window_ms);
         if self.since_look > 0 {
             self.last = now;
-        }
-        if let Some(first) = self.first
-            && self.in_window.is_none()
-            && now.since(first) >= window
-        {
-            self.in_window = Some(self.arrivals.distinct());
-        }
-        if self.since_look > 0 && self.first.is_none() {
-            self.first = Some(now);
+            self.first.get_or_insert(now);
         }
         self.since_look = 0;
     }
@@ -292,16 +275,9 @@ impl Tally<'_> {
     }
 
     fn result(&self, usage: Usage) -> Received {
-        let whole = self
-            .first
-            .map_or(Duration::ZERO, |first| self.last.since(first));
-        let (in_window, window) = match self.in_window {
-            Some(messages) => (messages, Duration::from_millis(self.flow.window_ms)),
-            None => (self.arrivals.distinct(), whole),
-        };
+        let first = self.first.unwrap_or(self.last);
         Received {
-            in_window,
-            window_seconds: window.as_secs_f64(),
+            seconds: self.last.since(first).as_secs_f64(),
             distinct: self.arrivals.distinct(),
             duplicated: self.arrivals.duplicated(),
             reordered: self.arrivals.reordered(),
@@ -345,19 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn the_window_counts_from_the_first_arrival_and_the_rest_counts_as_arrived() {
+    fn time_runs_from_the_first_to_the_last_arrival_and_ends_when_all_is_there_or_nothing_comes() {
         let at = |ms| Time::START + Duration::from_millis(ms);
         let mut tally = Tally::new(&FLOW);
-        for (number, ms) in [(0, 50), (1, 60), (2, 149), (3, 151), (4, 300)] {
-            tally.look(at(ms));
+        for (number, ms) in [(0, 50), (1, 60), (2, 300)] {
+            tally.look(at(ms - 1));
             tally.arrivals.note(number);
             tally.since_look += 1;
             tally.look(at(ms));
         }
         let received = tally.result(Usage::default());
-        assert_eq!((received.in_window, received.distinct), (3, 5));
-        assert_eq!(received.window_seconds, 0.1);
-        assert!(!tally.is_over(6, at(0), at(309)) && tally.is_over(6, at(0), at(310)));
-        assert!(!tally.is_over(6, at(305), at(310)) && tally.is_over(5, at(300), at(300)));
+        assert_eq!((received.seconds, received.distinct), (0.25, 3));
+        assert!(!tally.is_over(4, at(0), at(309)) && tally.is_over(4, at(0), at(310)));
+        assert!(!tally.is_over(4, at(305), at(310)) && tally.is_over(3, at(300), at(300)));
     }
 }

@@ -1,5 +1,6 @@
 //! Round trips, one at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -22,6 +23,8 @@ pub(in crate::compare) struct Pings {
     pub(in crate::compare) window_ms: u64,
     /// How long to wait for an answer.
     pub(in crate::compare) patience_ms: u64,
+    /// Questions a second, whether the earlier ones are answered or not; one at a time without.
+    pub(in crate::compare) pace: Option<f64>,
 }
 
 /// How long answers took, in microseconds.
@@ -38,24 +41,90 @@ pub(in crate::compare) struct Pinged {
     pub(in crate::compare) max_us: Option<f64>,
 }
 
-/// Asks, waits for the answer, and asks again.
+/// Asks for as long as was said.
 pub(super) fn ping(at: &Endpoint, pings: &Pings, control: &Control) -> Result<Pinged, String> {
     let mut asker = Asker::open(at, pings.size_bytes, control)?;
     let patience = Duration::from_millis(pings.patience_ms);
     asker.knock(patience.min(Duration::from_millis(300)))?;
-    let histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3);
-    let mut histogram = histogram.map_err(|error| error.to_string())?;
     let until = asker.clock.now() + Duration::from_millis(pings.window_ms);
-    let mut unanswered = 0;
+    match pings.pace {
+        Some(pace) => at_pace(&mut asker, pace, until, patience),
+        None => one_at_a_time(&mut asker, until, patience),
+    }
+}
+
+fn histogram() -> Result<Histogram<u64>, String> {
+    Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(|error| error.to_string())
+}
+
+fn record(histogram: &mut Histogram<u64>, time: Duration) {
+    histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(LONGEST_NS));
+}
+
+/// Asks, waits for the answer, and asks again.
+fn one_at_a_time(asker: &mut Asker<'_>, until: Time, patience: Duration) -> Result<Pinged, String> {
+    let (mut histogram, mut unanswered) = (histogram()?, 0);
     while asker.clock.now() < until {
-        match round_trip(&mut asker, patience)? {
-            Some(time) => {
-                histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(LONGEST_NS));
-            }
+        match round_trip(asker, patience)? {
+            Some(time) => record(&mut histogram, time),
             None => unanswered += 1,
         }
     }
     Ok(result(&histogram, unanswered))
+}
+
+/// Asks at a steady pace. What counts is the time since a question was due: one that could not be asked in
+/// time, because an earlier one was in the way, has waited all the same.
+fn at_pace(
+    asker: &mut Asker<'_>,
+    pace: f64,
+    until: Time,
+    patience: Duration,
+) -> Result<Pinged, String> {
+    let (mut histogram, begun) = (histogram()?, asker.clock.now());
+    let mut open = BTreeMap::new();
+    let mut asked = 0;
+    let due = |asked: u64| begun + Duration::from_secs_f64(asked as f64 / pace);
+    while due(asked) < until {
+        let now = asker.clock.now();
+        let mut next = due(asked);
+        if next <= now {
+            match asker.ask()? {
+                Some(number) => {
+                    open.insert(number, next);
+                    asked += 1;
+                    next = due(asked);
+                }
+                // A stop that lasts ends it as well: these questions are never answered.
+                None if now >= until + patience => break,
+                None => next = now + Duration::from_millis(1),
+            }
+        }
+        take_answers(asker, &mut open, &mut histogram, next)?;
+    }
+    let end = asker.clock.now() + patience;
+    while !open.is_empty() && asker.clock.now() < end {
+        take_answers(asker, &mut open, &mut histogram, end)?;
+    }
+    Ok(result(&histogram, open.len() as u64))
+}
+
+/// Takes answers until then, or until none is missing; those that come twice count once.
+fn take_answers(
+    asker: &mut Asker<'_>,
+    open: &mut BTreeMap<u64, Time>,
+    histogram: &mut Histogram<u64>,
+    until: Time,
+) -> Result<(), String> {
+    while let Some(answer) = asker.hear(until)? {
+        if let Some(due) = open.remove(&answer.number) {
+            record(histogram, since(asker, due));
+        }
+        if open.is_empty() || asker.clock.now() >= until {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn round_trip(asker: &mut Asker<'_>, patience: Duration) -> Result<Option<Duration>, String> {

@@ -5,7 +5,7 @@
 //! it comes out until it has been repeated. When [`DUPLICATE_ACKS`] more segments follow, the receiver's
 //! acknowledgements tell the sender, and it is there one round trip later (fast retransmit, RFC 5681).
 //! When nothing follows, only the timer helps: [`TIMEOUT`] and the round trip, doubled each time that the
-//! repetition is lost as well (RFC 6298, with Linux's minimum). Further losses behind one that is being
+//! timer helped in vain (RFC 6298, with Linux's minimum). Further losses behind one that is being
 //! repaired are repaired along with it, as with selective acknowledgements.
 //!
 //! What it leaves out: the congestion window, which makes real TCP slower on long paths.
@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_millis(200);
 const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
 
 /// Repetitions that may be lost in a row.
-const MAX_DOUBLINGS: u32 = 6;
+const MAX_REPEATS: u32 = 6;
 
 /// Bytes on their way beyond which no more are taken for now.
 const MAX_BYTES: usize = 8 << 20;
@@ -56,7 +56,10 @@ struct Stall {
     behind: u64,
     /// Whether the sender has noticed before its timer.
     noticed: bool,
+    /// How often the timer ran out in vain.
     doublings: u32,
+    /// How often the repetition was lost.
+    repeats: u32,
 }
 
 impl StreamPath {
@@ -111,6 +114,7 @@ impl StreamPath {
             behind: 0,
             noticed: false,
             doublings: 0,
+            repeats: 0,
         }
     }
 
@@ -142,18 +146,25 @@ impl StreamPath {
     /// Lets go of what waits when the lost segment has been repeated.
     fn recover(&mut self, now: Time) {
         while let Some(stall) = self.stall.filter(|stall| stall.until <= now) {
-            if stall.doublings < MAX_DOUBLINGS && self.is_lost() {
-                let doublings = stall.doublings + 1;
-                let until = stall.until + TIMEOUT * (1 << doublings);
-                self.stall = Some(Stall {
-                    until,
-                    doublings,
-                    ..stall
-                });
+            if stall.repeats < MAX_REPEATS && self.is_lost() {
+                self.stall = Some(self.repeat(stall));
                 continue;
             }
             self.stall = None;
             self.flowing.append(&mut self.held);
+        }
+    }
+
+    /// The repetition is lost as well: again segments behind it may tell, or the timer, which doubles
+    /// each time that it was what helped.
+    fn repeat(&self, stall: Stall) -> Stall {
+        let doublings = stall.doublings + u32::from(!stall.noticed);
+        Stall {
+            until: stall.until + self.round_trip() + TIMEOUT * (1 << doublings),
+            behind: 0,
+            noticed: false,
+            doublings,
+            repeats: stall.repeats + 1,
         }
     }
 
@@ -277,7 +288,23 @@ mod tests {
         path.handle(at(0), b"x");
         let first = path.deadline().unwrap();
         assert_eq!(path.poll(first), None);
-        assert_eq!(path.deadline(), Some(first + TIMEOUT * 2));
+        assert_eq!(
+            path.deadline(),
+            Some(first + LEAST_ROUND_TRIP + TIMEOUT * 2)
+        );
+    }
+
+    #[test]
+    fn a_repetition_that_is_lost_is_repeated_a_round_trip_later_when_others_follow() {
+        let mut path = StreamPath::new(lossy(100.0, 0.0), 1);
+        (0..4).for_each(|number| path.handle(at(0), &segment(number)));
+        assert_eq!(path.deadline(), Some(at(200)));
+        assert_eq!(path.poll(at(200)), None);
+        path.conditions.loss_percent = 0.0;
+        assert_eq!(path.deadline(), Some(at(200 + 200) + TIMEOUT));
+        (4..7).for_each(|number| path.handle(at(300), &segment(number)));
+        assert_eq!(path.deadline(), Some(at(500)));
+        assert!(path.poll(at(500)).is_some());
     }
 
     #[test]
