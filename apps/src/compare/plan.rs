@@ -68,7 +68,7 @@ impl Cell {
             )));
         }
         if self.path.is_some() && self.transport.between() == Between::Nothing {
-            let reason = "there is no network between its ends that could be bad";
+            let reason = "no network lies between its ends";
             return Some(Passed::DoesNotApply(reason.into()));
         }
         if self.question == Question::Recover && self.transport.is_one_process() {

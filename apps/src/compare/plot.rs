@@ -68,6 +68,7 @@ pub(super) fn plots(results: &Results) -> Vec<Plot> {
         throughput(results),
         round_trip(results),
         losses(results),
+        throughput_over_path(results),
         waits(results),
     ];
     let drawn = panels
@@ -119,6 +120,19 @@ fn losses(results: &Results) -> Option<Panel> {
         lines,
         per_cent,
         false,
+    )
+}
+
+fn throughput_over_path(results: &Results) -> Option<Panel> {
+    let outcomes: Vec<&Outcome> = results.of(Question::Throughput, true).collect();
+    let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
+    let (places, lines) = over_losses(&outcomes, value, false);
+    Panel::new(
+        "Messages a second over a bad path",
+        places,
+        lines,
+        count,
+        true,
     )
 }
 
@@ -220,7 +234,7 @@ impl Panel {
         let least = self.values().fold(f64::MAX, f64::min);
         match self.logarithmic {
             true => ((least / 1.5).max(f64::MIN_POSITIVE), most * 1.5),
-            false => (0.0, (most * 1.1).max(0.1)),
+            false => (0.0, (most * 1.1).max(1.0)),
         }
     }
 }
@@ -302,7 +316,8 @@ where
         .y_label_area_size(62)
         .build_cartesian_2d(-0.3..right.max(0.3), range)?;
     let place = |x: &f64| place_name(&panel.places, *x);
-    let value = |y: &f64| (panel.show)(*y);
+    // The marks are round numbers: digits behind the point say nothing.
+    let value = |y: &f64| (panel.show)(*y).replace(".00 ", " ").replace(".0 ", " ");
     let text = (FONT, 13).into_font().color(&INK);
     chart
         .configure_mesh()
@@ -313,6 +328,7 @@ where
         .label_style(text)
         .x_labels(panel.places.len() * 10)
         .x_label_formatter(&place)
+        .set_tick_mark_size(LabelAreaPosition::Bottom, 0)
         .y_labels(6)
         .y_label_formatter(&value)
         .draw()?;

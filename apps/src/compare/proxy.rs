@@ -8,6 +8,7 @@ pub(super) mod datagrams;
 pub(super) mod stream;
 mod tcp;
 mod udp;
+mod window;
 
 use std::net::SocketAddr;
 use std::time::Duration;

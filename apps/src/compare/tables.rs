@@ -114,7 +114,7 @@ fn cost(results: &Results) -> Table {
     };
     Table {
         title: "Cost".into(),
-        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew for a million, in MB.".into(),
+        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew, stretched to a million (queues are bounded: it does not go on), in MB.".into(),
         heads: vec!["size", "transport", "CPU s/M", "min–max", "sender", "receiver", "peak MB", "MB/M"],
         names: 2,
         lines: results.of(Question::Throughput, false).map(|o| by_size(o, values)).collect(),
@@ -159,7 +159,7 @@ fn delivery(results: &Results) -> Table {
             "stalls",
         ],
         names: 2,
-        lines: outcomes.map(|outcome| by_loss(outcome, values)).collect(),
+        lines: by_loss(outcomes, values),
     }
 }
 
@@ -181,7 +181,7 @@ fn throughput_over_path(results: &Results) -> Table {
         note: "The same messages over the same path, as fast as the socket takes them; the proxy itself is a limit, so compare within this table.".into(),
         heads: vec!["loss", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
         names: 2,
-        lines: results.of(Question::Throughput, true).map(|o| by_loss(o, values)).collect(),
+        lines: by_loss(results.of(Question::Throughput, true), values),
     }
 }
 
@@ -221,10 +221,7 @@ fn round_trip_over_path(results: &Results) -> Table {
             "no answer",
         ],
         names: 2,
-        lines: results
-            .of(Question::RoundTrip, true)
-            .map(|o| by_loss(o, values))
-            .collect(),
+        lines: by_loss(results.of(Question::RoundTrip, true), values),
     }
 }
 
@@ -292,10 +289,28 @@ fn by_size(outcome: &Outcome, values: impl Fn(&Outcome) -> Vec<String>) -> Line 
     line_of(outcome, names, values(outcome))
 }
 
-fn by_loss(outcome: &Outcome, values: impl Fn(&Outcome) -> Vec<String>) -> Line {
-    let loss = outcome.cell.path.map_or(0.0, |path| path.loss_percent);
-    let names = vec![per_cent(loss), outcome.cell.transport.name().into()];
-    line_of(outcome, names, values(outcome))
+/// A line for each transport and loss; those to which no loss applies come at the end, once each.
+fn by_loss<'a>(
+    outcomes: impl Iterator<Item = &'a Outcome>,
+    values: impl Fn(&Outcome) -> Vec<String>,
+) -> Vec<Line> {
+    let (mut lines, mut others) = (Vec::new(), Vec::<Line>::new());
+    for outcome in outcomes {
+        let loss = outcome.cell.path.map_or(0.0, |path| path.loss_percent);
+        let name = outcome.cell.transport.name().to_string();
+        let applies = !matches!(outcome.excuse(), Some((Status::DoesNotApply, _)));
+        if applies {
+            lines.push(line_of(
+                outcome,
+                vec![per_cent(loss), name],
+                values(outcome),
+            ));
+        } else if !others.iter().any(|line| line.names[1] == name) {
+            others.push(line_of(outcome, vec!["any".into(), name], Vec::new()));
+        }
+    }
+    lines.append(&mut others);
+    lines
 }
 
 fn line_of(outcome: &Outcome, names: Vec<String>, values: Vec<String>) -> Line {

@@ -4,6 +4,7 @@ mod bad_input;
 mod broker;
 mod broker_kills;
 mod broker_trio;
+mod compare;
 mod curve;
 mod expect;
 mod failures;

@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn only_messages_of_the_flow_have_a_number() {
         let mut bytes = payload(&FLOW);
-        bytes[0] = 5;
+        bytes[..8].copy_from_slice(&5u64.to_le_bytes());
         let message = |bytes: &[u8]| vec![Frame::from(bytes)];
         assert_eq!(number_of(&message(&bytes), &FLOW), Some(5));
         assert_eq!(number_of(&message(&bytes[..19]), &FLOW), None);

@@ -1,14 +1,13 @@
-//! What a bad path does to a byte stream: it delays it, and makes it stand still where a segment would
-//! have been lost, for as long as TCP takes to repeat it.
+//! What a bad path does to a byte stream: it delays it, and treats it as TCP's sender would where segments
+//! are lost, since the real connections on both sides of the proxy lose none.
 //!
-//! The model of a loss: a segment of [`SEGMENT_BYTES`] is lost with the given probability, and nothing behind
-//! it comes out until it has been repeated. When [`DUPLICATE_ACKS`] more segments follow, the receiver's
-//! acknowledgements tell the sender, and it is there one round trip later (fast retransmit, RFC 5681).
-//! When nothing follows, only the timer helps: [`TIMEOUT`] and the round trip, doubled each time that the
-//! timer helped in vain (RFC 6298, with Linux's minimum). Further losses behind one that is being
-//! repaired are repaired along with it, as with selective acknowledgements.
-//!
-//! What it leaves out: the congestion window, which makes real TCP slower on long paths.
+//! The model: bytes leave in segments of [`SEGMENT_BYTES`], as many in a round trip as the
+//! [`Window`](super::window::Window) allows. A segment is lost with the given probability; nothing behind it comes
+//! out until it has been repeated. When [`DUPLICATE_ACKS`] more segments follow, the receiver's acknowledgements
+//! tell the sender, and it is there one round trip later (fast retransmit, RFC 5681). When nothing follows,
+//! only the timer helps: [`TIMEOUT`] and the round trip, doubled each time that the timer helped in vain (RFC 6298,
+//! with Linux's minimum). Further losses behind one that is being repaired are repaired along with it, as with
+//! selective acknowledgements.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use std::time::Duration;
 use mutirao::machine::Time;
 use mutirao::sim::Rng;
 
+use super::window::Window;
 use super::{Conditions, Injected};
 
 /// What an Ethernet frame leaves for TCP.
@@ -40,6 +40,9 @@ const MAX_BYTES: usize = 8 << 20;
 pub(crate) struct StreamPath {
     conditions: Conditions,
     rng: Rng,
+    /// Segments that the window does not let go yet.
+    waiting: VecDeque<Vec<u8>>,
+    window: Window,
     /// What comes out when its time has come.
     flowing: VecDeque<(Time, Vec<u8>)>,
     /// What waits behind a lost segment.
@@ -52,7 +55,7 @@ pub(crate) struct StreamPath {
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     until: Time,
-    /// Segments that have come since.
+    /// Segments that have left since.
     behind: u64,
     /// Whether the sender has noticed before its timer.
     noticed: bool,
@@ -64,9 +67,12 @@ struct Stall {
 
 impl StreamPath {
     pub(crate) fn new(conditions: Conditions, seed: u64) -> StreamPath {
+        let round_trip = (conditions.delay() * 2).max(LEAST_ROUND_TRIP);
         StreamPath {
             conditions,
             rng: Rng::new(seed),
+            waiting: VecDeque::new(),
+            window: Window::new(round_trip),
             flowing: VecDeque::new(),
             held: VecDeque::new(),
             stall: None,
@@ -82,20 +88,37 @@ impl StreamPath {
 
     /// Bytes enter.
     pub(crate) fn handle(&mut self, now: Time, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        self.injected.arrived += bytes.len().div_ceil(SEGMENT_BYTES) as u64;
+        self.waiting
+            .extend(bytes.chunks(SEGMENT_BYTES).map(<[u8]>::to_vec));
+        self.advance(now);
+    }
+
+    /// Brings everything up to date.
+    fn advance(&mut self, now: Time) {
         self.recover(now);
-        let due = now + self.conditions.delay();
-        for segment in bytes.chunks(SEGMENT_BYTES) {
-            self.injected.arrived += 1;
-            let lost = self.is_lost();
-            self.injected.lost += u64::from(lost);
-            match &mut self.stall {
-                Some(stall) => stall.behind += 1,
-                None if lost => self.stall = Some(self.begin_stall(now)),
-                None => {}
-            }
-            self.carry(due, segment);
+        self.window.advance(now);
+        while !self.waiting.is_empty() && self.window.has_room() {
+            self.depart(now);
         }
         self.notice(now);
+    }
+
+    /// The next segment leaves.
+    fn depart(&mut self, now: Time) {
+        let Some(segment) = self.waiting.pop_front() else {
+            return;
+        };
+        self.window.depart(now);
+        let lost = self.is_lost();
+        self.injected.lost += u64::from(lost);
+        match &mut self.stall {
+            Some(stall) => stall.behind += 1,
+            None if lost => self.stall = Some(self.begin_stall(now)),
+            None => {}
+        }
+        self.carry(now + self.conditions.delay(), segment);
     }
 
     fn is_lost(&mut self) -> bool {
@@ -103,14 +126,10 @@ impl StreamPath {
         chance * 100.0 < self.conditions.loss_percent
     }
 
-    fn round_trip(&self) -> Duration {
-        (self.conditions.delay() * 2).max(LEAST_ROUND_TRIP)
-    }
-
     fn begin_stall(&mut self, now: Time) -> Stall {
         self.injected.stalls += 1;
         Stall {
-            until: now + self.conditions.delay() + self.round_trip() + TIMEOUT,
+            until: now + self.conditions.delay() + self.window.round_trip() + TIMEOUT,
             behind: 0,
             noticed: false,
             doublings: 0,
@@ -120,32 +139,35 @@ impl StreamPath {
 
     /// Segments behind the lost one tell its sender.
     fn notice(&mut self, now: Time) {
-        let round_trip = self.round_trip();
+        let arrival = now + self.conditions.delay() + self.window.round_trip();
         if let Some(stall) = &mut self.stall
             && stall.behind >= DUPLICATE_ACKS
             && !stall.noticed
         {
             stall.noticed = true;
-            stall.until = stall.until.min(now + self.conditions.delay() + round_trip);
+            stall.until = stall.until.min(arrival);
+            self.window.shrink();
         }
     }
 
     /// Joins what has the same time, so that a stream is not carried in crumbs.
-    fn carry(&mut self, due: Time, segment: &[u8]) {
-        self.bytes += segment.len();
+    fn carry(&mut self, due: Time, segment: Vec<u8>) {
         let queue = match self.stall {
             Some(_) => &mut self.held,
             None => &mut self.flowing,
         };
         match queue.back_mut() {
-            Some((last, bytes)) if *last == due => bytes.extend_from_slice(segment),
-            _ => queue.push_back((due, segment.to_vec())),
+            Some((last, bytes)) if *last == due => bytes.extend_from_slice(&segment),
+            _ => queue.push_back((due, segment)),
         }
     }
 
     /// Lets go of what waits when the lost segment has been repeated.
     fn recover(&mut self, now: Time) {
         while let Some(stall) = self.stall.filter(|stall| stall.until <= now) {
+            if !stall.noticed {
+                self.window.collapse();
+            }
             if stall.repeats < MAX_REPEATS && self.is_lost() {
                 self.stall = Some(self.repeat(stall));
                 continue;
@@ -160,7 +182,7 @@ impl StreamPath {
     fn repeat(&self, stall: Stall) -> Stall {
         let doublings = stall.doublings + u32::from(!stall.noticed);
         Stall {
-            until: stall.until + self.round_trip() + TIMEOUT * (1 << doublings),
+            until: stall.until + self.window.round_trip() + TIMEOUT * (1 << doublings),
             behind: 0,
             noticed: false,
             doublings,
@@ -170,7 +192,7 @@ impl StreamPath {
 
     /// The next bytes that come out.
     pub(crate) fn poll(&mut self, now: Time) -> Option<Vec<u8>> {
-        self.recover(now);
+        self.advance(now);
         self.flowing.front().filter(|(due, _)| *due <= now)?;
         let (_, bytes) = self.flowing.pop_front()?;
         self.bytes -= bytes.len();
@@ -181,7 +203,8 @@ impl StreamPath {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let flowing = self.flowing.front().map(|&(due, _)| due);
         let stall = self.stall.map(|stall| stall.until);
-        flowing.into_iter().chain(stall).min()
+        let room = self.waiting.front().and_then(|_| self.window.deadline());
+        flowing.into_iter().chain(stall).chain(room).min()
     }
 
     /// Whether nothing is on its way.
@@ -199,7 +222,7 @@ impl StreamPath {
 mod tests {
     use super::*;
 
-    const MANY: u64 = 100_000;
+    const MANY: u64 = 20_000;
 
     fn lossy(loss_percent: f64, delay_ms: f64) -> Conditions {
         Conditions {
@@ -312,6 +335,36 @@ mod tests {
         let bad = lossy(1.0, 2.0);
         assert!(pass(bad, 7, 100) == pass(bad, 7, 100));
         assert!(pass(bad, 7, 100) != pass(bad, 8, 100));
+    }
+
+    #[test]
+    fn losses_make_the_window_small_and_the_stream_slow() {
+        // Bytes a second over round trips of 20 ms, when there is always more to send.
+        let rate = |loss_percent, seconds: u64| {
+            let mut path = StreamPath::new(lossy(loss_percent, 10.0), 9);
+            let (mut now, end, mut out) = (Time::START, at(seconds * 1_000_000), 0);
+            while now < end {
+                while path.has_room() {
+                    path.handle(now, &[0; 64 << 10]);
+                }
+                while let Some(bytes) = path.poll(now) {
+                    out += bytes.len();
+                }
+                now = path
+                    .deadline()
+                    .unwrap()
+                    .max(now + Duration::from_micros(10));
+            }
+            out as f64 / seconds as f64
+        };
+        let (good, fair, bad) = (rate(0.0, 1), rate(0.1, 20), rate(1.0, 20));
+        assert!(
+            good > 10.0 * fair && fair > 2.0 * bad,
+            "{good} {fair} {bad}"
+        );
+        // Mathis, Semke, Mahdavi, Ott (1997): the rate of a Reno sender, of which Linux's is no worse.
+        let mathis = 1.22 * SEGMENT_BYTES as f64 / (0.020 * 0.01f64.sqrt());
+        assert!((0.3..3.0).contains(&(bad / mathis)), "{bad} and {mathis}");
     }
 
     #[test]
