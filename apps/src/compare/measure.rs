@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETURN: Duration = Duration::from_secs(22);
 
 /// After so long without an arrival, what was promised to come does not come any more.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_millis(2500);
 
 /// The same for those that promise nothing.
 const QUIET_IF_LOSSY: Duration = Duration::from_millis(150);
@@ -275,7 +275,8 @@ impl Tally {
             delivered_bytes_per_second: delivered.map(|rate| rate * size_bytes as f64),
             sent: Some(sent.messages),
             received: Some(received.distinct),
-            lost: Some(sent.messages.saturating_sub(received.distinct)),
+            lost: Some(sent.messages.saturating_sub(received.distinct))
+                .filter(|_| received.complete),
             duplicated: Some(received.duplicated),
             reordered: Some(received.reordered),
             sender_cpu_seconds_per_million: apart

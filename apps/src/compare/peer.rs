@@ -153,7 +153,7 @@ fn send(at: &Endpoint, flow: Flow, control: &Control) -> Result<(), String> {
         flow::receive(at, &work, control, ready)
     })?;
     let orders = receiver.teller.clone();
-    let sender = flow::send(at, &flow, control, |sent| {
+    flow::send(at, &flow, control, |sent| {
         orders.tell(Order::Sent(sent.messages));
         told(sent);
         if let Ok(received) = receiver.join() {
@@ -161,8 +161,7 @@ fn send(at: &Endpoint, flow: Flow, control: &Control) -> Result<(), String> {
             let usage = Usage::default();
             say(&Said::Received(Received { usage, ..received }));
         }
-    });
-    sender
+    })
 }
 
 /// Does something with an echo at the other end, which is a thread where both have to be in one process.

@@ -47,6 +47,7 @@ pub(super) struct Values {
     pub(super) sent: Option<u64>,
     /// Messages that arrived, each counted once.
     pub(super) received: Option<u64>,
+    /// `None` also where the path was so slow that the rest was still on its way at the end.
     pub(super) lost: Option<u64>,
     pub(super) duplicated: Option<u64>,
     pub(super) reordered: Option<u64>,
@@ -144,13 +145,15 @@ impl Outcome {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0) + value))
     }
 
-    /// One count as a share of another, over all rounds, in per cent.
+    /// One count as a share of another, over all rounds that have both, in per cent.
     pub(super) fn percent(
         &self,
         part: impl Fn(&Values) -> Option<u64>,
         whole: impl Fn(&Values) -> Option<u64>,
     ) -> Option<f64> {
-        let (part, whole) = (self.sum(part)?, self.sum(whole)?);
+        let pairs = self.rows.iter().map(|row| &row.values);
+        let pairs = pairs.filter_map(|values| Some((part(values)?, whole(values)?)));
+        let (part, whole) = pairs.fold((0, 0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
         (whole > 0).then(|| part as f64 / whole as f64 * 100.0)
     }
 

@@ -15,6 +15,9 @@ use crate::compare::usage::{Before, Usage};
 /// How long it may take until the first message is taken.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long is waited after the sender's end for what still comes.
+const DRAIN: Duration = Duration::from_secs(3);
+
 /// Messages between two looks at the clock.
 const STRIDE: u64 = 32;
 
@@ -56,6 +59,9 @@ pub(in crate::compare) struct Received {
     pub(in crate::compare) seconds: f64,
     /// Messages that came, each counted once.
     pub(in crate::compare) distinct: u64,
+    /// Whether nothing more was to come. Otherwise the path was so slow that what is missing may still have been on
+    /// its way.
+    pub(in crate::compare) complete: bool,
     /// Arrivals of messages that had come before.
     pub(in crate::compare) duplicated: u64,
     /// Messages that others have overtaken.
@@ -148,7 +154,7 @@ impl Sender<'_> {
     }
 
     fn send_all(&mut self, until: Time) -> Result<(), String> {
-        while self.sent % STRIDE != 0 || self.clock.now() < until {
+        while !self.sent.is_multiple_of(STRIDE) || self.clock.now() < until {
             if !self.offer()? {
                 self.wait_for_room();
                 if self.clock.now() >= until {
@@ -210,10 +216,12 @@ pub(super) fn receive(
         if let Some(Order::Sent(messages)) = control.order() {
             sent = Some((messages, clock.now()));
         }
-        if let Some((messages, since)) = sent
-            && tally.is_over(messages, since, clock.now())
-        {
-            return Ok(tally.result(before.usage()));
+        if let Some((messages, since)) = sent {
+            let now = clock.now();
+            let over = tally.is_over(messages, since, now);
+            if over || now.since(since) >= DRAIN {
+                return Ok(tally.result(over, before.usage()));
+            }
         }
         let until = clock.now() + BREATH;
         control.wait(socket.source(), Interest::Readable, &clock, until);
@@ -274,11 +282,12 @@ impl Tally<'_> {
         self.arrivals.distinct() >= sent || now.since(self.last.max(since)) >= quiet
     }
 
-    fn result(&self, usage: Usage) -> Received {
+    fn result(&self, complete: bool, usage: Usage) -> Received {
         let first = self.first.unwrap_or(self.last);
         Received {
             seconds: self.last.since(first).as_secs_f64(),
             distinct: self.arrivals.distinct(),
+            complete,
             duplicated: self.arrivals.duplicated(),
             reordered: self.arrivals.reordered(),
             usage,
@@ -330,7 +339,7 @@ mod tests {
             tally.since_look += 1;
             tally.look(at(ms));
         }
-        let received = tally.result(Usage::default());
+        let received = tally.result(true, Usage::default());
         assert_eq!((received.seconds, received.distinct), (0.25, 3));
         assert!(!tally.is_over(4, at(0), at(309)) && tally.is_over(4, at(0), at(310)));
         assert!(!tally.is_over(4, at(305), at(310)) && tally.is_over(3, at(300), at(300)));

@@ -33,8 +33,9 @@ const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
 /// Repetitions that may be lost in a row.
 const MAX_REPEATS: u32 = 6;
 
-/// Bytes on their way beyond which no more are taken for now.
-const MAX_BYTES: usize = 8 << 20;
+/// Bytes that wait for the window, beyond which no more are taken for now. What is on its way is bounded by
+/// the window itself.
+const MAX_WAITING_BYTES: usize = 256 << 10;
 
 /// One direction of a connection; all its chance follows from the seed.
 pub(crate) struct StreamPath {
@@ -83,7 +84,7 @@ impl StreamPath {
 
     /// Whether there is room for more; the others wait in their sockets.
     pub(crate) fn has_room(&self) -> bool {
-        self.bytes < MAX_BYTES
+        self.waiting.len() * SEGMENT_BYTES < MAX_WAITING_BYTES
     }
 
     /// Bytes enter.
@@ -370,10 +371,15 @@ mod tests {
     #[test]
     fn a_full_path_takes_no_more() {
         let mut path = StreamPath::new(lossy(0.0, 1000.0), 1);
-        let chunk = vec![0; 1 << 20];
+        let chunk = vec![0; SEGMENT_BYTES * 10];
         while path.has_room() {
             path.handle(Time::START, &chunk);
         }
-        assert_eq!(path.bytes, MAX_BYTES);
+        // Ten have left; no more may until they are acknowledged.
+        assert!(
+            path.bytes <= MAX_WAITING_BYTES + 3 * chunk.len(),
+            "{}",
+            path.bytes
+        );
     }
 }

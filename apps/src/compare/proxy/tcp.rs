@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use mutirao::machine::Clock;
 use mutirao::sim::Rng;
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use super::stream::StreamPath;
 use super::udp::{pause, timeout};
@@ -28,6 +29,8 @@ pub(super) fn run(
 ) -> io::Result<Injected> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
+    // What waits in the system instead of at its sender would have to come through before the end.
+    set_socket_recv_buffer_size(&listener, CHUNK)?;
     ready(listener.local_addr()?);
     let mut seeds = Rng::new(seed);
     let (mut lanes, mut injected) = (Vec::new(), Injected::default());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mutirao::machine::{Clock, Time};
 use mutirao::sim::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 
 use super::datagrams::DatagramPath;
 use super::{Conditions, Injected};
@@ -19,6 +20,9 @@ const MAX_CLIENTS: usize = 64;
 
 /// Datagrams taken from one socket before the others have their turn.
 const TURN: usize = 64;
+
+/// Bytes that may wait in the system for a socket; it may give less.
+const ROOM: usize = 4 << 20;
 
 /// How soon to look for orders although nothing arrives.
 pub(super) const GLANCE: Duration = Duration::from_millis(20);
@@ -49,7 +53,7 @@ pub(super) fn run(
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<Injected> {
     let front = UdpSocket::bind("127.0.0.1:0")?;
-    front.set_nonblocking(true)?;
+    make_room(&front)?;
     ready(front.local_addr()?);
     let mut proxy = Proxy {
         front,
@@ -95,7 +99,7 @@ impl Proxy {
         }
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(self.target)?;
-        socket.set_nonblocking(true)?;
+        make_room(&socket)?;
         self.lanes.push(Lane {
             client,
             socket,
@@ -151,6 +155,13 @@ impl Proxy {
         }
         injected
     }
+}
+
+/// As much room as the system gives, so that little is lost but on purpose.
+fn make_room(socket: &UdpSocket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    set_socket_recv_buffer_size(socket, ROOM)?;
+    Ok(set_socket_send_buffer_size(socket, ROOM)?)
 }
 
 /// How long to wait for what is due then.

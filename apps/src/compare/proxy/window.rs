@@ -47,7 +47,10 @@ impl Window {
 
     /// Takes note of what has been acknowledged.
     pub(super) fn advance(&mut self, now: Time) {
-        while let Some((_, segments)) = self.flying.pop_front_if(|(due, _)| *due <= now) {
+        while let Some(&(due, segments)) = self.flying.front()
+            && due <= now
+        {
+            self.flying.pop_front();
             self.in_flight -= segments;
             self.grow(segments as f64);
         }
