@@ -22,7 +22,7 @@ MAKEFLAGS += --no-print-directory
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/mutirao
 
-.PHONY: help run build deps-test test test-memory verify fuzz fix bench up logs down test-compose deps clean
+.PHONY: help run build deps-test test test-memory verify fuzz fix bench compare up logs down test-compose deps clean
 
 help: ## this list
 	@printf 'mutirao: make TARGET [SETTING=VALUE ...]\n\n'
@@ -63,6 +63,9 @@ fix: deps ## formats, and repairs what the lints can
 
 bench: deps ## measures against loops over bare sockets and prints the ratios
 	cargo bench --package mutirao-apps --bench suite
+
+compare: build ## measures TCP, UDP and ZeroMQ side by side; the report is in OUT/compare
+	@$(BINARY) compare --report "$$OUT/compare"
 
 up: ## the trio in containers (with PATTERN=broker a broker, too); ends when the job does
 	@scripts/compose.sh up

@@ -3,6 +3,7 @@
 //! One binary, one subcommand per app; this file is the table of contents.
 
 mod chat;
+mod compare;
 mod count;
 mod dispatch;
 mod echo;
@@ -58,6 +59,10 @@ enum Command {
     Echo(echo::EchoArgs),
     /// Talk in a terminal: a server, clients, or a crowd of simulated members
     Chat(chat::ChatArgs),
+    /// Measure TCP, UDP and ZeroMQ side by side
+    Compare(compare::CompareArgs),
+    #[command(hide = true)]
+    ComparePeer(compare::peer::PeerArgs),
     /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
@@ -85,6 +90,8 @@ fn main() -> std::process::ExitCode {
         Command::Status(args) => dispatch::broker::status::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::ComparePeer(args) => compare::peer::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Ops => ops_table::print(),
     };

@@ -2,7 +2,7 @@
 
 use crate::harness::{Launch, Place, mutirao};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "ventilator",
     "worker",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 13] = [
     "job",
     "cancel",
     "status",
+    "compare",
     "keygen",
     "ops",
 ];

@@ -5,6 +5,7 @@ mod broker;
 mod broker_kills;
 mod broker_trio;
 mod chat;
+mod compare;
 mod curve;
 mod echo;
 mod expect;

@@ -1,0 +1,309 @@
+//! Measures one cell: starts the parts, listens to them, ends them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mutirao::{Endpoint, StopHandle};
+
+use super::contender::{Between, Contender};
+use super::control::Order;
+use super::helper::{Helper, Trouble};
+use super::peer::{Flow, Part, Pings, Said};
+use super::plan::{Cell, Question};
+use super::proxy::{Conditions, HELD_BACK, Injected};
+use super::results::Values;
+use super::statistics::Spread;
+use super::usage::{Usage, monotonic_ns};
+
+/// How long a part may take for what should take next to no time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a peer that was killed may stay away, and a little more than the part itself waits.
+const RETURN: Duration = Duration::from_secs(22);
+
+/// After so long without an arrival, what was promised to come does not come any more.
+const QUIET: Duration = Duration::from_millis(2500);
+
+/// The same for those that promise nothing.
+const QUIET_IF_LOSSY: Duration = Duration::from_millis(150);
+
+/// How often connecting is tried in one measurement.
+const CONNECTIONS: u32 = 5;
+
+/// Measures; one for all cells.
+pub(super) struct Bench<'a> {
+    /// How long flows and round trips are measured.
+    pub(super) window: Duration,
+    /// Where sockets of the file system live.
+    pub(super) folder: &'a Path,
+    pub(super) stop: &'a StopHandle,
+    /// Sets apart what belongs to one measurement; grows with each.
+    pub(super) serial: u64,
+}
+
+impl Bench<'_> {
+    /// Measures `cell` once; the luck of its path follows from `seed`.
+    pub(super) fn measure(&mut self, cell: &Cell, seed: u64) -> Result<Values, Trouble> {
+        self.serial += 1;
+        match cell.question {
+            Question::Throughput | Question::Delivery => self.flow(cell, seed),
+            Question::RoundTrip => self.round_trip(cell, seed),
+            Question::Connect => self.connect(cell.transport),
+            Question::Recover => self.recover(cell.transport),
+        }
+    }
+
+    fn endpoint(&self, transport: Contender) -> Result<String, Trouble> {
+        Ok(transport.endpoint(self.folder, self.serial)?.to_string())
+    }
+
+    /// Starts a part that listens; where it does.
+    fn listen(&self, part: &Part) -> Result<(Helper, String), Trouble> {
+        let mut helper = Helper::start(part)?;
+        match helper.hear(PATIENCE, self.stop)? {
+            Said::Ready(at) => Ok((helper, at)),
+            _ => Err(helper.unexpected()),
+        }
+    }
+
+    fn flow(&self, cell: &Cell, seed: u64) -> Result<Values, Trouble> {
+        let flow = self.flow_of(cell);
+        let at = self.endpoint(cell.transport)?;
+        let mut receiver = match cell.transport.is_one_process() {
+            true => None,
+            false => {
+                let flow = flow.clone();
+                Some(self.listen(&Part::Receive {
+                    at: at.clone(),
+                    flow,
+                })?)
+            }
+        };
+        let listens = receiver.as_ref().map_or(&at, |(_, listens)| listens);
+        let mut path = self.lay_path(cell, listens, seed)?;
+        let at = path.as_ref().map_or(listens, |(_, at)| at).clone();
+        let mut sender = Helper::start(&Part::Send { at, flow })?;
+        let patience = self.window + PATIENCE;
+        let Said::Sent(sent) = sender.hear(patience, self.stop)? else {
+            return Err(sender.unexpected());
+        };
+        let teller = match &mut receiver {
+            Some((receiver, _)) => {
+                receiver.tell(Order::Sent(sent.messages));
+                receiver
+            }
+            None => &mut sender,
+        };
+        let Said::Received(received) = teller.hear(patience, self.stop)? else {
+            return Err(teller.unexpected());
+        };
+        let injected = self.end_path(&mut path)?;
+        sender.tell(Order::End);
+        let values = Tally { sent, received }.values(cell.size_bytes);
+        Ok(with_path(values, injected))
+    }
+
+    fn flow_of(&self, cell: &Cell) -> Flow {
+        let quiet = match cell.transport.is_complete() {
+            true => QUIET,
+            false => QUIET_IF_LOSSY,
+        };
+        let quiet = quiet + delay(cell.path) * 2 + HELD_BACK;
+        Flow {
+            size_bytes: cell.size_bytes,
+            window_ms: milliseconds(self.window),
+            pace: cell.pace(),
+            quiet_ms: milliseconds(quiet),
+            mark: monotonic_ns(),
+        }
+    }
+
+    /// Puts a proxy before `target` where the cell asks for one; where that listens.
+    fn lay_path(
+        &self,
+        cell: &Cell,
+        target: &str,
+        seed: u64,
+    ) -> Result<Option<(Helper, String)>, Trouble> {
+        let Some(conditions) = cell.path else {
+            return Ok(None);
+        };
+        let part = Part::Proxy {
+            datagrams: cell.transport.between() == Between::Datagrams,
+            target: address(&parse(target)?)?,
+            conditions,
+            seed,
+        };
+        let (proxy, at) = self.listen(&part)?;
+        let scheme = cell.transport.scheme().name();
+        Ok(Some((proxy, format!("{scheme}://{at}"))))
+    }
+
+    fn end_path(&self, path: &mut Option<(Helper, String)>) -> Result<Option<Injected>, Trouble> {
+        let Some((proxy, _)) = path else {
+            return Ok(None);
+        };
+        proxy.tell(Order::End);
+        match proxy.hear(PATIENCE, self.stop)? {
+            Said::Passed(injected) => Ok(Some(injected)),
+            _ => Err(proxy.unexpected()),
+        }
+    }
+
+    /// An answering peer; none where the asking one brings its own.
+    fn echo(
+        &self,
+        transport: Contender,
+        mark: Option<u64>,
+    ) -> Result<(Option<Helper>, String), Trouble> {
+        let at = self.endpoint(transport)?;
+        if transport.is_one_process() {
+            return Ok((None, at));
+        }
+        let (echo, at) = self.listen(&Part::Echo { at, mark })?;
+        Ok((Some(echo), at))
+    }
+
+    fn round_trip(&self, cell: &Cell, seed: u64) -> Result<Values, Trouble> {
+        let (_echo, listens) = self.echo(cell.transport, None)?;
+        let mut path = self.lay_path(cell, &listens, seed)?;
+        let at = path.as_ref().map_or(&listens, |(_, at)| at).clone();
+        let pings = Pings {
+            size_bytes: cell.size_bytes,
+            window_ms: milliseconds(self.window),
+            patience_ms: milliseconds(patience_for_answers(cell)),
+            pace: cell.pace(),
+        };
+        let mut asker = Helper::start(&Part::Ping { at, pings })?;
+        let Said::Pinged(pinged) = asker.hear(self.window + PATIENCE * 2, self.stop)? else {
+            return Err(asker.unexpected());
+        };
+        let values = Values {
+            round_trips: Some(pinged.answered),
+            unanswered: Some(pinged.unanswered),
+            p50_us: pinged.p50_us,
+            p90_us: pinged.p90_us,
+            p99_us: pinged.p99_us,
+            p999_us: pinged.p999_us,
+            max_us: pinged.max_us,
+            ..Values::default()
+        };
+        Ok(with_path(values, self.end_path(&mut path)?))
+    }
+
+    fn connect(&self, transport: Contender) -> Result<Values, Trouble> {
+        let (_echo, at) = self.echo(transport, None)?;
+        let times = CONNECTIONS;
+        let mut asker = Helper::start(&Part::Connect { at, times })?;
+        match asker.hear(PATIENCE * times, self.stop)? {
+            Said::Connected(times_ms) => Ok(Values {
+                connect_ms: Spread::of(times_ms).map(|spread| spread.median),
+                ..Values::default()
+            }),
+            _ => Err(asker.unexpected()),
+        }
+    }
+
+    fn recover(&self, transport: Contender) -> Result<Values, Trouble> {
+        let (echo, at) = self.echo(transport, Some(1))?;
+        let mut watcher = Helper::start(&Part::Watch { at: at.clone() })?;
+        let Said::Up = watcher.hear(PATIENCE, self.stop)? else {
+            return Err(watcher.unexpected());
+        };
+        let killed = Instant::now();
+        let killed_ns = monotonic_ns();
+        drop(echo);
+        let mark = Some(2);
+        let (_echo, _) = self.listen(&Part::Echo { at, mark })?;
+        let patience = RETURN.saturating_sub(killed.elapsed());
+        match watcher.hear(patience, self.stop)? {
+            Said::Back { at_ns } => Ok(Values {
+                recover_ms: Some(at_ns.saturating_sub(killed_ns) as f64 / 1e6),
+                ..Values::default()
+            }),
+            _ => Err(watcher.unexpected()),
+        }
+    }
+}
+
+fn delay(path: Option<Conditions>) -> Duration {
+    path.map_or(Duration::ZERO, |path| path.delay())
+}
+
+/// Those that lose nothing are waited for; for the others a lost question shall not cost the whole time.
+fn patience_for_answers(cell: &Cell) -> Duration {
+    match cell.transport.is_complete() {
+        true => Duration::from_secs(5),
+        false => Duration::from_millis(100) + (delay(cell.path) + HELD_BACK) * 2,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn parse(text: &str) -> Result<Endpoint, Trouble> {
+    let parsed = text.parse::<Endpoint>();
+    parsed.map_err(|error| Trouble::Failed(error.to_string()))
+}
+
+fn address(endpoint: &Endpoint) -> Result<std::net::SocketAddr, Trouble> {
+    let address = endpoint.address().parse();
+    address.map_err(|_| Trouble::Failed(format!("{endpoint} is no address for a proxy")))
+}
+
+/// What sender and receiver told.
+struct Tally {
+    sent: super::peer::Sent,
+    received: super::peer::Received,
+}
+
+impl Tally {
+    fn values(&self, size_bytes: usize) -> Values {
+        let Tally { sent, received } = self;
+        let delivered = rate(received.distinct as f64, received.seconds);
+        let million = received.distinct as f64 / 1e6;
+        let both: Usage = sent.usage + received.usage;
+        // Within one process nobody can tell whose time it was.
+        let apart = Some(million).filter(|_| received.usage != Usage::default());
+        let grown = both
+            .memory_peak_bytes
+            .saturating_sub(both.memory_before_bytes);
+        Values {
+            offered_per_second: rate(sent.messages as f64, sent.seconds),
+            delivered_per_second: delivered,
+            delivered_bytes_per_second: delivered.map(|rate| rate * size_bytes as f64),
+            sent: Some(sent.messages),
+            received: Some(received.distinct),
+            lost: Some(sent.messages.saturating_sub(received.distinct))
+                .filter(|_| received.complete),
+            duplicated: Some(received.duplicated),
+            reordered: Some(received.reordered),
+            sender_cpu_seconds_per_million: apart
+                .and_then(|million| rate(sent.usage.cpu_seconds, million)),
+            receiver_cpu_seconds_per_million: apart
+                .and_then(|million| rate(received.usage.cpu_seconds, million)),
+            cpu_seconds_per_million: rate(both.cpu_seconds, million),
+            memory_peak_bytes: Some(both.memory_peak_bytes).filter(|bytes| *bytes > 0),
+            memory_growth_bytes_per_million: rate(grown as f64, million),
+            ..Values::default()
+        }
+    }
+}
+
+/// `None` of nothing, rather than a number without meaning.
+fn rate(amount: f64, of: f64) -> Option<f64> {
+    (of > 0.0).then(|| amount / of)
+}
+
+fn with_path(values: Values, injected: Option<Injected>) -> Values {
+    Values {
+        path_arrived: injected.map(|injected| injected.arrived),
+        path_lost: injected.map(|injected| injected.lost),
+        path_held_back: injected.map(|injected| injected.held_back),
+        path_duplicated: injected.map(|injected| injected.duplicated),
+        path_stalls: injected.map(|injected| injected.stalls),
+        path_overrun: injected.map(|injected| injected.overrun),
+        ..values
+    }
+}

@@ -1,0 +1,415 @@
+//! The plots, as SVG: one panel for each question, lines for the transports.
+
+use std::error::Error;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::prelude::*;
+
+use super::contender::Contender;
+use super::plan::Question;
+use super::results::{Outcome, Results};
+use super::show::{count, microseconds, per_cent, size};
+
+/// Width and height of a panel.
+const PANEL: (u32, u32) = (480, 360);
+
+/// Room for the names of the transports above the panels.
+const LEGEND: u32 = 30;
+
+const FONT: &str = "sans-serif";
+
+/// What stands for the colour of texts until the SVG is finished; see [`finish`].
+const INK: RGBColor = RGBColor(1, 2, 3);
+const INK_AS_WRITTEN: &str = "#010203";
+
+/// Okabe and Ito's colours, which the colour-blind tell apart, and which show on black and white.
+fn colour(contender: Contender) -> RGBColor {
+    match contender {
+        Contender::Tcp => RGBColor(0x00, 0x72, 0xb2),
+        Contender::Udp => RGBColor(0xd5, 0x5e, 0x00),
+        Contender::UdpReliable => RGBColor(0xe6, 0x9f, 0x00),
+        Contender::ZmqTcp => RGBColor(0x00, 0x9e, 0x73),
+        Contender::ZmqIpc => RGBColor(0x56, 0xb4, 0xe9),
+        Contender::ZmqInproc => RGBColor(0xcc, 0x79, 0xa7),
+    }
+}
+
+/// A plot: what it shows, in words for those who do not see it, and as SVG.
+#[derive(Clone, Debug)]
+pub(super) struct Plot {
+    pub(super) title: String,
+    pub(super) svg: String,
+}
+
+/// One panel: lines over a few named places.
+struct Panel {
+    title: String,
+    places: Vec<String>,
+    lines: Vec<Stroke>,
+    show: fn(f64) -> String,
+    logarithmic: bool,
+}
+
+/// The line of one transport: values at some of the places.
+struct Stroke {
+    contender: Contender,
+    points: Vec<(usize, f64)>,
+    /// A second value at a place is drawn fainter.
+    faint: bool,
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), Box<dyn Error>>;
+
+/// The plots of the report; those without any point are left out.
+pub(super) fn plots(results: &Results) -> Vec<Plot> {
+    let panels = [
+        throughput(results),
+        round_trip(results),
+        losses(results),
+        throughput_over_path(results),
+        waits(results),
+    ];
+    let drawn = panels
+        .into_iter()
+        .flatten()
+        .map(|panel| draw(&panel.title.clone(), &[panel]));
+    drawn.flatten().collect()
+}
+
+/// Throughput and round trips side by side.
+pub(super) fn summary(results: &Results) -> Option<Plot> {
+    let panels: Vec<Panel> = [throughput(results), round_trip(results)]
+        .into_iter()
+        .flatten()
+        .collect();
+    draw(
+        "Throughput and round trip by transport and size of message",
+        &panels,
+    )
+}
+
+fn throughput(results: &Results) -> Option<Panel> {
+    let outcomes: Vec<&Outcome> = results.of(Question::Throughput, false).collect();
+    let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
+    let (places, lines) = over_sizes(&outcomes, value, false);
+    Panel::new("Messages a second, by size", places, lines, count, true)
+}
+
+fn round_trip(results: &Results) -> Option<Panel> {
+    let outcomes: Vec<&Outcome> = results.of(Question::RoundTrip, false).collect();
+    let (places, mut lines) = over_sizes(&outcomes, |outcome| outcome.median(|v| v.p50_us), false);
+    lines.extend(over_sizes(&outcomes, |outcome| outcome.median(|v| v.p99_us), true).1);
+    Panel::new(
+        "Round trip by size: p50, and p99 fainter",
+        places,
+        lines,
+        microseconds,
+        true,
+    )
+}
+
+fn losses(results: &Results) -> Option<Panel> {
+    let outcomes: Vec<&Outcome> = results.of(Question::Delivery, true).collect();
+    let value = |outcome: &Outcome| outcome.percent(|v| v.lost, |v| v.sent);
+    let (places, lines) = over_losses(&outcomes, value, false);
+    Panel::new(
+        "Messages lost, by what the path loses",
+        places,
+        lines,
+        per_cent,
+        false,
+    )
+}
+
+fn throughput_over_path(results: &Results) -> Option<Panel> {
+    let outcomes: Vec<&Outcome> = results.of(Question::Throughput, true).collect();
+    let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
+    let (places, lines) = over_losses(&outcomes, value, false);
+    Panel::new(
+        "Messages a second over a bad path",
+        places,
+        lines,
+        count,
+        true,
+    )
+}
+
+fn waits(results: &Results) -> Option<Panel> {
+    let outcomes: Vec<&Outcome> = results.of(Question::RoundTrip, true).collect();
+    let (places, mut lines) = over_losses(&outcomes, |outcome| outcome.median(|v| v.p50_us), true);
+    lines.extend(over_losses(&outcomes, |outcome| outcome.median(|v| v.p99_us), false).1);
+    Panel::new(
+        "Round trip over a bad path: p99, and p50 fainter",
+        places,
+        lines,
+        microseconds,
+        true,
+    )
+}
+
+fn over_sizes(
+    outcomes: &[&Outcome],
+    value: impl Fn(&Outcome) -> Option<f64>,
+    faint: bool,
+) -> (Vec<String>, Vec<Stroke>) {
+    let place = |outcome: &Outcome| size(outcome.cell.size_bytes);
+    strokes(outcomes, place, value, faint)
+}
+
+fn over_losses(
+    outcomes: &[&Outcome],
+    value: impl Fn(&Outcome) -> Option<f64>,
+    faint: bool,
+) -> (Vec<String>, Vec<Stroke>) {
+    let place =
+        |outcome: &Outcome| per_cent(outcome.cell.path.map_or(0.0, |path| path.loss_percent));
+    strokes(outcomes, place, value, faint)
+}
+
+/// The places in the order of the plan, and a line for each transport.
+fn strokes(
+    outcomes: &[&Outcome],
+    place: impl Fn(&Outcome) -> String,
+    value: impl Fn(&Outcome) -> Option<f64>,
+    faint: bool,
+) -> (Vec<String>, Vec<Stroke>) {
+    let (mut places, mut strokes) = (Vec::<String>::new(), Vec::<Stroke>::new());
+    for outcome in outcomes {
+        let name = place(outcome);
+        let at = places
+            .iter()
+            .position(|known| *known == name)
+            .unwrap_or_else(|| {
+                places.push(name);
+                places.len() - 1
+            });
+        let Some(value) = value(outcome) else {
+            continue;
+        };
+        let contender = outcome.cell.transport;
+        match strokes
+            .iter_mut()
+            .find(|stroke| stroke.contender == contender)
+        {
+            Some(stroke) => stroke.points.push((at, value)),
+            None => strokes.push(Stroke {
+                contender,
+                points: vec![(at, value)],
+                faint,
+            }),
+        }
+    }
+    (places, strokes)
+}
+
+impl Panel {
+    fn new(
+        title: &str,
+        places: Vec<String>,
+        lines: Vec<Stroke>,
+        show: fn(f64) -> String,
+        logarithmic: bool,
+    ) -> Option<Panel> {
+        let any = lines.iter().any(|line| !line.points.is_empty());
+        any.then(|| Panel {
+            title: title.to_string(),
+            places,
+            lines,
+            show,
+            logarithmic,
+        })
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> {
+        self.lines
+            .iter()
+            .flat_map(|line| line.points.iter().map(|point| point.1))
+    }
+
+    /// The values at the lower and upper end, with a little air.
+    fn range(&self) -> (f64, f64) {
+        let most = self.values().fold(f64::MIN, f64::max);
+        let least = self.values().fold(f64::MAX, f64::min);
+        match self.logarithmic {
+            true => ((least / 1.5).max(f64::MIN_POSITIVE), most * 1.5),
+            false => (0.0, (most * 1.1).max(1.0)),
+        }
+    }
+}
+
+fn draw(title: &str, panels: &[Panel]) -> Option<Plot> {
+    if panels.is_empty() {
+        return None;
+    }
+    let mut svg = String::new();
+    let size = (PANEL.0 * panels.len() as u32, PANEL.1 + LEGEND);
+    let drawn = {
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        draw_all(&root, panels).and_then(|()| Ok(root.present()?))
+    };
+    if let Err(error) = drawn {
+        log::warn!("{title}: the plot could not be drawn: {error}");
+        return None;
+    }
+    Some(Plot {
+        title: title.to_string(),
+        svg: finish(&svg, title, size),
+    })
+}
+
+fn draw_all(root: &Area<'_>, panels: &[Panel]) -> Drawn {
+    let (top, rest) = root.split_vertically(LEGEND);
+    draw_legend(&top, panels)?;
+    let areas = rest.split_evenly((1, panels.len()));
+    for (panel, area) in panels.iter().zip(&areas) {
+        match panel.logarithmic {
+            true => draw_logarithmic(area, panel)?,
+            false => draw_linear(area, panel)?,
+        }
+    }
+    Ok(())
+}
+
+fn draw_legend(area: &Area<'_>, panels: &[Panel]) -> Drawn {
+    let mut contenders: Vec<Contender> = panels
+        .iter()
+        .flat_map(|panel| panel.lines.iter().map(|line| line.contender))
+        .collect();
+    contenders.sort_unstable();
+    contenders.dedup();
+    let mut left = 8;
+    for contender in contenders {
+        let colour = colour(contender);
+        area.draw(&Circle::new((left, 15), 5, colour.filled()))?;
+        let style = (FONT, 13).into_font().color(&INK);
+        area.draw(&Text::new(contender.name(), (left + 9, 9), style))?;
+        left += 24 + 7 * contender.name().len() as i32;
+    }
+    Ok(())
+}
+
+fn draw_logarithmic(area: &Area<'_>, panel: &Panel) -> Drawn {
+    let (low, high) = panel.range();
+    draw_panel(area, panel, (low..high).log_scale())
+}
+
+fn draw_linear(area: &Area<'_>, panel: &Panel) -> Drawn {
+    let (low, high) = panel.range();
+    draw_panel::<plotters::coord::types::RangedCoordf64>(area, panel, low..high)
+}
+
+fn draw_panel<Y>(
+    area: &Area<'_>,
+    panel: &Panel,
+    range: impl AsRangedCoord<CoordDescType = Y, Value = f64>,
+) -> Drawn
+where
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let right = panel.places.len() as f64 - 0.7;
+    let mut chart = ChartBuilder::on(area)
+        .caption(&panel.title, (FONT, 15).into_font().color(&INK))
+        .margin(6)
+        .x_label_area_size(30)
+        .y_label_area_size(62)
+        .build_cartesian_2d(-0.3..right.max(0.3), range)?;
+    let place = |x: &f64| place_name(&panel.places, *x);
+    // The marks are round numbers: digits behind the point say nothing.
+    let value = |y: &f64| (panel.show)(*y).replace(".00 ", " ").replace(".0 ", " ");
+    let text = (FONT, 13).into_font().color(&INK);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(INK.mix(0.15))
+        .axis_style(INK.mix(0.5))
+        .label_style(text)
+        .x_labels(panel.places.len() * 10)
+        .x_label_formatter(&place)
+        .set_tick_mark_size(LabelAreaPosition::Bottom, 0)
+        .y_labels(6)
+        .y_label_formatter(&value)
+        .draw()?;
+    for line in &panel.lines {
+        let (colour, radius) = match line.faint {
+            true => (colour(line.contender).mix(0.4), 2),
+            false => (colour(line.contender).mix(1.0), 4),
+        };
+        let points = || line.points.iter().map(|&(at, value)| (at as f64, value));
+        chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
+        chart.draw_series(points().map(|point| Circle::new(point, radius, colour.filled())))?;
+    }
+    Ok(())
+}
+
+/// Names stand at whole numbers only.
+fn place_name(places: &[String], x: f64) -> String {
+    let at = x.round();
+    let whole = (x - at).abs() < 1e-6 && at >= 0.0;
+    let name = places.get(at.max(0.0) as usize).filter(|_| whole);
+    name.cloned().unwrap_or_default()
+}
+
+/// Texts take the colour of their surroundings; words for those who do not see it.
+fn finish(svg: &str, title: &str, size: (u32, u32)) -> String {
+    let body = svg.split_once('>').map_or(svg, |(_, body)| body);
+    let body = body.replace(INK_AS_WRITTEN, "currentColor");
+    let (width, height) = size;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\"><title>{title}</title>{body}"
+    )
+}
+
+/// The same as a file of its own, which has no surroundings: dark on light and light on dark.
+pub(super) fn alone(plot: &Plot) -> String {
+    const STYLE: &str =
+        "<style>:root{color:#333}@media(prefers-color-scheme:dark){:root{color:#ccc}}</style>";
+    plot.svg
+        .replacen("</title>", &format!("</title>{STYLE}"), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_at_their_places_and_nowhere_else() {
+        let places = ["a".to_string(), "b".to_string()];
+        assert_eq!(place_name(&places, 1.0), "b");
+        for nowhere in [-1.0, 0.5, 2.0, f64::NAN] {
+            assert_eq!(place_name(&places, nowhere), "", "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn nothing_makes_no_plot() {
+        let results = Results::new(&[]);
+        assert!(plots(&results).is_empty() && summary(&results).is_none());
+    }
+
+    #[test]
+    fn a_plot_has_words_a_view_box_and_takes_the_colour_of_its_surroundings() {
+        let stroke = Stroke {
+            contender: Contender::Tcp,
+            points: vec![(0, 10.0), (1, 1000.0)],
+            faint: false,
+        };
+        let places = vec!["16 B".to_string(), "1 KiB".to_string()];
+        let panel = Panel::new("Title", places, vec![stroke], count, true).unwrap();
+        let plot = draw("In words", &[panel]).unwrap();
+        for part in [
+            "<title>In words</title>",
+            "viewBox=\"0 0 480 390\"",
+            "currentColor",
+            "16 B",
+            "1 KiB",
+            "tcp",
+        ] {
+            assert!(plot.svg.contains(part), "{part}:\n{}", plot.svg);
+        }
+        assert!(!plot.svg.contains(INK_AS_WRITTEN));
+        assert!(alone(&plot).contains("prefers-color-scheme"));
+    }
+}

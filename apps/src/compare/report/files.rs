@@ -1,0 +1,56 @@
+//! The report's folder.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::unwritable;
+use crate::exit::Exit;
+
+/// A folder that was seen to be writable.
+#[derive(Clone, Debug)]
+pub(in crate::compare) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder if it is missing, and tries to write there: before anything is measured.
+    pub(in crate::compare) fn prepare(path: &Path) -> Result<Folder, Exit> {
+        fs::create_dir_all(path).map_err(|error| unwritable(path, &error))?;
+        let folder = Folder(path.to_path_buf());
+        let trial = folder.temporary("trial");
+        let tried = write(&trial, b"").and_then(|()| fs::remove_file(&trial));
+        tried.map_err(|error| unwritable(path, &error))?;
+        Ok(folder)
+    }
+
+    pub(in crate::compare) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Puts files in place of those that are there. Each is whole at any moment, since it is written under
+    /// another name first.
+    pub(super) fn replace(&self, files: &[(&str, Vec<u8>)]) -> Result<(), Exit> {
+        for (name, bytes) in files {
+            let temporary = self.temporary(name);
+            write(&temporary, bytes).map_err(|error| {
+                let _ = fs::remove_file(&temporary);
+                unwritable(&self.0.join(name), &error)
+            })?;
+        }
+        for (name, _) in files {
+            let path = self.0.join(name);
+            let renamed = fs::rename(self.temporary(name), &path);
+            renamed.map_err(|error| unwritable(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.0.join(format!(".{name}.{}.tmp", std::process::id()))
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,447 @@
+//! One table for each question, for the terminal and for the report.
+
+use super::plan::Question;
+use super::results::{Outcome, Results, Status, Values};
+use super::show::{NONE, count, digits, microseconds, or_none, per_cent, size, spread, whole};
+
+/// A question, what it means, and its answers.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) title: String,
+    /// What the numbers are; a sentence or two.
+    pub(super) note: String,
+    pub(super) heads: Vec<&'static str>,
+    /// How many columns name what is measured; they stand to the left.
+    pub(super) names: usize,
+    pub(super) lines: Vec<Line>,
+}
+
+/// A line of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) names: Vec<String>,
+    pub(super) cells: Cells,
+}
+
+/// What stands behind the names.
+#[derive(Clone, Debug)]
+pub(super) enum Cells {
+    Values(Vec<String>),
+    /// Why there are none.
+    Excuse(String),
+}
+
+/// All tables that have something to say.
+pub(super) fn tables(results: &Results) -> Vec<Table> {
+    let tables = [
+        throughput(results),
+        round_trip(results),
+        cost(results),
+        delivery(results),
+        throughput_over_path(results),
+        round_trip_over_path(results),
+        coming_and_going(results),
+    ];
+    tables
+        .into_iter()
+        .filter(|table| !table.lines.is_empty())
+        .collect()
+}
+
+fn throughput(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let [median, range] = spread(outcome.spread(|v| v.delivered_per_second), count);
+        let lost = outcome.percent(|v| v.lost, |v| v.sent);
+        let bytes = outcome.median(|v| v.delivered_bytes_per_second);
+        vec![
+            median,
+            range,
+            or_none(bytes, |bytes| digits(bytes / 1e6)),
+            or_none(outcome.median(|v| v.offered_per_second), count),
+            or_none(lost, per_cent),
+        ]
+    };
+    Table {
+        title: "Throughput".into(),
+        note: "Messages a second that arrived, PUSH to PULL, sent as fast as the socket takes them; what was offered, and what of it never arrived.".into(),
+        heads: vec!["size", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
+        names: 2,
+        lines: results.of(Question::Throughput, false).map(|o| by_size(o, values)).collect(),
+    }
+}
+
+fn round_trip(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let [p50, range] = spread(outcome.spread(|v| v.p50_us), microseconds);
+        vec![
+            p50,
+            range,
+            or_none(outcome.median(|v| v.p90_us), microseconds),
+            or_none(outcome.median(|v| v.p99_us), microseconds),
+            or_none(outcome.median(|v| v.p999_us), microseconds),
+        ]
+    };
+    Table {
+        title: "Round trip".into(),
+        note: "A question and its answer of the same size, DEALER and ROUTER, one at a time."
+            .into(),
+        heads: vec!["size", "transport", "p50", "min–max", "p90", "p99", "p99.9"],
+        names: 2,
+        lines: results
+            .of(Question::RoundTrip, false)
+            .map(|o| by_size(o, values))
+            .collect(),
+    }
+}
+
+fn cost(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let [cpu, range] = spread(outcome.spread(|v| v.cpu_seconds_per_million), digits);
+        let peak = outcome.median(|v| v.memory_peak_bytes.map(|bytes| bytes as f64));
+        let growth = outcome.median(|v| v.memory_growth_bytes_per_million);
+        let megabytes = |bytes: f64| digits(bytes / 1e6);
+        vec![
+            cpu,
+            range,
+            or_none(outcome.median(|v| v.sender_cpu_seconds_per_million), digits),
+            or_none(
+                outcome.median(|v| v.receiver_cpu_seconds_per_million),
+                digits,
+            ),
+            or_none(peak, megabytes),
+            or_none(growth, megabytes),
+        ]
+    };
+    Table {
+        title: "Cost".into(),
+        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew, stretched to a million (queues are bounded: it does not go on), in MB.".into(),
+        heads: vec!["size", "transport", "CPU s/M", "min–max", "sender", "receiver", "peak MB", "MB/M"],
+        names: 2,
+        lines: results.of(Question::Throughput, false).map(|o| by_size(o, values)).collect(),
+    }
+}
+
+fn delivery(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let share =
+            |part: fn(&Values) -> Option<u64>| or_none(outcome.percent(part, |v| v.sent), per_cent);
+        let number = |number: Option<u64>| number.map_or_else(|| NONE.into(), whole);
+        vec![
+            number(outcome.sum(|v| v.sent)),
+            share(|v| v.lost),
+            share(|v| v.duplicated),
+            share(|v| v.reordered),
+            number(outcome.sum(|v| v.path_lost)),
+            number(outcome.sum(|v| v.path_stalls)),
+        ]
+    };
+    let mut outcomes = results.of(Question::Delivery, true).peekable();
+    let first = outcomes.peek().map(|outcome| outcome.cell);
+    let (pace, bytes) = first.map_or((0.0, 0), |cell| {
+        (cell.pace().unwrap_or(0.0), cell.size_bytes)
+    });
+    Table {
+        title: "Delivery over a bad path".into(),
+        note: format!(
+            "{} messages of {} a second: what never arrived, arrived twice, was overtaken. The path loses datagrams, or lets a stream stall as after a lost segment; {}.",
+            whole(pace as u64),
+            size(bytes),
+            path_words(results),
+        ),
+        heads: vec![
+            "loss",
+            "transport",
+            "sent",
+            "lost",
+            "twice",
+            "late",
+            "path lost",
+            "stalls",
+        ],
+        names: 2,
+        lines: by_loss(outcomes, values),
+    }
+}
+
+fn throughput_over_path(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let [rate, range] = spread(outcome.spread(|v| v.delivered_per_second), count);
+        let lost = outcome.percent(|v| v.lost, |v| v.sent);
+        let bytes = outcome.median(|v| v.delivered_bytes_per_second);
+        vec![
+            rate,
+            range,
+            or_none(bytes, |bytes| digits(bytes / 1e6)),
+            or_none(outcome.median(|v| v.offered_per_second), count),
+            or_none(lost, per_cent),
+        ]
+    };
+    Table {
+        title: "Throughput over a bad path".into(),
+        note: "The same messages over the same path, as fast as the socket takes them; the proxy itself is a limit, so compare within this table.".into(),
+        heads: vec!["loss", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
+        names: 2,
+        lines: by_loss(results.of(Question::Throughput, true), values),
+    }
+}
+
+fn round_trip_over_path(results: &Results) -> Table {
+    let values = |outcome: &Outcome| {
+        let time = |value: fn(&Values) -> Option<f64>| or_none(outcome.median(value), microseconds);
+        let unanswered =
+            outcome.percent(|v| v.unanswered, |v| Some(v.round_trips? + v.unanswered?));
+        let [p50, range] = spread(outcome.spread(|v| v.p50_us), microseconds);
+        let unanswered = or_none(unanswered, per_cent);
+        vec![
+            p50,
+            range,
+            time(|v| v.p90_us),
+            time(|v| v.p99_us),
+            time(|v| v.max_us),
+            unanswered,
+        ]
+    };
+    let pace = results
+        .of(Question::RoundTrip, true)
+        .find_map(|outcome| outcome.cell.pace());
+    Table {
+        title: "Round trip over a bad path".into(),
+        note: format!(
+            "{} questions a second over the same path, whether the earlier ones are answered or not, timed from when each was due.",
+            whole(pace.unwrap_or(0.0) as u64),
+        ),
+        heads: vec![
+            "loss",
+            "transport",
+            "p50",
+            "min–max",
+            "p90",
+            "p99",
+            "max",
+            "no answer",
+        ],
+        names: 2,
+        lines: by_loss(results.of(Question::RoundTrip, true), values),
+    }
+}
+
+fn coming_and_going(results: &Results) -> Table {
+    let recoveries: Vec<&Outcome> = results.of(Question::Recover, false).collect();
+    let line = |outcome: &Outcome| {
+        let ms = |ms: f64| microseconds(ms * 1e3);
+        let transport = outcome.cell.transport;
+        let recovery = recoveries
+            .iter()
+            .find(|other| other.cell.transport == transport);
+        let connect = spread(outcome.spread(|v| v.connect_ms), ms);
+        let recover = match recovery.map(|recovery| recovery.excuse()) {
+            Some(Some((Status::DoesNotApply, _))) => ["no restart".into(), String::new()],
+            Some(Some(_)) => ["failed".into(), String::new()],
+            _ => spread(
+                recovery.and_then(|recovery| recovery.spread(|v| v.recover_ms)),
+                ms,
+            ),
+        };
+        let values = connect.into_iter().chain(recover).collect();
+        let name = transport.name().to_string();
+        line_of(outcome, vec![name], values)
+    };
+    Table {
+        title: "Connecting and recovering".into(),
+        note: "From opening a socket to its first answer; from kill -9 of the peer, which is started again at once, to the first answer of the new one.".into(),
+        heads: vec!["transport", "connect", "min–max", "recover", "min–max"],
+        names: 1,
+        lines: results.of(Question::Connect, false).map(line).collect(),
+    }
+}
+
+/// What else the bad path does, in words.
+fn path_words(results: &Results) -> String {
+    let paths = results
+        .outcomes
+        .iter()
+        .filter_map(|outcome| outcome.cell.path);
+    let Some(path) = paths.max_by(|a, b| a.loss_percent.total_cmp(&b.loss_percent)) else {
+        return String::new();
+    };
+    let mut words = match path.delay_ms {
+        0.0 => "without delay".to_string(),
+        ms => format!("{} ms delay each way", digits(ms)),
+    };
+    if path.reorder_percent > 0.0 {
+        let share = match path.reorder_percent == path.loss_percent {
+            true => "as many datagrams held back as lost".into(),
+            false => format!(
+                "{} of the datagrams held back",
+                per_cent(path.reorder_percent)
+            ),
+        };
+        words = format!("{words}, {share}");
+    }
+    words
+}
+
+fn by_size(outcome: &Outcome, values: impl Fn(&Outcome) -> Vec<String>) -> Line {
+    let names = vec![
+        size(outcome.cell.size_bytes),
+        outcome.cell.transport.name().into(),
+    ];
+    line_of(outcome, names, values(outcome))
+}
+
+/// A line for each transport and loss; those to which no loss applies come at the end, once each.
+fn by_loss<'a>(
+    outcomes: impl Iterator<Item = &'a Outcome>,
+    values: impl Fn(&Outcome) -> Vec<String>,
+) -> Vec<Line> {
+    let (mut lines, mut others) = (Vec::new(), Vec::<Line>::new());
+    for outcome in outcomes {
+        let loss = outcome.cell.path.map_or(0.0, |path| path.loss_percent);
+        let name = outcome.cell.transport.name().to_string();
+        let applies = !matches!(outcome.excuse(), Some((Status::DoesNotApply, _)));
+        if applies {
+            lines.push(line_of(
+                outcome,
+                vec![per_cent(loss), name],
+                values(outcome),
+            ));
+        } else if !others.iter().any(|line| line.names[1] == name) {
+            others.push(line_of(outcome, vec!["any".into(), name], Vec::new()));
+        }
+    }
+    lines.append(&mut others);
+    lines
+}
+
+fn line_of(outcome: &Outcome, names: Vec<String>, values: Vec<String>) -> Line {
+    let cells = match outcome.excuse() {
+        None => Cells::Values(values),
+        Some((status, reason)) => Cells::Excuse(excuse(status, reason)),
+    };
+    Line { names, cells }
+}
+
+fn excuse(status: Status, reason: &str) -> String {
+    let what = match status {
+        Status::TooLarge => "too large",
+        Status::DoesNotApply => "does not apply",
+        Status::Failed | Status::Measured => "failed",
+    };
+    format!("{what}: {reason}")
+}
+
+impl Table {
+    /// For a terminal of so many columns; a blank line between groups.
+    pub(super) fn text(&self, columns: usize) -> String {
+        let mut text = format!("{}\n{}\n", self.title, wrap(&self.note, columns));
+        let widths = self.widths();
+        let heads: Vec<String> = self.heads.iter().map(|head| head.to_string()).collect();
+        text.push_str(&self.row(&heads, &widths));
+        let mut last = "";
+        for line in &self.lines {
+            let (mut cells, group) = (line.names.clone(), line.names[0].as_str());
+            if self.names > 1 && group == last {
+                cells[0].clear();
+            } else if self.names > 1 && !last.is_empty() {
+                text.push('\n');
+            }
+            last = group;
+            match &line.cells {
+                Cells::Values(values) => cells.extend(values.iter().cloned()),
+                Cells::Excuse(excuse) => cells.push(excuse.clone()),
+            }
+            text.push_str(&self.row(&cells, &widths));
+        }
+        text
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.heads.iter().map(|head| width(head)).collect();
+        for line in &self.lines {
+            let values = match &line.cells {
+                Cells::Values(values) => values.as_slice(),
+                Cells::Excuse(_) => &[],
+            };
+            for (most, cell) in widths.iter_mut().zip(line.names.iter().chain(values)) {
+                *most = (*most).max(width(cell));
+            }
+        }
+        widths
+    }
+
+    fn row(&self, cells: &[String], widths: &[usize]) -> String {
+        let excused = cells.len() < widths.len();
+        let mut line = String::new();
+        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let left = column < self.names || excused;
+            line.push_str(&match left {
+                true => format!("{cell:<width$}"),
+                false => format!("{cell:>width$}"),
+            });
+            line.push_str("  ");
+        }
+        format!("{}\n", line.trim_end())
+    }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Breaks a text into lines of at most so many columns.
+pub(super) fn wrap(text: &str, columns: usize) -> String {
+    let mut wrapped = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let needed = width(word);
+        if used > 0 && used + 1 + needed > columns {
+            wrapped.push('\n');
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += needed;
+    }
+    wrapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(names: [&str; 2], cells: Cells) -> Line {
+        let names = names.map(String::from).to_vec();
+        Line { names, cells }
+    }
+
+    #[test]
+    fn groups_stand_apart_numbers_to_the_right_and_excuses_take_the_rest() {
+        let values = |a: &str, b: &str| Cells::Values(vec![a.into(), b.into()]);
+        let table = Table {
+            title: "T".into(),
+            note: "one two".into(),
+            heads: vec!["size", "name", "x", "yy"],
+            names: 2,
+            lines: vec![
+                line(["16 B", "a"], values("1", "22")),
+                line(["16 B", "bbbbb"], values("333", "4")),
+                line(["1 KiB", "a"], Cells::Excuse("too large: really".into())),
+            ],
+        };
+        let expected = "T\none two\n\
+            size   name     x  yy\n\
+            16 B   a        1  22\n\
+            \u{20}      bbbbb  333   4\n\
+            \n\
+            1 KiB  a      too large: really\n";
+        assert_eq!(table.text(80), expected);
+    }
+
+    #[test]
+    fn texts_are_wrapped_between_words() {
+        assert_eq!(wrap("aa bb cc", 5), "aa bb\ncc");
+        assert_eq!(wrap("aaaaaaaa b", 5), "aaaaaaaa\nb");
+    }
+}
