@@ -11,10 +11,10 @@ use mutirao::transport::SocketOptions;
 
 use super::record::Record;
 use super::{MAX_MESSAGE_BYTES, PORT};
+use crate::chat::text::shown;
 use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, ServerFlag, TransportFlags};
 use crate::signals::Caught;
-use crate::text::shown;
 
 /// Room that an answer takes beyond its message.
 const ENVELOPE_BYTES: usize = 64;

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::chat::text::shown;
 use crate::exit::Exit;
-use crate::text::shown;
 
 /// A file of lines, each of which was written at once.
 pub(crate) struct Record {
@@ -69,7 +69,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].ends_with("Z 10.0.0.1 one\\ntwo\\u{1b}[2J"), "{text}");
+        assert!(
+            lines[0].ends_with("Z 10.0.0.1 one\\ntwo\\u{1b}[2J"),
+            "{text}"
+        );
         assert!(lines[1].ends_with("Z ::1 ñandú"), "{text}");
     }
 

@@ -23,9 +23,16 @@ struct Server {
 
 impl Server {
     fn start(place: &Place, transport: &'static [&'static str]) -> Server {
-        let process = mutirao(["echo", "server", "--port", "0", "--log", &place.arg("log.txt")])
-            .args(transport)
-            .start();
+        let process = mutirao([
+            "echo",
+            "server",
+            "--port",
+            "0",
+            "--log",
+            &place.arg("log.txt"),
+        ])
+        .args(transport)
+        .start();
         let said = process.wait_for("listening at ");
         let endpoint = said.split("listening at ").nth(1).unwrap();
         let endpoint = endpoint.split(';').next().unwrap();
@@ -39,8 +46,14 @@ impl Server {
 
     fn client(&self, place: &Place) -> Launch {
         let server = format!("127.0.0.1:{}", self.port);
-        mutirao(["echo", "client", &server, "--log", &place.arg("respuestas.txt")])
-            .args(self.transport)
+        mutirao([
+            "echo",
+            "client",
+            &server,
+            "--log",
+            &place.arg("respuestas.txt"),
+        ])
+        .args(self.transport)
     }
 }
 
@@ -64,7 +77,11 @@ fn a_message_is_answered_and_written_down_at_both_ends() {
         let answers = lines(&place, "respuestas.txt");
         assert!(answers[0].ends_with(" received: olá 中文"), "{answers:?}");
         server.process.signal(Signal::TERM);
-        server.process.wait().expect_code(0).expect_said(&["after 1 messages"]);
+        server
+            .process
+            .wait()
+            .expect_code(0)
+            .expect_said(&["after 1 messages"]);
     }
 }
 
@@ -77,14 +94,17 @@ fn many_clients_at_once_are_all_answered_and_no_line_is_torn() {
         let server = Server::start(&place, transport);
         let clients: Vec<Process> = (0..CLIENTS)
             .map(|client| {
-                let text: Vec<_> = (0..EACH).map(|n| format!("client {client} says {n}\n")).collect();
+                let text: Vec<_> = (0..EACH)
+                    .map(|n| format!("client {client} says {n}\n"))
+                    .collect();
                 server.client(&place).stdin(text.concat()).start()
             })
             .collect();
         for (number, client) in clients.into_iter().enumerate() {
             let said = client.wait().expect_code(0);
-            let expected: Vec<_> =
-                (0..EACH).map(|n| format!("received: client {number} says {n}")).collect();
+            let expected: Vec<_> = (0..EACH)
+                .map(|n| format!("received: client {number} says {n}"))
+                .collect();
             let heard: Vec<_> = said.stdout_text().lines().collect();
             assert_eq!(heard, expected);
         }
@@ -106,7 +126,10 @@ fn many_clients_at_once_are_all_answered_and_no_line_is_torn() {
 fn escape_sequences_are_shown_and_never_run() {
     let place = Place::new();
     let server = Server::start(&place, TRANSPORTS[1]);
-    let client = server.client(&place).args(["--message", "\x1b[2Ja\rb\nc"]).run();
+    let client = server
+        .client(&place)
+        .args(["--message", "\x1b[2Ja\rb\nc"])
+        .run();
     let client = client.expect_code(0);
     assert_eq!(client.stdout_text(), "received: \\u{1b}[2Ja\\u{d}b\\nc\n");
     for file in ["log.txt", "respuestas.txt"] {
@@ -123,18 +146,35 @@ fn what_is_wrong_is_a_sentence() {
     let port = nobody.local_addr().unwrap().port();
     drop(nobody);
     for transport in TRANSPORTS {
-        let client = mutirao(["echo", "client", &format!("127.0.0.1:{port}"), "--message", "a"])
-            .args(["--log", &place.arg("r"), "--timeout", "300ms"])
-            .args(transport);
-        client.run().expect_code(3).expect_sentence(&["no server answers", "echo server"]);
+        let client = mutirao([
+            "echo",
+            "client",
+            &format!("127.0.0.1:{port}"),
+            "--message",
+            "a",
+        ])
+        .args(["--log", &place.arg("r"), "--timeout", "300ms"])
+        .args(transport);
+        client
+            .run()
+            .expect_code(3)
+            .expect_sentence(&["no server answers", "echo server"]);
     }
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for transport in &TRANSPORTS[..2] {
         let server = mutirao(["echo", "server", "--port", &port, "--log", &place.arg("l")]);
-        server.args(*transport).run().expect_code(3).expect_sentence(&["in use"]);
+        server
+            .args(*transport)
+            .run()
+            .expect_code(3)
+            .expect_sentence(&["in use"]);
     }
-    let server = |args: &[&str]| mutirao(["echo", "server", "--log", &place.arg("l")]).args(args).run();
+    let server = |args: &[&str]| {
+        mutirao(["echo", "server", "--log", &place.arg("l")])
+            .args(args)
+            .run()
+    };
     server(&["--host", "0.0.0.0", "--port", "0", "--transport", "tcp"])
         .expect_code(2)
         .expect_sentence(&["--insecure"]);
