@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs docker compose (the v2 plugin or docker-compose v1) with the settings of the Makefile:
-# INPUT, OUT, OP, PATTERN, WORKERS, STORE and APP from the environment.
+# INPUT, OUT, OP, PATTERN, WORKERS, STORE, APP, TRANSPORT and MESSAGE from the environment.
 #
 #   compose.sh up      build, start, follow the job to its end; the exit status is the ventilator's
 #   compose.sh image   build only
@@ -34,7 +34,7 @@ need_docker() {
   fi
   compose+=(--file "$root/docker-compose.yml" --project-name "${COMPOSE_PROJECT_NAME:-mutirao}")
   # Only what is named is started; what is looked at, followed or removed is everything.
-  compose+=(--profile broker --profile chat)
+  compose+=(--profile broker --profile echo --profile chat)
 }
 
 # Results belong to whoever calls: to the person behind sudo, to root itself under rootless Docker.
@@ -81,8 +81,9 @@ build_image() {
 choose_app() {
   case ${APP:=dispatch} in
     dispatch) waiting=(sink worker) job=ventilator ;;
+    echo) waiting=(echo-server) job=echo-client ;;
     chat) waiting=(chat-server) job= ;;
-    *) die "APP=$APP is not known; there are: dispatch, chat." ;;
+    *) die "APP=$APP is not known; there are: dispatch, echo, chat." ;;
   esac
   [ "$APP" != dispatch ] || [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
 }

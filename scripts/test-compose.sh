@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The trio in containers, tried the hard way: for each pattern a made-up job, a worker and the sink
+# Echo, chat and the trio in containers, the last tried the hard way: for each pattern a made-up job, a worker and the sink
 # (or the broker) killed on the way, and every result compared with what the tools of the system make of
 # the input.
 set -euo pipefail
@@ -124,7 +124,7 @@ report() {
   local name=$1 wrong=$2 log=$3 seconds=$4
   if [ -z "$wrong" ]; then
     passed=$((passed + 1))
-    say "ok    $name (${seconds} s; $(grep -E '^[0-9]+ tasks:' "$log"))"
+    say "ok    $name (${seconds} s; $(grep -E '^[0-9]+ tasks:|^received|ana: ' "$log" | tail -n 1))"
     return
   fi
   failed=$((failed + 1))
@@ -134,6 +134,37 @@ report() {
   say "--- what the containers printed last"
   compose logs --no-color --tail=40 2>&1 || true
   say "---"
+}
+
+# The echo by one transport: what the client prints, and what both ends write down.
+try_echo() {
+  local transport=$1 out=$work/results/echo-$1 log=$work/echo-$1.log began=$SECONDS wrong=''
+  export OUT=$out
+  if ! APP=echo TRANSPORT=$transport MESSAGE="olá $transport" timeout 120 "$here/compose.sh" up >"$log" 2>&1 </dev/null; then
+    wrong='it did not end well'
+  elif ! grep -qx "received: olá $transport" "$log" \
+    || ! grep -q " received: olá $transport\$" "$out/respuestas.txt" \
+    || ! grep -Eq "^[0-9TZ:.-]+ [0-9.]+ olá $transport\$" "$out/log.txt"; then
+    wrong='the message was not answered or not written down'
+  fi
+  report "echo-$transport" "$wrong" "$log" $((SECONDS - began))
+}
+
+# Somebody who says something in the chat, and somebody who comes later and reads it.
+try_chat() {
+  local log=$work/chat.log began=$SECONDS wrong=''
+  export OUT=$work/results/chat
+  chat_client() {
+    timeout 60 docker run --rm --interactive --network "${COMPOSE_PROJECT_NAME}_default" "$image" \
+      chat client --server tcp://chat-server:5570 --name "$1" >>"$log" 2>&1
+  }
+  : >"$log"
+  if ! APP=chat timeout 120 "$here/compose.sh" up >>"$log" 2>&1 </dev/null; then
+    wrong='the server did not start'
+  elif ! chat_client ana <<<'bom dia' || ! chat_client bia <<<'ola' || ! grep -q 'ana: bom dia' "$log"; then
+    wrong='what was said was not heard'
+  fi
+  report chat "$wrong" "$log" $((SECONDS - began))
 }
 
 compose image
@@ -155,6 +186,13 @@ OP="exec:sh -c 'sleep 0.1; exec tr a-z A-Z'" PATTERN=broker WORKERS=3 \
 # And one at full speed, on containers that are there already, with the large file in pieces.
 OP=lowercase PATTERN=pub-sub WORKERS=3 \
   try_job large-file-in-pieces lower undisturbed
+
+for transport in tcp udp zmq; do
+  try_echo "$transport"
+  # Another transport is another server.
+  compose down >/dev/null 2>&1
+done
+try_chat
 
 say "$passed passed, $failed failed"
 ((failed == 0))
