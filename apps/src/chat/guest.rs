@@ -274,7 +274,17 @@ impl Guest {
                     self.read(letter);
                 }
             }
-            Down::Confirmed { lane, word } if lane == self.lane => self.confirm(word),
+            Down::Confirmed {
+                lane,
+                word,
+                room,
+                latest,
+            } if lane == self.lane && latest <= MAX_NUMBER => {
+                if let Some(stay) = self.stay.as_mut().filter(|stay| stay.room() == room) {
+                    stay.learn(self.now, latest);
+                }
+                self.confirm(word);
+            }
             Down::Lines {
                 room,
                 story,
