@@ -18,7 +18,10 @@ use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, ServerFlag, TransportFlags};
 
 /// How long all may take to get in, and how long to wait for the last messages.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// They come one after the other, so far apart.
+const APART: Duration = Duration::from_millis(2);
 
 /// How often the threads are looked at.
 const GLANCE: Duration = Duration::from_millis(20);

@@ -28,6 +28,9 @@ const KNOCK_MAX: Duration = Duration::from_secs(1);
 /// Knocks without an answer after which it says that nobody is there.
 const KNOCKS_IN_VAIN: u32 = 5;
 
+/// Knocks without an answer after which new connections are made, and again after as many more.
+const KNOCKS_TO_RECONNECT: u32 = 15;
+
 /// Words that may wait to be said.
 pub(crate) const MAX_WORDS: usize = 256;
 
@@ -231,6 +234,7 @@ impl Guest {
         };
         *knocks += 1;
         let in_vain = *knocks == KNOCKS_IN_VAIN;
+        let reconnect = knocks.is_multiple_of(KNOCKS_TO_RECONNECT);
         self.knock_at = self.now + self.knock_pause;
         self.knock_pause = (self.knock_pause * 2).min(KNOCK_MAX);
         let knock = Knock {
@@ -241,6 +245,9 @@ impl Guest {
             after: self.stay.as_ref().map(Stay::place),
             next_word: self.words.first(),
         };
+        if reconnect {
+            self.out.push_back(GuestOutput::Reconnect);
+        }
         self.send(Says::Knock(knock));
         if in_vain {
             self.tell(News::Nobody);
@@ -274,7 +281,17 @@ impl Guest {
                     self.read(letter);
                 }
             }
-            Down::Confirmed { lane, word } if lane == self.lane => self.confirm(word),
+            Down::Confirmed {
+                lane,
+                word,
+                room,
+                latest,
+            } if lane == self.lane && latest <= MAX_NUMBER => {
+                if let Some(stay) = self.stay.as_mut().filter(|stay| stay.room() == room) {
+                    stay.learn(self.now, latest);
+                }
+                self.confirm(word);
+            }
             Down::Lines {
                 room,
                 story,
@@ -489,7 +506,6 @@ impl Guest {
     fn listen_for_the_hall(&mut self) {
         if self.state == State::Inside && self.heard + SILENCE <= self.now {
             self.tell(News::Lost);
-            self.out.push_back(GuestOutput::Reconnect);
             self.knock_anew();
         }
     }

@@ -650,8 +650,13 @@ impl Hall {
 
     fn confirm(&mut self, session: Session) {
         if let Some(member) = self.members.get(&session) {
-            let (lane, word) = (member.lane, member.words.heard());
-            self.send(session, &Down::Confirmed { lane, word });
+            let confirmed = Down::Confirmed {
+                lane: member.lane,
+                word: member.words.heard(),
+                room: member.room.clone(),
+                latest: self.rooms.get(&member.room).map_or(0, Room::latest),
+            };
+            self.send(session, &confirmed);
         }
     }
 

@@ -163,6 +163,9 @@ pub(crate) enum Down {
         lane: u64,
         /// The last of the words.
         word: u64,
+        /// The room of the member, and the last number that it has heard by now.
+        room: String,
+        latest: u64,
     },
     /// What a room has heard.
     Lines {

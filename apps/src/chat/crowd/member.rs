@@ -7,7 +7,7 @@ use mutirao::OpenError;
 use mutirao::machine::{Machine as _, Time};
 use mutirao::transport::TransportError;
 
-use super::Shared;
+use super::{APART, Shared};
 use crate::chat::guest::{Guest, GuestConfig, GuestInput, GuestOutput, News};
 use crate::chat::ways::{self, GuestWay};
 use crate::chat::wire::{Event, Session, Word};
@@ -39,7 +39,7 @@ impl Member {
             patient: !shared.flood,
         };
         Ok(Member {
-            guest: Guest::new(config, shared.clock.now()),
+            guest: Guest::new(config, shared.clock.now() + APART * index),
             way: ways::connect(&shared.address, session)?,
             session,
             index,

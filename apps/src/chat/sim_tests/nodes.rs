@@ -425,6 +425,8 @@ pub(super) fn some_answer(rng: &mut Rng) -> Down {
         4 => Down::Confirmed {
             lane: rng.below(3),
             word: some_number(rng),
+            room: text,
+            latest: some_number(rng),
         },
         5 => Down::Beat {
             incarnation: rng.below(3),
