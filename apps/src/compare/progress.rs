@@ -88,7 +88,7 @@ fn about(time: Duration) -> String {
 }
 
 /// What a cell asks, in a few words.
-pub(super) fn describe(cell: &Cell) -> String {
+fn describe(cell: &Cell) -> String {
     let question = match cell.question {
         Question::Throughput => "throughput",
         Question::RoundTrip => "round trip",
