@@ -71,7 +71,7 @@ impl Drop for Progress {
 }
 
 fn bar(all: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}");
+    let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed} {msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(all).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(500));
