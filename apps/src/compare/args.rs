@@ -80,7 +80,7 @@ pub(crate) struct CompareArgs {
         long,
         env = "MUTIRAO_COMPARE_SECONDS",
         value_name = "S",
-        default_value = "0.5",
+        default_value = "0.3",
         value_parser = seconds
     )]
     seconds: f64,

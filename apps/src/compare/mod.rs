@@ -159,16 +159,16 @@ fn text(tables: &[tables::Table], sentences: &[String], facts: &Facts) -> String
         text.push_str(&tables::wrap(sentence, COLUMNS));
         text.push('\n');
     }
-    let Facts {
-        rounds,
-        seconds,
-        seed,
-        ..
-    } = facts;
-    let rounds = counted(u64::from(*rounds), "round");
-    let how =
-        format!("\nMedians of {rounds} of {seconds} s each, min–max behind them; seed {seed}.\n");
-    text + &how
+    let Facts { seconds, seed, .. } = facts;
+    let rounds = counted(u64::from(facts.rounds), "round");
+    let how = match facts.is_partial() {
+        true => format!(
+            "Partial ({} of {} measurements): up to",
+            facts.done, facts.planned
+        ),
+        false => "Medians of".into(),
+    };
+    text + &format!("\n{how} {rounds} of {seconds} s each, min–max behind them; seed {seed}.\n")
 }
 
 /// How it ended, beyond the tables.

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::coord::ranged1d::{AsRangedCoord, KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 
 use super::contender::Contender;
@@ -228,12 +228,16 @@ impl Panel {
             .flat_map(|line| line.points.iter().map(|point| point.1))
     }
 
-    /// The values at the lower and upper end, with a little air.
+    /// The values at the lower and upper end.
     fn range(&self) -> (f64, f64) {
         let most = self.values().fold(f64::MIN, f64::max);
         let least = self.values().fold(f64::MAX, f64::min);
         match self.logarithmic {
-            true => ((least / 1.5).max(f64::MIN_POSITIVE), most * 1.5),
+            // Whole decades, so that there are marks to read the values by.
+            true => (
+                10f64.powf(least.max(f64::MIN_POSITIVE).log10().floor()),
+                10f64.powf((most * 1.01).log10().ceil()),
+            ),
             false => (0.0, (most * 1.1).max(1.0)),
         }
     }
@@ -308,14 +312,12 @@ fn draw_panel<Y>(
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    let right = panel.places.len() as f64 - 0.7;
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, (FONT, 15).into_font().color(&INK))
         .margin(6)
         .x_label_area_size(30)
         .y_label_area_size(62)
-        .build_cartesian_2d(-0.3..right.max(0.3), range)?;
-    let place = |x: &f64| place_name(&panel.places, *x);
+        .build_cartesian_2d(Places(panel.places.clone()), range)?;
     // The marks are round numbers: digits behind the point say nothing.
     let value = |y: &f64| (panel.show)(*y).replace(".00 ", " ").replace(".0 ", " ");
     let text = (FONT, 13).into_font().color(&INK);
@@ -326,9 +328,6 @@ where
         .bold_line_style(INK.mix(0.15))
         .axis_style(INK.mix(0.5))
         .label_style(text)
-        .x_labels(panel.places.len() * 10)
-        .x_label_formatter(&place)
-        .set_tick_mark_size(LabelAreaPosition::Bottom, 0)
         .y_labels(6)
         .y_label_formatter(&value)
         .draw()?;
@@ -344,12 +343,43 @@ where
     Ok(())
 }
 
-/// Names stand at whole numbers only.
-fn place_name(places: &[String], x: f64) -> String {
-    let at = x.round();
-    let whole = (x - at).abs() < 1e-6 && at >= 0.0;
-    let name = places.get(at.max(0.0) as usize).filter(|_| whole);
-    name.cloned().unwrap_or_default()
+/// The axis of named places: 0, 1, 2 …, with a little air on both sides.
+struct Places(Vec<String>);
+
+impl Places {
+    const AIR: f64 = 0.3;
+
+    fn last(&self) -> f64 {
+        self.0.len().saturating_sub(1) as f64
+    }
+}
+
+impl Ranged for Places {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (left, right): (i32, i32)) -> i32 {
+        let share = (value + Places::AIR) / (self.last() + 2.0 * Places::AIR);
+        left + (f64::from(right - left) * share).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        (0..self.0.len()).map(|at| at as f64).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        -Places::AIR..self.last() + Places::AIR
+    }
+}
+
+impl ValueFormatter<f64> for Places {
+    fn format(value: &f64) -> String {
+        value.to_string()
+    }
+
+    fn format_ext(&self, value: &f64) -> String {
+        self.0.get(*value as usize).cloned().unwrap_or_default()
+    }
 }
 
 /// Texts take the colour of their surroundings; words for those who do not see it.
@@ -375,12 +405,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_at_their_places_and_nowhere_else() {
-        let places = ["a".to_string(), "b".to_string()];
-        assert_eq!(place_name(&places, 1.0), "b");
-        for nowhere in [-1.0, 0.5, 2.0, f64::NAN] {
-            assert_eq!(place_name(&places, nowhere), "", "{nowhere}");
-        }
+    fn places_stand_apart_and_one_alone_in_the_middle() {
+        let places = |names: &[&str]| Places(names.iter().map(|name| name.to_string()).collect());
+        assert_eq!(places(&["a"]).map(&0.0, (0, 100)), 50);
+        let three = places(&["a", "b", "c"]);
+        let at = [0.0, 1.0, 2.0].map(|place| three.map(&place, (10, 270)));
+        assert_eq!(at, [40, 140, 240]);
+        assert_eq!(three.format_ext(&2.0), "c");
+        assert_eq!(three.format_ext(&3.0), "");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Drop for Progress {
 }
 
 fn bar(all: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}");
+    let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed} {msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(all).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(500));
@@ -88,7 +88,7 @@ fn about(time: Duration) -> String {
 }
 
 /// What a cell asks, in a few words.
-pub(super) fn describe(cell: &Cell) -> String {
+fn describe(cell: &Cell) -> String {
     let question = match cell.question {
         Question::Throughput => "throughput",
         Question::RoundTrip => "round trip",

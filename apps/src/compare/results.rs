@@ -134,9 +134,15 @@ impl Outcome {
         Spread::of(self.rows.iter().filter_map(|row| value(&row.values)))
     }
 
-    /// The median of a value.
+    /// The median of a value; `None` unless every round that was measured has it, since the rounds that have
+    /// enough answers for a high percentile are not like those that have not.
     pub(super) fn median(&self, value: impl Fn(&Values) -> Option<f64>) -> Option<f64> {
-        self.spread(value).map(|spread| spread.median)
+        let measured = self
+            .rows
+            .iter()
+            .filter(|row| row.status == Status::Measured);
+        let values: Option<Vec<f64>> = measured.map(|row| value(&row.values)).collect();
+        Spread::of(values?).map(|spread| spread.median)
     }
 
     /// The sum of a count over the rounds; `None` if none has it.
@@ -256,6 +262,16 @@ mod tests {
         assert_eq!(outcome.percent(lost, |values| values.sent), Some(3.0));
         assert_eq!(outcome.percent(|values| values.received, lost), None);
         assert_eq!(outcome.excuse(), None);
+    }
+
+    #[test]
+    fn a_median_needs_the_value_of_every_round_that_was_measured() {
+        let mut outcome = outcome(&[1, 5, 3]);
+        let lost = |values: &Values| values.lost.map(|lost| lost as f64);
+        outcome.rows.push(Row::failed(4, &CELL, "it hangs".into()));
+        assert_eq!(outcome.median(lost), Some(3.0));
+        outcome.rows[0].values.lost = None;
+        assert_eq!(outcome.median(lost), None);
     }
 
     #[test]

@@ -49,25 +49,27 @@ pub(super) fn tables(results: &Results) -> Vec<Table> {
 }
 
 fn throughput(results: &Results) -> Table {
-    let values = |outcome: &Outcome| {
-        let [median, range] = spread(outcome.spread(|v| v.delivered_per_second), count);
-        let lost = outcome.percent(|v| v.lost, |v| v.sent);
-        let bytes = outcome.median(|v| v.delivered_bytes_per_second);
-        vec![
-            median,
-            range,
-            or_none(bytes, |bytes| digits(bytes / 1e6)),
-            or_none(outcome.median(|v| v.offered_per_second), count),
-            or_none(lost, per_cent),
-        ]
-    };
     Table {
         title: "Throughput".into(),
         note: "Messages a second that arrived, PUSH to PULL, sent as fast as the socket takes them; what was offered, and what of it never arrived.".into(),
         heads: vec!["size", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
         names: 2,
-        lines: results.of(Question::Throughput, false).map(|o| by_size(o, values)).collect(),
+        lines: results.of(Question::Throughput, false).map(|o| by_size(o, rates)).collect(),
     }
+}
+
+/// What arrived of what was offered.
+fn rates(outcome: &Outcome) -> Vec<String> {
+    let [median, range] = spread(outcome.spread(|v| v.delivered_per_second), count);
+    let lost = outcome.percent(|v| v.lost, |v| v.sent);
+    let bytes = outcome.median(|v| v.delivered_bytes_per_second);
+    vec![
+        median,
+        range,
+        or_none(bytes, |bytes| digits(bytes / 1e6)),
+        or_none(outcome.median(|v| v.offered_per_second), count),
+        or_none(lost, per_cent),
+    ]
 }
 
 fn round_trip(results: &Results) -> Table {
@@ -164,24 +166,12 @@ fn delivery(results: &Results) -> Table {
 }
 
 fn throughput_over_path(results: &Results) -> Table {
-    let values = |outcome: &Outcome| {
-        let [rate, range] = spread(outcome.spread(|v| v.delivered_per_second), count);
-        let lost = outcome.percent(|v| v.lost, |v| v.sent);
-        let bytes = outcome.median(|v| v.delivered_bytes_per_second);
-        vec![
-            rate,
-            range,
-            or_none(bytes, |bytes| digits(bytes / 1e6)),
-            or_none(outcome.median(|v| v.offered_per_second), count),
-            or_none(lost, per_cent),
-        ]
-    };
     Table {
         title: "Throughput over a bad path".into(),
         note: "The same messages over the same path, as fast as the socket takes them; the proxy itself is a limit, so compare within this table.".into(),
         heads: vec!["loss", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
         names: 2,
-        lines: by_loss(results.of(Question::Throughput, true), values),
+        lines: by_loss(results.of(Question::Throughput, true), rates),
     }
 }
 

@@ -5,9 +5,6 @@ use super::plan::Question;
 use super::results::{Outcome, Results, Status};
 use super::show::{count, digits, microseconds, per_cent, size};
 
-/// How little counts as nothing of what was lost, in per cent.
-const NEXT_TO_NOTHING: f64 = 0.0;
-
 /// The sentences, the most important ones first; computed, not judged.
 pub(super) fn sentences(results: &Results) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -105,7 +102,7 @@ fn drowned(results: &Results) -> Option<String> {
         .of(Question::Throughput, false)
         .filter_map(|outcome| Some((outcome, loss(outcome)?)));
     let (outcome, lost) = worst.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    (lost > NEXT_TO_NOTHING).then(|| {
+    (lost > 0.0).then(|| {
         let (name, size) = (capital(outcome.cell.transport.title()), size(outcome.cell.size_bytes));
         let lost = per_cent(lost);
         format!("Sent as fast as it goes, on this machine, without a bad path: {name} lost {lost} of the messages of {size}.")
@@ -140,9 +137,7 @@ fn deliveries(results: &Results) -> Vec<String> {
 fn delivery(results: &Results, loss: f64) -> Option<String> {
     let outcomes = at_loss(results, Question::Delivery, loss);
     let lost = ranked(outcomes, |outcome| outcome.percent(|v| v.lost, |v| v.sent));
-    let (some, none): (Ranked, Ranked) = lost
-        .into_iter()
-        .partition(|(_, lost)| *lost > NEXT_TO_NOTHING);
+    let (some, none): (Ranked, Ranked) = lost.into_iter().partition(|(_, lost)| *lost > 0.0);
     let some = some.iter().map(|(contender, lost)| {
         format!(
             "{} lost {} of the messages",

@@ -277,7 +277,7 @@ fn ctrl_c_ends_it_with_what_is_there() {
     process.signal(Signal::INT);
     let ended = process.wait().expect_code(130);
     let ended = ended.expect_said(&["interrupted after ", "partial"]);
-    assert!(ended.stdout_text().contains("Medians of "));
+    assert!(ended.stdout_text().contains("Partial ("));
     assert_eq!(json(&place)["partial"], true);
     let html = String::from_utf8(place.read("report/report.html")).unwrap();
     assert!(html.contains("what follows is partial"));

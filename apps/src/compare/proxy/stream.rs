@@ -2,7 +2,7 @@
 //! are lost, since the real connections on both sides of the proxy lose none.
 //!
 //! The model: bytes leave in segments of [`SEGMENT_BYTES`], as many in a round trip as the
-//! [`Window`](super::window::Window) allows. A segment is lost with the given probability; nothing behind it comes
+//! [`Window`] allows. A segment is lost with the given probability; nothing behind it comes
 //! out until it has been repeated. When [`DUPLICATE_ACKS`] more segments follow, the receiver's acknowledgements
 //! tell the sender, and it is there one round trip later (fast retransmit, RFC 5681). When nothing follows,
 //! only the timer helps: [`TIMEOUT`] and the round trip, doubled each time that the timer helped in vain (RFC 6298,
