@@ -30,4 +30,5 @@ fuzz() {
 
 fuzz broker $((SECONDS_IN_ALL / 2))
 fuzz client $((SECONDS_IN_ALL / 4))
-fuzz worker $((SECONDS_IN_ALL / 4))
+fuzz worker $((SECONDS_IN_ALL / 8))
+fuzz json $((SECONDS_IN_ALL / 8))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mutirao::broker::majordomo::Version;
 use mutirao::broker::{
     BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, ClientSays, Deed, JobSettings, LeaseId,
-    Slice, WorkerTells,
+    Slice, Takes, WorkerTells,
 };
 use mutirao::machine::{Machine, Time};
 use mutirao::pipeline::{Incarnation, JobId, PeerId, Span, WorkerId};
@@ -218,6 +218,7 @@ fn requests_of_one_that_comes_back_are_counted_right() {
         slots: 3,
         operations: vec!["echo".into()],
         held: Vec::new(),
+        takes: Takes::default(),
     };
     office.input(BrokerInput::Worker(CLIENT, ready));
     office.ask("echo", body(b'1'));
@@ -253,6 +254,7 @@ fn a_worker_of_ours_takes_nothing_from_one_of_majordomo() {
         slots: 1,
         operations: operations.iter().map(ToString::to_string).collect(),
         held: Vec::new(),
+        takes: Takes::default(),
     };
     office.input(BrokerInput::Worker(FIRST, ready(&["echo"])));
     office.ready(SECOND, "other");
