@@ -145,6 +145,7 @@ fn broker() -> Vec<(&'static str, Vec<Step>)> {
         ("mdp-0.1", first),
         ("mdp-0.2", second),
         ("titanic", titanic),
+        ("json", mixed()),
     ]
 }
 
@@ -247,12 +248,42 @@ fn worker() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     )]
 }
 
+/// The examples of the description, each with who reads it.
+fn json() -> Vec<(String, Vec<u8>)> {
+    let text = include_str!("../../docs/protocol.md");
+    let blocks = text.split("```json\n").skip(1);
+    let blocks = blocks.filter_map(|block| block.split("\n```").next());
+    let examples = blocks.flat_map(str::lines).enumerate();
+    let each = examples.flat_map(|(number, example)| {
+        (0..3u8).map(move |end| {
+            let bytes = [&[end][..], example.as_bytes()].concat();
+            (format!("example-{number}-{end}"), bytes)
+        })
+    });
+    each.collect()
+}
+
+/// A worker in JSON and a client in MessagePack.
+fn mixed() -> Vec<Step> {
+    let worker = |text: &str| to(1, text.as_bytes().to_vec());
+    vec![
+        worker(r#"{"type":"READY","name":"a","operations":["a"]}"#),
+        open(),
+        submit(),
+        Step::Stored,
+        worker(r#"{"type":"RESULT","id":"1.0","ok":true,"body":1}"#),
+        worker(r#"{"type":"RESULT","id":"2.1","ok":false,"error":"no","retry":true}"#),
+        worker(r#"{"type":"BEAT","holding":["3.2"]}"#),
+        worker(r#"{"type":"BEAT","what":"Gone"}"#),
+    ]
+}
+
 /// A conversation that the broker does not understand is none to begin with.
 fn check(name: &str, broker: &Broker) {
     assert_eq!(broker.malformed(), 0, "{name}");
     let least = match name {
         "a-job" => 3,
-        "a-worker-that-leaves" | "mdp-0.1" | "mdp-0.2" => 1,
+        "a-worker-that-leaves" | "mdp-0.1" | "mdp-0.2" | "json" => 1,
         _ => 0,
     };
     assert!(
@@ -274,6 +305,9 @@ fn main() -> std::io::Result<()> {
     for (target, talks) in [("client", client()), ("worker", worker()), ("udp", udp())] {
         let talks = talks.into_iter();
         seeds.extend(talks.map(|(name, frames)| (target, name.into(), write_moments(&frames))));
+    }
+    for (name, bytes) in json() {
+        seeds.push(("json", name, bytes));
     }
     for (target, name, bytes) in seeds {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -11,7 +11,7 @@ use crate::transport::{Frame, Message};
 use super::client::{ClientInput, ClientLimits, ClientMachine, ClientOutput};
 use super::frames::{AtClient, AtWorker, read_at_client, read_at_worker};
 use super::inbox::Inbox;
-use super::json::Codec;
+use super::json::{self, Codec, End};
 use super::leaseholder::{Leaseholder, LeaseholderInput, LeaseholderOutput};
 use super::machine::{BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput};
 use super::node;
@@ -242,4 +242,23 @@ fn obey_worker(machine: &mut Leaseholder<(Frame, usize)>, running: &mut Vec<u64>
             running.push(leased.lease);
         }
     }
+}
+
+/// Reads a message in JSON as one who is that by the first byte, and what it says, written again.
+pub fn json(bytes: &[u8]) {
+    const ENDS: [End; 3] = [End::Broker, End::Client, End::Worker];
+    let Some((&end, message)) = bytes.split_first() else {
+        return;
+    };
+    let end = ENDS[usize::from(end) % ENDS.len()];
+    let again = |frame: &[u8]| {
+        let message = json::write(end, frame).expect("what was read can be written");
+        json::read(end, &message).expect("what was written can be read")
+    };
+    let Ok(frame) = json::read(end, message) else {
+        return;
+    };
+    // Bytes that are text become text the first time.
+    let once = again(&frame);
+    assert_eq!(again(&once), once);
 }

@@ -7,7 +7,7 @@ use mutirao::Endpoint;
 use crate::support::PATIENCE;
 
 /// All transports between objects.
-pub(crate) const SCHEMES: [&str; 5] = ["tcp", "ipc", "inproc", "memory", "raw_tcp"];
+pub(crate) const SCHEMES: [&str; 4] = ["tcp", "ipc", "inproc", "memory"];
 
 /// Repeats `attempt`, which waits by itself, until it yields something.
 pub(crate) fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {

@@ -37,7 +37,7 @@ use crate::ops;
 use crate::signals::{Caught, Signal};
 use board::Board;
 use ledger::Ledger;
-use look::Sightings;
+use look::{Sighting, Sightings, Then};
 
 /// How often the folder is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -88,6 +88,7 @@ pub(crate) fn run(plan: Plan) -> Result<(), Exit> {
     let board = Arc::new(Board::new(Ledger::open(&plan.out)?));
     let (collecting, wanted) = Collecting::begin(&plan, board.clone())?;
     let mut watcher = Watcher {
+        folders: [whole_path(&plan.folder), whole_path(&plan.out)],
         plan,
         limits,
         board,
@@ -124,6 +125,8 @@ impl Collecting {
 
 struct Watcher {
     plan: Plan,
+    /// Where files come from and where results go, without links: jobs are named after them.
+    folders: [PathBuf; 2],
     limits: FileLimits,
     board: Arc<Board>,
     wanted: Wanted,
@@ -173,24 +176,45 @@ impl Watcher {
 
     /// Hands in what is new and has stopped changing.
     fn look(&mut self, sightings: &mut Sightings) {
-        for file in sightings.look(&self.plan.folder) {
-            if self.is_stopping() || self.board.in_flight() >= IN_FLIGHT {
-                return;
+        sightings.look(&self.plan.folder, INTERVAL);
+        sightings.show(|sighting| match self.is_stopping() || self.is_full() {
+            true => Then::Stop,
+            false => self.look_at(sighting),
+        });
+    }
+
+    /// Whether as many jobs are with the broker as may be.
+    fn is_full(&self) -> bool {
+        self.board.in_flight() >= IN_FLIGHT
+    }
+
+    fn look_at(&mut self, sighting: &mut Sighting) -> Then {
+        let job = match sighting.job {
+            Some(job) => job,
+            None => *sighting.job.insert(self.job_of(&sighting.file)),
+        };
+        let name = sighting.file.name.clone();
+        if self.board.is_settled(job) {
+            return Then::Settled;
+        }
+        if self.board.is_busy_with(&name) {
+            return Then::Again;
+        }
+        // It may have changed since the look into the folder.
+        let now = look::file(&sighting.file.path, &name);
+        let Some(file) = now.filter(|now| sighting.is_still(now)) else {
+            return Then::NextLook;
+        };
+        match self.hand_in(job, file) {
+            Ok(()) => Then::NextLook,
+            Err(Trouble::Later(error)) => {
+                log::warn!("{name}: {error}; trying again");
+                Then::Stop
             }
-            let job = self.job_of(&file);
-            if self.board.is_settled(job) || self.board.is_busy_with(&file.name) {
-                continue;
-            }
-            let name = file.name.clone();
-            match self.hand_in(job, file) {
-                Ok(()) => {}
-                Err(Trouble::Later(error)) => {
-                    return log::warn!("{name}: {error}; trying again");
-                }
-                Err(Trouble::Never(error)) => {
-                    log::error!("{name}: {error}");
-                    self.board.give_up(job);
-                }
+            Err(Trouble::Never(error)) => {
+                log::error!("{name}: {error}");
+                self.board.give_up(job);
+                Then::Settled
             }
         }
     }
@@ -204,8 +228,8 @@ impl Watcher {
         );
         let mut sha = Sha256::new();
         sha.update(file_id.to_le_bytes());
-        for folder in [&self.plan.folder, &self.plan.out] {
-            sha.update(whole_path(folder).as_os_str().as_encoded_bytes());
+        for folder in &self.folders {
+            sha.update(folder.as_os_str().as_encoded_bytes());
             sha.update([0]);
         }
         let digest = sha.finalize();
