@@ -4,4 +4,6 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| mutirao::transport::udp::fuzzing::receive(&mutirao_fuzz::moments(bytes)));
+fuzz_target!(
+    |bytes: &[u8]| mutirao::transport::udp::fuzzing::receive(&mutirao_fuzz::moments(bytes))
+);

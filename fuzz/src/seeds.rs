@@ -195,7 +195,12 @@ fn reliable(number: u64, credit: u64, flags: u8, acknowledged: &[u8]) -> Vec<u8>
 
 fn udp() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let number = |number: u64| number.to_be_bytes();
-    let message = |at| datagram(7, &[&number(at)[..], &[0x80, 0, 0, 1, 7, 0, 0, 0, 0]].concat());
+    let message = |at| {
+        datagram(
+            7,
+            &[&number(at)[..], &[0x80, 0, 0, 1, 7, 0, 0, 0, 0]].concat(),
+        )
+    };
     let topics = |at, topics: &[u8]| datagram(8, &[&number(at)[..], topics].concat());
     let segment = |at, offset: u64, bytes: &[u8]| {
         let body = reliable(at, 20_000, 3, &[&number(0)[..], &[0; 4]].concat());
@@ -224,7 +229,10 @@ fn udp() -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 segment(1, 5, &[0, 0, 0, 1, 9]),
                 segment(3, 12, &[0, 0, 0, 0, 0, 0]),
                 datagram(11, &reliable(4, 30_000, 1, &[])),
-                datagram(11, &reliable(5, 30_000, 0, &[&number(2)[..], &[0; 12]].concat())),
+                datagram(
+                    11,
+                    &reliable(5, 30_000, 0, &[&number(2)[..], &[0; 12]].concat()),
+                ),
             ],
         ),
     ]
