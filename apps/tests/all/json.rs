@@ -224,7 +224,7 @@ fn every_message_of_every_role_is_one_readable_object() {
     let watch = watch.args(JSON).start();
     watch.wait_for("a.txt is done");
     let lost = office
-        .submit(&[&input, "--op", "sleep:60000"])
+        .submit(&[&input, "--op", "sleep:500"])
         .args(JSON)
         .run();
     let lost = lost.expect_code(0).stdout_text().trim().to_owned();

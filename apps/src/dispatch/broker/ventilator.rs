@@ -212,6 +212,8 @@ impl Outlook {
     /// Waits until all results are safe.
     fn wait(&self, keeps: Keeps) -> Result<(), Exit> {
         let job = self.0.job;
+        // What was told before the job was handed in says nothing.
+        self.state().asked = None;
         loop {
             match self.look().map(|news| news.standing) {
                 Ok(Standing::Fetched) => return Ok(()),
