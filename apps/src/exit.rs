@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use mutirao::OpenError;
 use mutirao::transport::TransportError;
+use mutirao::{Endpoint, OpenError};
 
 /// Why the program ends without having done everything.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +53,18 @@ impl From<OpenError> for Exit {
                 ))
             }
             OpenError::Transport(TransportError::Exposed { endpoint }) => Exit::Usage(format!(
-                "{endpoint} would listen beyond this machine without encryption: add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure"
+                "{endpoint} would listen beyond this machine without encryption: {}",
+                instead(&endpoint)
             )),
             OpenError::Transport(_) | OpenError::System(_) => Exit::Environment(error.to_string()),
         }
+    }
+}
+
+fn instead(endpoint: &Endpoint) -> &'static str {
+    match endpoint.scheme().promises().encrypts {
+        true => "add --curve-key and --curve-allow (see `mutirao keygen --help`), or --insecure",
+        false => "add --insecure, or use ZeroMQ with keys",
     }
 }
 

@@ -220,7 +220,8 @@ pub enum TransportError {
     },
     /// Listening beyond this machine without encryption.
     #[error(
-        "{endpoint} would listen beyond this machine without encryption: give CURVE keys, or say that it shall be insecure"
+        "{endpoint} would listen beyond this machine without encryption: {}",
+        instead(endpoint)
     )]
     Exposed {
         /// Where the bind was tried.
@@ -244,6 +245,14 @@ pub enum TransportError {
         "the linked libzmq was built without CURVE: link the system's library (Debian: libzmq3-dev)"
     )]
     NoCurve,
+}
+
+/// What to do about a socket that would be exposed.
+fn instead(endpoint: &Endpoint) -> &'static str {
+    match endpoint.scheme().promises().encrypts {
+        true => "give CURVE keys, or say that it shall be insecure",
+        false => "say that it shall be insecure, or use tcp:// with keys",
+    }
 }
 
 /// What a socket noticed about a connection, apart from messages.
