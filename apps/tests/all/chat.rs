@@ -9,7 +9,12 @@ use crate::harness::{Launch, Place, Process, mutirao, wait_until};
 const PATTERNS: [&str; 3] = ["pub-sub", "push-pull", "req-rep"];
 
 /// Where a server may listen. Every pattern has to do with every transport.
-const TRANSPORTS: [&str; 2] = ["tcp://127.0.0.1:*", "raw+tcp://127.0.0.1:*"];
+const TRANSPORTS: [&str; 4] = [
+    "tcp://127.0.0.1:*",
+    "raw+tcp://127.0.0.1:*",
+    "raw+udp://127.0.0.1:*",
+    "reliable+udp://127.0.0.1:*",
+];
 
 /// A server, and where it is.
 struct Server {

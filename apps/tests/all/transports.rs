@@ -10,9 +10,10 @@ use crate::harness::{Place, mutirao};
 use crate::trio::{PATTERNS, Trio, Wire, dismiss};
 
 /// What carries messages between processes and loses none: the scheme, and the flags that ask for it.
-const TRANSPORTS: [(&str, &[&str]); 2] = [
+const TRANSPORTS: [(&str, &[&str]); 3] = [
     ("tcp", &["--transport", "zmq"]),
     ("raw+tcp", &["--transport", "tcp"]),
+    ("reliable+udp", &["--transport", "udp", "--reliable"]),
 ];
 
 /// Pieces that have to be put together again.
