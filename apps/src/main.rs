@@ -13,6 +13,7 @@ mod given;
 mod keygen;
 mod ops;
 mod ops_table;
+mod shown;
 mod signals;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};

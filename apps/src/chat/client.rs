@@ -311,7 +311,7 @@ impl Client {
                     self.way = ways::connect(&self.address, self.session)?;
                 }
                 GuestOutput::Tell(News::Refused(reason)) => {
-                    return Err(Exit::Environment(super::text::shown(&reason)));
+                    return Err(Exit::Environment(crate::shown::shown(&reason)));
                 }
                 GuestOutput::Tell(news) => {
                     for talk in talk::of_news(&news, &self.server) {

@@ -25,7 +25,7 @@ mod server;
 #[cfg(test)]
 mod sim_tests;
 mod talk;
-pub(crate) mod text;
+mod text;
 mod ways;
 mod wire;
 

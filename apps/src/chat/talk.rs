@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::guest::News;
-use super::text::shown;
 use super::wire::{Event, Leaving, Letter, Line};
+use crate::shown::shown;
 
 /// What a piece of talk is, for those who use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

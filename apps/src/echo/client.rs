@@ -11,9 +11,9 @@ use mutirao::transport::SocketOptions;
 
 use super::record::Record;
 use super::{MAX_MESSAGE_BYTES, PORT};
-use crate::chat::text::shown;
 use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, ServerFlag, TransportFlags};
+use crate::shown::shown;
 use crate::signals::Caught;
 
 /// Room that an answer takes beyond its message.

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::chat::text::shown;
 use crate::exit::Exit;
+use crate::shown::shown;
 
 /// A file of lines, each of which was written at once.
 pub(crate) struct Record {

@@ -209,7 +209,7 @@ impl Line {
 
 /// Pasted text may hold what no terminal should see.
 fn visible(text: &str) -> String {
-    crate::chat::text::shown(text)
+    crate::shown::shown(text)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::line::Line;
 use super::wrap::wrap;
 use crate::chat::guest::Guest;
 use crate::chat::talk::{Kind, Talk};
-use crate::chat::text::shown;
+use crate::shown::shown;
 
 /// Pieces of talk that can be scrolled back to.
 const MAX_TALK: usize = 5_000;
