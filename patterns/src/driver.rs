@@ -227,6 +227,10 @@ impl Port {
         most: usize,
         mut take: impl FnMut(Message),
     ) -> Result<bool, TransportError> {
+        if !self.open {
+            // Heartbeats go on, where the transport works only in calls.
+            self.socket.flush();
+        }
         for _ in 0..most {
             match self
                 .open

@@ -528,6 +528,19 @@ impl Limits {
         }
     }
 
+    /// Where a message is taken apart by our own code, its frames together are bounded too.
+    fn check_together(&self, message: &[Frame]) -> Result<(), TransportError> {
+        let limit_bytes = max_message_bytes(self.frame_bytes);
+        let bytes = match message {
+            [_] => return Ok(()),
+            frames => frames.iter().map(|frame| frame.len()).sum(),
+        };
+        match bytes > limit_bytes {
+            true => Err(TransportError::TooLarge { bytes, limit_bytes }),
+            false => Ok(()),
+        }
+    }
+
     fn check_subscribe(&mut self) -> Result<(), TransportError> {
         let reason = match self.role {
             Role::Subscribe if self.keeps_latest() && self.topics > 0 => {
@@ -544,6 +557,12 @@ impl Limits {
             reason,
         })
     }
+}
+
+/// What the frames of a message may have together, in bytes, where one may have `limit`: room for the short
+/// ones before it.
+fn max_message_bytes(limit: usize) -> usize {
+    limit.saturating_add(64 << 10)
 }
 
 /// Whether sockets of these roles can talk to each other.

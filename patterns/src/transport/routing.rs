@@ -6,9 +6,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Frame, Message, Role, SendError, WhenFull};
+use crate::complaints::Complaints;
 
 /// Subscription messages that wait for a publisher that does not receive them; older ones go.
 const MAX_NOTICES: usize = 4096;
+
+/// Topics that a peer may have subscribed to, and their bytes together; beyond either it is cut off.
+const MAX_TOPICS: usize = 4096;
+const MAX_TOPIC_BYTES: usize = 256 << 10;
+
+/// Messages for nobody that one look may pass over, so that it ends.
+const PASSED_OVER: usize = 256;
 
 /// A bounded queue to one peer and one from it; neither end ever waits.
 pub(crate) trait Pipe {
@@ -34,6 +42,16 @@ pub(crate) trait Pipe {
             }
             None => false,
         }
+    }
+
+    /// Queues something for the peer whatever its queue holds: what we want of it, which is bounded by itself.
+    fn tell(&mut self, message: &[Frame]) -> Offer {
+        self.offer(message)
+    }
+
+    /// Ends the connection, as the peer does what its role does not allow; `reason` is for the log.
+    fn cut_off(&mut self, reason: &'static str) {
+        let _ = reason;
     }
 
     /// Whether the peer is gone and everything it sent has been taken.
@@ -84,8 +102,11 @@ pub(crate) struct Exchange<P> {
     some_gone: bool,
     /// What we subscribed to.
     topics: Topics,
+    /// What all peers subscribed to, if we publish.
+    wanted: Topics,
     /// Subscriptions that a publisher has not received yet.
     notices: VecDeque<Message>,
+    forgotten: Complaints,
 }
 
 impl<P: Pipe> Exchange<P> {
@@ -101,7 +122,9 @@ impl<P: Pipe> Exchange<P> {
             dirty: Vec::new(),
             some_gone: false,
             topics: Topics::default(),
+            wanted: Topics::default(),
             notices: VecDeque::new(),
+            forgotten: Complaints::default(),
         }
     }
 
@@ -129,7 +152,7 @@ impl<P: Pipe> Exchange<P> {
     /// Adds a peer and returns its number; a subscriber tells it at once what it wants.
     pub(crate) fn attach(&mut self, mut pipe: P) -> u32 {
         for topic in self.topics.iter() {
-            pipe.offer(&[notice(SUBSCRIBE, topic)]);
+            pipe.tell(&[notice(SUBSCRIBE, topic)]);
         }
         // Four billion connections are more than a process lives to see.
         self.last_number += 1;
@@ -204,8 +227,8 @@ impl<P: Pipe> Exchange<P> {
         self.peers = open;
         let closed: Vec<Peer<P>> = closed;
         for topic in closed.iter().flat_map(|peer| peer.topics.iter()) {
-            if !self.peers.iter().any(|peer| peer.topics.contains(topic)) {
-                remember(&mut self.notices, notice(CANCEL, topic));
+            if self.wanted.remove(topic) {
+                self.remember(notice(CANCEL, topic));
             }
         }
         before - self.peers.len()
@@ -245,8 +268,13 @@ impl<P: Pipe> Exchange<P> {
 
     /// Offers a message to a peer, and takes note of what follows.
     fn offer(&mut self, at: usize, message: &[Frame]) -> Offer {
+        let offer = self.peers[at].pipe.offer(message);
+        self.note_offer(at, offer);
+        offer
+    }
+
+    fn note_offer(&mut self, at: usize, offer: Offer) {
         let peer = &mut self.peers[at];
-        let offer = peer.pipe.offer(message);
         match offer {
             Offer::Taken if self.stirred.is_some() && !peer.is_dirty => {
                 peer.is_dirty = true;
@@ -255,7 +283,6 @@ impl<P: Pipe> Exchange<P> {
             Offer::Gone => self.some_gone = true,
             _ => {}
         }
-        offer
     }
 
     /// Forgets all peers.
@@ -303,7 +330,10 @@ impl<P: Pipe> Exchange<P> {
     /// The next message as the role delivers it.
     pub(crate) fn receive(&mut self) -> Option<Message> {
         match self.role {
-            Role::Push => None,
+            Role::Push => {
+                self.hear_out();
+                None
+            }
             Role::Pull | Role::Dealer => Some(self.take_fair()?.1),
             Role::Router => {
                 let (peer, mut message) = self.take_fair()?;
@@ -311,16 +341,7 @@ impl<P: Pipe> Exchange<P> {
                 message.insert(0, Frame::from(&id[..]));
                 Some(message)
             }
-            Role::Subscribe => loop {
-                let (_, message) = self.take_fair()?;
-                // What was on its way when its topic was cancelled goes no further.
-                if message
-                    .first()
-                    .is_some_and(|first| self.topics.match_prefix(first))
-                {
-                    return Some(message);
-                }
-            },
+            Role::Subscribe => self.receive_wanted(),
             Role::Publish => {
                 self.read_subscriptions();
                 self.notices.pop_front()
@@ -328,9 +349,38 @@ impl<P: Pipe> Exchange<P> {
         }
     }
 
-    /// Subscribes at every peer; `false` when one of them did not take note.
+    fn receive_wanted(&mut self) -> Option<Message> {
+        for _ in 0..PASSED_OVER {
+            let (_, message) = self.take_fair()?;
+            // What was on its way when its topic was cancelled goes no further.
+            let first = message.first();
+            if first.is_some_and(|first| self.topics.match_prefix(first)) {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// Lets peers say that they live, or end, to a socket that only sends.
+    fn hear_out(&mut self) {
+        if self.stirred.is_none() {
+            return;
+        }
+        if let Some((at, _)) = self.take_fair() {
+            self.peers[at]
+                .pipe
+                .cut_off("it sent a message to a socket that only sends");
+            self.some_gone = true;
+        }
+    }
+
+    /// Subscribes at every peer; `false` when one of them did not take note, and nothing has changed.
     pub(crate) fn subscribe(&mut self, topic: &[u8]) -> bool {
-        !self.topics.add(topic) || self.tell_all(&notice(SUBSCRIBE, topic))
+        let told = !self.topics.add(topic) || self.tell_all(&notice(SUBSCRIBE, topic));
+        if !told {
+            self.topics.remove(topic);
+        }
+        told
     }
 
     /// Cancels one [`subscribe`](Exchange::subscribe); `false` when a peer did not take note.
@@ -341,7 +391,10 @@ impl<P: Pipe> Exchange<P> {
     fn tell_all(&mut self, notice: &Frame) -> bool {
         let mut told = true;
         for at in 0..self.peers.len() {
-            told &= self.offer(at, std::slice::from_ref(notice)) != Offer::Full;
+            let peer = &mut self.peers[at];
+            let offer = peer.pipe.tell(std::slice::from_ref(notice));
+            told &= offer != Offer::Full;
+            self.note_offer(at, offer);
         }
         told
     }
@@ -432,33 +485,41 @@ impl<P: Pipe> Exchange<P> {
     }
 
     fn read_subscriptions(&mut self) {
-        while let Some((peer, message)) = self.take_fair() {
-            self.note(peer, message);
+        for _ in 0..PASSED_OVER {
+            let Some((peer, message)) = self.take_fair() else {
+                return;
+            };
+            self.note(peer, &message);
         }
     }
 
     /// Applies a subscription; the publisher hears of each topic's first and of its last.
-    fn note(&mut self, i: usize, message: Message) {
+    fn note(&mut self, at: usize, message: &[Frame]) {
         let Some((&kind, topic)) = message.first().and_then(|frame| frame.split_first()) else {
             return;
         };
+        let peer = &mut self.peers[at];
         let changed = match kind {
-            SUBSCRIBE => self.peers[i].topics.insert(topic),
-            CANCEL => self.peers[i].topics.remove(topic),
+            SUBSCRIBE => peer.topics.insert(topic) && self.wanted.add(topic),
+            CANCEL => peer.topics.remove(topic) && self.wanted.remove(topic),
             _ => false,
         };
-        let others = self
-            .peers
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != i);
-        if changed
-            && !others
-                .into_iter()
-                .any(|(_, peer)| peer.topics.contains(topic))
-        {
-            remember(&mut self.notices, notice(kind, topic));
+        if peer.topics.is_too_much() {
+            peer.pipe.cut_off("it subscribed to too many topics");
+            self.some_gone = true;
         }
+        if changed {
+            self.remember(notice(kind, topic));
+        }
+    }
+
+    fn remember(&mut self, notice: Frame) {
+        if self.notices.len() == MAX_NOTICES {
+            let what = "subscriptions are not received: the oldest is dropped";
+            self.forgotten.add(&"a publisher", &what);
+            self.notices.pop_front();
+        }
+        self.notices.push_back(vec![notice]);
     }
 }
 
@@ -516,14 +577,6 @@ fn notice(kind: u8, topic: &[u8]) -> Frame {
     Frame::from([&[kind], topic].concat())
 }
 
-fn remember(notices: &mut VecDeque<Message>, notice: Frame) {
-    if notices.len() == MAX_NOTICES {
-        log::warn!("a publisher does not receive its subscriptions: the oldest is dropped");
-        notices.pop_front();
-    }
-    notices.push_back(vec![notice]);
-}
-
 /// Whose turn it is among peers that come and go.
 #[derive(Default)]
 struct Turn(usize);
@@ -545,41 +598,54 @@ impl Turn {
 
 /// Topics, each with the number of times that it was subscribed to.
 #[derive(Default)]
-struct Topics(BTreeMap<Vec<u8>, usize>);
+struct Topics {
+    counts: BTreeMap<Vec<u8>, usize>,
+    /// The bytes of all topics.
+    bytes: usize,
+}
 
 impl Topics {
     /// Counts one more subscription; `true` when it is the first.
     fn add(&mut self, topic: &[u8]) -> bool {
-        let count = self.0.entry(topic.to_vec()).or_default();
-        *count += 1;
-        *count == 1
+        if let Some(count) = self.counts.get_mut(topic) {
+            *count += 1;
+            return false;
+        }
+        self.bytes += topic.len();
+        self.counts.insert(topic.to_vec(), 1);
+        true
     }
 
     /// Subscribes without counting; `true` when it is the first.
     fn insert(&mut self, topic: &[u8]) -> bool {
-        self.0.insert(topic.to_vec(), 1).is_none()
+        !self.counts.contains_key(topic) && self.add(topic)
     }
 
     /// Counts one subscription less; `true` when it was the last.
     fn remove(&mut self, topic: &[u8]) -> bool {
-        let Some(count) = self.0.get_mut(topic) else {
+        let Some(count) = self.counts.get_mut(topic) else {
             return false;
         };
         *count -= 1;
-        *count == 0 && self.0.remove(topic).is_some()
+        if *count > 0 {
+            return false;
+        }
+        self.bytes -= topic.len();
+        self.counts.remove(topic).is_some()
     }
 
-    fn contains(&self, topic: &[u8]) -> bool {
-        self.0.contains_key(topic)
+    /// Whether nobody needs so many.
+    fn is_too_much(&self) -> bool {
+        self.counts.len() > MAX_TOPICS || self.bytes > MAX_TOPIC_BYTES
     }
 
     /// Whether `text` begins with one of the topics.
     fn match_prefix(&self, text: &[u8]) -> bool {
-        self.0.keys().any(|topic| text.starts_with(topic))
+        self.counts.keys().any(|topic| text.starts_with(topic))
     }
 
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.keys().map(Vec::as_slice)
+        self.counts.keys().map(Vec::as_slice)
     }
 }
 

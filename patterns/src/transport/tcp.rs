@@ -20,15 +20,19 @@ mod wire;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::routing::{Exchange, Pipe as _};
 use super::{
     Frame, Heartbeat, Limits, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions,
-    Source, TransportError, WhenFull, check_exposure,
+    Source, TransportError, WhenFull, check_exposure, sys,
 };
+use crate::complaints::Complaints;
 use crate::endpoint::Endpoint;
 use crate::security::Security;
 use dial::{Dial, Dialed};
@@ -49,8 +53,14 @@ const ACCEPTED: usize = 64;
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 /// Bytes that wait for a peer beyond what the system holds, where those who send wait for room.
 const QUEUE_BYTES: usize = 128 << 10;
-/// Messages taken before connections and heartbeats are looked after.
-const LOOK_MESSAGES: u32 = 256;
+/// Connections that the system holds until they are taken; beyond it others try again in a second.
+const BACKLOG: i32 = 4096;
+/// How long connections and heartbeats may wait while there is something to send or to take, in ms.
+const LOOK_AFTER_MS: u64 = 10;
+/// Messages sent before that time is looked at.
+const SENDS: u32 = 64;
+/// Times that the system is asked for news in one look.
+const NEWS: usize = 16;
 /// Link events that wait to be asked for; older ones go.
 const MAX_EVENTS: usize = 1024;
 
@@ -89,7 +99,10 @@ pub fn open(
         gathers: false,
         waits_for_sole: false,
         has_looked: false,
-        taken: 0,
+        sent: 0,
+        looked_ms: 0,
+        refused: Complaints::default(),
+        exhausted: Complaints::default(),
     };
     match side {
         Side::Bind => state.bind()?,
@@ -127,6 +140,16 @@ pub(super) fn fuzz(mut bytes: &[u8]) {
         }
         incoming.settle();
     }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 fn check_plain(endpoint: &Endpoint, security: &Security) -> Result<(), TransportError> {
@@ -209,8 +232,19 @@ struct State {
     waits_for_sole: bool,
     /// Whether all that came was taken since the last wait, so that another look would be in vain.
     has_looked: bool,
-    /// Messages taken since the last look at everything.
-    taken: u32,
+    /// Messages sent since the time was looked at.
+    sent: u32,
+    /// When everything was last looked at, by the coarse clock.
+    looked_ms: u64,
+    refused: Complaints,
+    exhausted: Complaints,
+}
+
+/// A clock that costs next to nothing, and is some milliseconds late.
+#[inline]
+fn coarse_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
 impl State {
@@ -229,7 +263,7 @@ impl State {
             .map_err(|_| unusable("the host does not resolve".into()))?;
         let address = addresses.next();
         let address = address.ok_or_else(|| unusable("the host has no address".into()))?;
-        let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+        let listener = listen_at(address).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => TransportError::InUse {
                 endpoint: self.endpoint.clone(),
             },
@@ -240,7 +274,6 @@ impl State {
             _ => unusable(error.to_string()),
         })?;
         let listen = || -> io::Result<u16> {
-            listener.set_nonblocking(true)?;
             self.poll.add(&listener, LISTENER)?;
             Ok(listener.local_addr()?.port())
         };
@@ -252,24 +285,45 @@ impl State {
 
     /// Takes note of what happened, writes what waits, and does what is due.
     fn look_around(&mut self) {
-        self.taken = 0;
-        let (mut news, mut more) = (Vec::new(), true);
-        while more {
-            news.clear();
-            more = self.poll.news(&mut news).unwrap_or(false);
-            for news in &news {
-                self.note(*news);
-            }
-        }
+        self.looked_ms = coarse_ms();
+        self.hear_news();
         let now = Instant::now();
         if self.accept_again.is_some_and(|due| due <= now) {
             self.accept();
         }
+        self.hear_out();
         self.beat(now);
         self.greet_in_time(now);
         self.go_on_dialing(now);
         self.watch_ours(now);
         self.part();
+    }
+
+    fn hear_news(&mut self) {
+        let mut news = Vec::new();
+        for _ in 0..NEWS {
+            news.clear();
+            let more = self.poll.news(&mut news).unwrap_or(false);
+            for news in &news {
+                self.note(*news);
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Looks around if that has not been done for a while.
+    #[inline]
+    fn tend(&mut self) {
+        if self.is_due() {
+            self.look_around();
+        }
+    }
+
+    #[inline]
+    fn is_due(&self) -> bool {
+        coarse_ms() - self.looked_ms >= LOOK_AFTER_MS
     }
 
     fn note(&mut self, news: News) {
@@ -284,26 +338,17 @@ impl State {
             key => {
                 let id = key as u32;
                 if let Some(pipe) = self.exchange.pipe_mut(id) {
-                    pipe.note(news.readable, news.writable);
+                    pipe.note(news);
                     self.exchange.stir(id);
-                    self.skim(id);
                 }
             }
         }
     }
 
     /// A socket that only sends learns in no other way that its peer asks whether it lives, or is gone.
-    fn skim(&mut self, id: u32) {
-        if self.role != Role::Push {
-            return;
-        }
-        let Some(pipe) = self.exchange.pipe_mut(id) else {
-            return;
-        };
-        let mut rest = Message::new();
-        while pipe.take_into(&mut rest) {}
-        if pipe.is_closed() {
-            self.exchange.suspect();
+    fn hear_out(&mut self) {
+        if self.role == Role::Push {
+            self.exchange.receive();
         }
     }
 
@@ -319,7 +364,8 @@ impl State {
                 // A connection that ended before it was taken.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    log::warn!("{} takes no connections for now: {error}", self.endpoint);
+                    let what = format!("no connections are taken for now: {error}");
+                    self.exhausted.add(&self.endpoint, &what);
                     self.accept_again = Some(Instant::now() + OUT_OF_FILES);
                     return;
                 }
@@ -378,19 +424,18 @@ impl State {
 
     fn refuse(&mut self, reason: String) {
         if !self.options.watch_links {
-            log::warn!("{}: a peer is refused: {reason}", self.endpoint);
+            self.refused
+                .add(&self.endpoint, &format!("a peer is refused: {reason}"));
         }
         self.report(LinkEvent::Refused { reason });
     }
 
     fn greet_in_time(&mut self, now: Instant) {
-        let late = self
-            .greetings
-            .iter()
-            .filter(|(_, greeting)| greeting.by() <= now);
-        let late: Vec<u64> = late.map(|(&key, _)| key).collect();
-        for key in late {
-            self.greetings.remove(&key);
+        // The oldest is the first that is late.
+        while let Some(greeting) = self.greetings.first_entry()
+            && greeting.get().by() <= now
+        {
+            greeting.remove();
             self.refuse("it has not said in time what it is".into());
         }
     }
@@ -550,10 +595,9 @@ impl State {
             return false;
         };
         if let Some(pipe) = self.exchange.pipe_mut(id) {
-            pipe.note(true, false);
+            pipe.note_readable();
         }
         self.exchange.stir(id);
-        self.skim(id);
         // After a message that came alone nothing more is expected before the next wait.
         self.has_looked = self.exchange.receive_into(message);
         self.has_looked
@@ -561,7 +605,7 @@ impl State {
 
     /// What to wait on: with one peer its own connection, and where new ones come in; else all of them.
     fn fds(&self) -> (RawFd, RawFd) {
-        let idle = self.greetings.is_empty() && !self.full;
+        let idle = self.greetings.is_empty() && !self.full && self.accept_again.is_none();
         let sole = self.exchange.sole().filter(|_| idle);
         match sole.and_then(|(_, pipe)| pipe.fd()) {
             Some(fd) => (fd, self.listener.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
@@ -575,10 +619,35 @@ impl State {
         self.part();
     }
 
+    /// Takes leave of all peers at once, until `by` at most.
+    fn see_off(&mut self, by: Instant) {
+        loop {
+            // Each of them, not only up to the first that is not done.
+            let busy = self
+                .exchange
+                .pipes_mut()
+                .filter_map(|pipe| (!pipe.leave()).then_some(()));
+            let busy = busy.count();
+            let left = by.saturating_duration_since(Instant::now());
+            if busy == 0 || left.is_zero() {
+                return;
+            }
+            sys::poll([self.poll.fd()].into_iter(), Some(left));
+            let mut news = Vec::new();
+            let _ = self.poll.news(&mut news);
+            for news in news {
+                let id = u32::try_from(news.key).ok();
+                if let Some(pipe) = id.and_then(|id| self.exchange.pipe_mut(id)) {
+                    pipe.note(news);
+                }
+            }
+        }
+    }
+
     /// How soon something is due.
     fn look_after(&self, now: Instant) -> Option<Duration> {
         let beat = self.beats.first().map(|&(due, _)| due);
-        let greeting = self.greetings.values().map(Greeting::by).min();
+        let greeting = self.greetings.values().next().map(Greeting::by);
         let dial = self.dial.as_ref().and_then(Dial::due);
         let ours = self.ours.as_ref().filter(|ours| !ours.greeted);
         let greeting = greeting.or(ours.map(|ours| ours.by));
@@ -594,12 +663,19 @@ impl State {
 impl Socket for TcpSocket {
     fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
         let state = self.state.get_mut();
-        if let [frame] = message
+        state.sent += 1;
+        if state.sent < SENDS
+            && let [frame] = message
             && state.append(frame)
         {
             return Ok(());
         }
+        if state.sent >= SENDS {
+            state.sent = 0;
+            state.tend();
+        }
         self.limits.check(message)?;
+        self.limits.check_together(message)?;
         let mut sent = state.exchange.send(message);
         if sent.is_err() {
             // There may be a peer by now, or room.
@@ -621,8 +697,7 @@ impl Socket for TcpSocket {
 
     fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
         let state = self.state.get_mut();
-        state.taken += 1;
-        if state.taken < LOOK_MESSAGES {
+        if !state.is_due() {
             if state.take_whole(message) || state.exchange.receive_into(message) {
                 return Ok(true);
             }
@@ -668,7 +743,9 @@ impl Socket for TcpSocket {
     }
 
     fn flush(&mut self) {
-        self.state.get_mut().flush();
+        let state = self.state.get_mut();
+        state.flush();
+        state.tend();
     }
 
     fn source(&self) -> Source<'_> {
@@ -691,10 +768,9 @@ impl Socket for TcpSocket {
 
     fn link_source(&self) -> Option<Source<'_>> {
         let state = self.state.borrow();
-        let (fd, link_fd) = state.fds();
         state.options.watch_links.then(|| {
-            let mut source = Source::new(fd, !state.events.is_empty(), false);
-            source.link_fd = link_fd;
+            let mut source = Source::new(state.poll.fd(), !state.events.is_empty(), false);
+            source.look_after = state.look_after(Instant::now());
             source
         })
     }
@@ -726,12 +802,6 @@ impl Drop for TcpSocket {
     fn drop(&mut self) {
         let state = self.state.get_mut();
         state.flush();
-        let by = Instant::now() + state.options.linger;
-        for pipe in state.exchange.pipes_mut() {
-            pipe.close(by);
-        }
-        for pipe in state.exchange.pipes_mut() {
-            pipe.see_off(by);
-        }
+        state.see_off(Instant::now() + state.options.linger);
     }
 }

@@ -76,13 +76,14 @@ impl Dial {
         };
         let port = endpoint.port().filter(|port| *port != 0);
         let port = port.ok_or_else(|| unusable("a connection needs a port number"))?;
+        let pause_min = options.reconnect_min.max(Duration::from_millis(1));
         Ok(Dial {
             host,
             port,
             state: State::Waiting(Instant::now()),
-            pause: options.reconnect_min,
-            pause_min: options.reconnect_min,
-            pause_max: options.reconnect_max.max(options.reconnect_min),
+            pause: pause_min,
+            pause_min,
+            pause_max: options.reconnect_max.max(pause_min),
         })
     }
 

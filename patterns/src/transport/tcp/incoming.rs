@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use rustix::buffer::spare_capacity;
 
-use crate::transport::{Frame, MAX_FRAMES, Message};
+use crate::transport::{Frame, MAX_FRAMES, Message, max_message_bytes};
 
 use super::rooms::{ROOM_BYTES, borrow_room, give_back};
 use super::wire::{self, Breach, Control, Header, MAX_FRAME_BYTES};
@@ -208,7 +208,7 @@ impl Incoming {
     /// The frames of a message together are bounded too.
     fn check_whole(&self, header: Header) -> Result<(), Breach> {
         let bytes = self.frames_bytes + header.bytes;
-        match bytes > wire::max_message_bytes(self.limit) {
+        match bytes > max_message_bytes(self.limit) {
             true => Err(Breach::TooLarge(bytes)),
             false => Ok(()),
         }

@@ -10,6 +10,7 @@ use crate::transport::{Frame, Message, Role, fits};
 
 use super::incoming::{Incoming, Item};
 use super::outgoing::{COPY_BYTES, Outgoing};
+use super::poll::News;
 use super::wire::{self, Breach, Control, control};
 
 /// Bytes that one look reads at most, so that others have their turn.
@@ -58,8 +59,14 @@ pub(super) struct TcpPipe {
     has_spoken: bool,
     /// There may be something to read.
     readable: bool,
+    /// The peer has said all that it will say: there is always something to read, its end at last.
+    has_ended: bool,
     /// The system took all that it was given.
     writable: bool,
+    /// The peer does not hear us any more; what it has said before is still heard.
+    is_deaf: bool,
+    /// It asked whether we live.
+    owes_pong: bool,
     /// Why the peer reads nothing any more, or sends nothing.
     end: Option<String>,
     heard: Instant,
@@ -78,7 +85,10 @@ impl TcpPipe {
             has_sent: false,
             has_spoken: true,
             readable: true,
+            has_ended: false,
             writable: true,
+            is_deaf: false,
+            owes_pong: false,
             end: None,
             heard: Instant::now(),
         }
@@ -145,6 +155,7 @@ impl TcpPipe {
     #[inline]
     pub(super) fn append(&mut self, frame: &Frame) -> bool {
         self.end.is_none()
+            && !self.is_deaf
             && !self.limits.keeps_latest
             && frame.len() <= self.limits.frame_bytes
             && self.outgoing.messages() < self.limits.queue_messages
@@ -169,52 +180,50 @@ impl TcpPipe {
         only_reads.then(|| self.stream.as_raw_fd())
     }
 
-    /// The system says that something can be read, or written.
-    pub(super) fn note(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        if writable && !self.writable {
+    /// The system says that something may be read.
+    pub(super) fn note_readable(&mut self) {
+        self.readable = true;
+    }
+
+    /// The system says what is new.
+    pub(super) fn note(&mut self, news: News) {
+        self.has_ended |= news.ended;
+        self.readable |= news.readable;
+        if news.writable && !self.writable {
             self.writable = true;
             self.write();
         }
     }
 
-    /// Writes what waits, until `by` at most, and says that this was all.
-    pub(super) fn close(&mut self, by: Instant) {
-        let left = by.saturating_duration_since(Instant::now());
-        if self.end.is_some() {
-            return;
+    /// Writes what waits, says that this was all, and hears the peer out: a connection that is closed with
+    /// something unread takes with it what the peer has not read. Whether that is done.
+    pub(super) fn leave(&mut self) -> bool {
+        self.write();
+        if self.end.is_some() || self.is_deaf {
+            return true;
         }
-        if !self.outgoing.is_empty() && !left.is_zero() {
-            let patient = self
-                .stream
-                .set_nonblocking(false)
-                .and_then(|()| self.stream.set_write_timeout(Some(left)));
-            if patient.is_ok() {
-                self.writable = true;
-                self.write();
-            }
+        if !self.outgoing.is_empty() {
+            return false;
         }
         let _ = self.stream.shutdown(Shutdown::Write);
+        !self.has_sent || self.is_heard_out()
     }
 
-    /// Waits until the peer has ended as well, until `by` at most: a connection that is closed with
-    /// something unread takes with it what the peer has not read.
-    pub(super) fn see_off(&mut self, by: Instant) {
-        if !self.has_sent || self.stream.set_nonblocking(false).is_err() {
-            return;
-        }
+    fn is_heard_out(&mut self) -> bool {
         let mut rest = [0; 4096];
         loop {
-            let left = by.saturating_duration_since(Instant::now());
-            let patient = !left.is_zero() && self.stream.set_read_timeout(Some(left)).is_ok();
-            if self.end.is_some() || !patient || !matches!(self.stream.read(&mut rest), Ok(1..)) {
-                return;
+            match self.stream.read(&mut rest) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return true,
             }
         }
     }
 
     fn write(&mut self) {
-        if !self.writable || self.outgoing.is_empty() || self.end.is_some() {
+        let speaks = self.writable && self.end.is_none() && !self.is_deaf;
+        if !speaks || self.outgoing.is_empty() {
             return;
         }
         let written = self.outgoing.write_to(&mut self.stream);
@@ -230,7 +239,12 @@ impl TcpPipe {
                     self.write();
                 }
             }
-            Err(error) => self.fail(&error),
+            Err(_) => {
+                // Reading will tell that it is gone, after what it has said before.
+                self.is_deaf = true;
+                self.readable = true;
+                self.outgoing = Outgoing::default();
+            }
         }
     }
 
@@ -242,7 +256,7 @@ impl TcpPipe {
                 Ok((bytes, more)) => {
                     self.heard = Instant::now();
                     *budget = budget.saturating_sub(bytes);
-                    self.readable = more;
+                    self.readable = more || self.has_ended;
                     return true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
@@ -254,9 +268,9 @@ impl TcpPipe {
         false
     }
 
-    fn heed(&mut self, control: Control) {
-        // One answer is enough for a peer that asks and does not read.
-        if control == Control::Ping && self.outgoing.bytes() < WRITE_BYTES {
+    /// One answer is enough for a peer that asks often, or does not read.
+    fn answer(&mut self) {
+        if std::mem::take(&mut self.owes_pong) && self.outgoing.bytes() < WRITE_BYTES {
             self.say(Control::Pong);
         }
     }
@@ -295,6 +309,29 @@ impl TcpPipe {
         Some(now + ping)
     }
 
+    fn take_next(&mut self, message: &mut Message) -> bool {
+        let (mut found, mut budget) = (false, READ_BYTES);
+        loop {
+            if !self.greet() {
+                match self.fill(&mut budget) {
+                    true => continue,
+                    false => return false,
+                }
+            }
+            match self.incoming.next_into(message) {
+                Ok(Some(Item::Message)) if self.limits.keeps_latest_in => found = true,
+                Ok(Some(Item::Message)) => return true,
+                Ok(Some(Item::Control(control))) => self.owes_pong |= control == Control::Ping,
+                Ok(None) if self.fill(&mut budget) => {}
+                Ok(None) => return found,
+                Err(breach) => {
+                    self.breach(breach);
+                    return found;
+                }
+            }
+        }
+    }
+
     /// Sends a message whose frames are too long to be copied for nothing.
     fn offer_long(&mut self, message: &[Frame]) {
         if !self.writable {
@@ -308,13 +345,14 @@ impl TcpPipe {
 impl Pipe for TcpPipe {
     fn has_room(&mut self) -> bool {
         self.end.is_some()
+            || self.is_deaf
             || self.limits.keeps_latest
             || self.outgoing.messages() < self.limits.queue_messages
                 && self.outgoing.bytes() < self.limits.queue_bytes
     }
 
     fn offer(&mut self, message: &[Frame]) -> Offer {
-        if self.end.is_some() {
+        if self.end.is_some() || self.is_deaf {
             return Offer::Gone;
         }
         if !self.has_room() {
@@ -350,26 +388,24 @@ impl Pipe for TcpPipe {
     }
 
     fn take_into(&mut self, message: &mut Message) -> bool {
-        let (mut found, mut budget) = (false, READ_BYTES);
-        loop {
-            if !self.greet() {
-                match self.fill(&mut budget) {
-                    true => continue,
-                    false => return false,
-                }
-            }
-            match self.incoming.next_into(message) {
-                Ok(Some(Item::Message)) if self.limits.keeps_latest_in => found = true,
-                Ok(Some(Item::Message)) => return true,
-                Ok(Some(Item::Control(control))) => self.heed(control),
-                Ok(None) if self.fill(&mut budget) => {}
-                Ok(None) => return found,
-                Err(breach) => {
-                    self.breach(breach);
-                    return found;
-                }
-            }
+        let found = self.take_next(message);
+        self.answer();
+        found
+    }
+
+    fn tell(&mut self, message: &[Frame]) -> Offer {
+        if self.end.is_some() || self.is_deaf {
+            return Offer::Gone;
         }
+        self.has_sent = true;
+        self.outgoing.push(message);
+        Offer::Taken
+    }
+
+    fn cut_off(&mut self, reason: &'static str) {
+        log::warn!("a peer is cut off: {reason}");
+        self.give_up(reason);
+        self.incoming.clear();
     }
 
     fn is_closed(&self) -> bool {

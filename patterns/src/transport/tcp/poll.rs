@@ -22,6 +22,8 @@ pub(super) struct News {
     pub(super) key: u64,
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// Nothing more comes after what is there: no further news will say so.
+    pub(super) ended: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Poll {
                 key: event.data.u64(),
                 readable: broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
                 writable: broken || flags.contains(EventFlags::OUT),
+                ended: broken || flags.contains(EventFlags::RDHUP),
             }
         }));
         Ok(events.len() == EVENTS)

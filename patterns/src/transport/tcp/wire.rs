@@ -20,12 +20,6 @@ const LENGTH: u32 = CONTROL - 1;
 /// The longest frame that the header can express, in bytes.
 pub(super) const MAX_FRAME_BYTES: usize = LENGTH as usize;
 
-/// What the frames of a message may have together, in bytes, where one may have `limit`: room for the short
-/// ones before it.
-pub(super) fn max_message_bytes(limit: usize) -> usize {
-    limit.saturating_add(64 << 10)
-}
-
 /// What a peer says first.
 pub(super) const PREFACE_BYTES: usize = 8;
 

@@ -365,7 +365,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused_whole() {
     while machine.poll(Time::START, &mut datagram) {}
     let next = machine.sending.next_number();
     for newest in [next, next + 7, u64::MAX - 1] {
-        let ranges = Vec::from([newest..newest + 1]);
+        let ranges = std::iter::once(newest..newest + 1).collect();
         let delay = Duration::ZERO;
         let body = Body {
             number: 0,
