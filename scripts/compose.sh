@@ -82,7 +82,10 @@ choose_app() {
   case ${APP:=dispatch} in
     dispatch) waiting=(sink worker) job=ventilator ;;
     echo) waiting=(echo-server) job=echo-client ;;
-    chat) waiting=(chat-server) job= ;;
+    chat)
+      waiting=(chat-server) job=
+      [ "${CHAT_PATTERN:-}" != push-pull ] || die "CHAT_PATTERN=push-pull needs a port for each member, which no container can publish: choose pub-sub or req-rep."
+      ;;
     *) die "APP=$APP is not known; there are: dispatch, echo, chat." ;;
   esac
   [ "$APP" != dispatch ] || [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
@@ -117,9 +120,10 @@ up() {
 
 # What is started to stay: how to use it.
 stay() {
-  case $APP in
-    chat) say "The chat is at tcp://127.0.0.1:5570: target/release/mutirao chat client --name NAME (make build makes it). “make down” stops it." ;;
-  esac
+  local flags=''
+  [ -z "${TRANSPORT:-}" ] || flags+=" --transport $TRANSPORT"
+  [ -z "${CHAT_PATTERN:-}" ] || flags+=" --pattern $CHAT_PATTERN"
+  say "The chat is at tcp://127.0.0.1:5570: target/release/mutirao chat client$flags --name NAME (make build makes it). “make down” stops it."
 }
 
 # Shows the job's log until it ends. Ctrl-C goes to the job, which drains and reports.

@@ -77,6 +77,7 @@ fn main() -> std::process::ExitCode {
         Err(error) => return exit::usage(&error),
     };
     start_log(&cli.command);
+    allow_many_connections();
     let ended = match cli.command {
         Command::Run(args) => dispatch::run::run(args),
         Command::Ventilator(args) => dispatch::ventilator::run(args),
@@ -117,6 +118,17 @@ fn unless_empty(arg: Arg) -> Arg {
         true => arg.env(None),
         false => arg,
     }
+}
+
+/// As many connections as the system lets this user have, not only those that it gives by default.
+fn allow_many_connections() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where that is not allowed, sockets say so when they run out.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
 /// Logs go to standard error; long-running roles say a little more by default.

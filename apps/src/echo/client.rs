@@ -130,20 +130,17 @@ impl Client {
             if line.is_empty() {
                 return Ok(());
             }
+            check_length(line.len())?;
             let text = String::from_utf8(line).map_err(|_| {
                 Exit::Environment("a line of standard input is not UTF-8: convert it first".into())
             })?;
-            self.ask(text.strip_suffix('\n').unwrap_or(&text))?;
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            self.ask(text.strip_suffix('\r').unwrap_or(text))?;
         }
     }
 
     fn ask(&mut self, message: &str) -> Result<(), Exit> {
-        if message.len() + ENVELOPE_BYTES > MAX_MESSAGE_BYTES {
-            return Err(Exit::Usage(format!(
-                "the message has more than {} bytes: send it in parts",
-                MAX_MESSAGE_BYTES - ENVELOPE_BYTES
-            )));
-        }
+        check_length(message.len())?;
         let answer = self.requester.call(message);
         let answer = answer.map_err(|error| self.explain(&error))?;
         self.record.add(&self.endpoint.to_string(), &answer)?;
@@ -165,6 +162,16 @@ impl Client {
             )),
             other => Exit::Environment(other.to_string()),
         }
+    }
+}
+
+fn check_length(bytes: usize) -> Result<(), Exit> {
+    let most = MAX_MESSAGE_BYTES - ENVELOPE_BYTES;
+    match bytes > most {
+        true => Err(Exit::Usage(format!(
+            "the message has more than {most} bytes: send it in parts"
+        ))),
+        false => Ok(()),
     }
 }
 

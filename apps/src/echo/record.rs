@@ -1,7 +1,7 @@
 //! A text file to which whole lines are appended, by several processes at once if need be.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::exit::Exit;
@@ -15,10 +15,15 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it; what it ends with is ended as a line.
     pub(crate) fn open(path: &Path) -> Result<Record, Exit> {
-        let opened = OpenOptions::new().append(true).create(true).open(path);
-        let file = opened.map_err(|error| cannot(path, &error))?;
+        let opened = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path);
+        let ended = opened.and_then(|mut file| end_last_line(&mut file).map(|()| file));
+        let file = ended.map_err(|error| cannot(path, &error))?;
         Ok(Record {
             file,
             path: path.to_path_buf(),
@@ -47,6 +52,19 @@ impl Record {
     }
 }
 
+/// A disk that was full may have left part of a line.
+fn end_last_line(file: &mut File) -> std::io::Result<()> {
+    let mut last = [b'\n'];
+    if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    match last {
+        [b'\n'] => Ok(()),
+        _ => file.write_all(b"\n"),
+    }
+}
+
 fn cannot(path: &Path, reason: &dyn std::fmt::Display) -> Exit {
     Exit::Environment(format!(
         "{} cannot be written: {reason}; make room there or choose another file with --log",
@@ -65,15 +83,18 @@ mod tests {
         let mut record = Record::open(&path).unwrap();
         record.add("10.0.0.1", "one\ntwo\x1b[2J").unwrap();
         drop(record);
+        // As a full disk leaves it.
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"2026 half a li").unwrap();
         Record::open(&path).unwrap().add("::1", "ñandú").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
         assert!(
             lines[0].ends_with("Z 10.0.0.1 one\\ntwo\\u{1b}[2J"),
             "{text}"
         );
-        assert!(lines[1].ends_with("Z ::1 ñandú"), "{text}");
+        assert!(lines[2].ends_with("Z ::1 ñandú"), "{text}");
     }
 
     #[test]

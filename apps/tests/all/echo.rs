@@ -1,6 +1,7 @@
 //! The echo server and its clients, as people use them.
 
-use std::net::{TcpListener, UdpSocket};
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use rustix::process::Signal;
 
@@ -140,6 +141,38 @@ fn escape_sequences_are_shown_and_never_run() {
 }
 
 #[test]
+fn rubbish_is_refused_or_dropped_and_holds_up_nobody() {
+    for transport in TRANSPORTS {
+        let place = Place::new();
+        let server = Server::start(&place, transport);
+        let at = format!("127.0.0.1:{}", server.port);
+        let rubbish = [
+            &[0; 300][..],
+            b"MUTR1\x04\0\0\xff\xff\xff\xff",
+            b"GET / HTTP/1.1\r\n\r\n",
+        ];
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut silent = Vec::new();
+        for bytes in rubbish {
+            udp.send_to(bytes, &at).unwrap();
+            if let Ok(mut stream) = TcpStream::connect(&at) {
+                let _ = stream.write_all(bytes);
+                silent.push(stream);
+            }
+        }
+        let client = server
+            .client(&place)
+            .args(["--message", "still here"])
+            .run();
+        assert_eq!(
+            client.expect_code(0).stdout_text(),
+            "received: still here\n"
+        );
+        assert_eq!(lines(&place, "log.txt").len(), 1);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_a_sentence() {
     let place = Place::new();
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -184,6 +217,6 @@ fn what_is_wrong_is_a_sentence() {
     let server = Server::start(&place, TRANSPORTS[1]);
     let client = server.client(&place).stdin(b"\xff\xfe\n".to_vec()).run();
     client.expect_code(3).expect_sentence(&["not UTF-8"]);
-    let long = server.client(&place).stdin(vec![b'a'; 100_000]).run();
+    let long = server.client(&place).stdin("é".repeat(20_000)).run();
     long.expect_code(2).expect_sentence(&["in parts"]);
 }

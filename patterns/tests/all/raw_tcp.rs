@@ -318,3 +318,102 @@ fn a_half_open_connection_is_found() {
     );
     drop(first);
 }
+
+#[test]
+fn a_peer_that_says_its_last_and_goes_is_noticed_at_once() {
+    let options = SocketOptions {
+        heartbeat: Heartbeat::Probe(Duration::from_secs(60)),
+        ..watching()
+    };
+    let mut pull = bound(Role::Pull, "raw_tcp", &options);
+    let _other = stranger(&*pull, &preface(PUSH));
+    assert_eq!(link_event(&mut *pull), LinkEvent::Connected);
+    let mut stream = stranger(&*pull, &preface(PUSH));
+    assert_eq!(link_event(&mut *pull), LinkEvent::Connected);
+    // Both before the socket looks again.
+    stream.write_all(&frame(b"last")).unwrap();
+    drop(stream);
+    assert_eq!(receive_texts(&mut *pull), ["last"]);
+    assert_eq!(link_event(&mut *pull), LinkEvent::Disconnected);
+}
+
+const PULL: u8 = 1;
+const SUBSCRIBE: u8 = 3;
+
+#[test]
+fn one_that_sends_to_a_socket_that_only_sends_is_cut_off() {
+    let mut push = bound(Role::Push, "raw_tcp", &SocketOptions::default());
+    let mut talker = stranger(&*push, &[&preface(PULL)[..], &frame(b"hello")].concat());
+    assert!(is_cut_off(&mut *push, &mut talker));
+    let mut pull = connected(Role::Pull, &*push, &SocketOptions::default());
+    wait_while(
+        &mut *push,
+        Some(&mut *pull),
+        mutirao::wait::Interest::ReadableOrWritable,
+        "room",
+        |push| push.send(&frames(&["honest"])).ok(),
+    );
+    push.flush();
+    assert_eq!(receive_texts(&mut *pull), ["honest"]);
+}
+
+#[test]
+fn one_that_subscribes_to_everything_it_can_think_of_is_cut_off() {
+    let mut publisher = bound(Role::Publish, "raw_tcp", &SocketOptions::default());
+    let topics: Vec<u8> = (0..10_000_u32)
+        .flat_map(|topic| frame(&[&[1][..], &topic.to_be_bytes()].concat()))
+        .collect();
+    let says = [&preface(SUBSCRIBE)[..], &topics].concat();
+    let mut greedy = stranger(&*publisher, &says);
+    assert!(is_cut_off(&mut *publisher, &mut greedy));
+    // What it wanted is wanted no more.
+    let mut modest = connected(Role::Subscribe, &*publisher, &SocketOptions::default());
+    modest.subscribe(b"news").unwrap();
+    wait_while(
+        &mut *publisher,
+        Some(&mut *modest),
+        mutirao::wait::Interest::Readable,
+        "subscription",
+        |publisher| {
+            publisher
+                .receive()
+                .unwrap()
+                .filter(|m| texts(m) == ["\u{1}news"])
+        },
+    );
+}
+
+#[test]
+fn a_socket_that_does_nothing_but_send_finds_newcomers_and_room() {
+    let mut push = bound(Role::Push, "raw_tcp", &few(1000));
+    let mut first = connected(Role::Pull, &*push, &SocketOptions::default());
+    send_texts(&mut *push, &["to the first"]);
+    assert_eq!(receive_texts(&mut *first), ["to the first"]);
+    let mut second = connected(Role::Pull, &*push, &SocketOptions::default());
+    let begun = Instant::now();
+    loop {
+        // No wait, no receive: only this.
+        let _ = push.send(&frames(&["to somebody"]));
+        push.flush();
+        let _ = first.receive().unwrap();
+        if second.receive().unwrap().is_some() {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the newcomer gets nothing");
+    }
+}
+
+#[test]
+fn frames_that_are_too_much_together_are_refused_before_they_are_sent() {
+    let options = SocketOptions {
+        max_message_bytes: 100_000,
+        ..SocketOptions::default()
+    };
+    let mut pull = bound(Role::Pull, "raw_tcp", &options);
+    let mut push = connected(Role::Push, &*pull, &options);
+    let half = Frame::from(vec![7; 90_000]);
+    let error = push.send(&[half.clone(), half.clone()]).unwrap_err();
+    assert!(error.to_string().contains("180000 bytes"), "{error}");
+    send(&mut *push, &[half, Frame::from(vec![7; 70_000])]);
+    assert_eq!(receive_from(&mut *pull, &mut *push).len(), 2);
+}
