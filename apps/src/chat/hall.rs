@@ -41,6 +41,12 @@ const LETTERS_TOO_MANY: usize = 128;
 /// How soon after something was heard the room's number is said, for those who missed the last line.
 const SOON: Duration = Duration::from_millis(500);
 
+/// How long a room waits, for each member, between what it publishes, and at most. Where a thousand come in
+/// at once, one packet for each of them to all of the others would be a million; many lines in one cost
+/// little more than one.
+const PACE: Duration = Duration::from_micros(50);
+const LONGEST_PACE: Duration = Duration::from_millis(100);
+
 /// How often a member is told that it says too much.
 const SCOLD: Duration = Duration::from_secs(1);
 
@@ -714,14 +720,14 @@ impl Hall {
         }
     }
 
-    /// Rooms say how much they have heard.
+    /// Rooms say how much they have told: nobody shall fetch what is about to come.
     fn beat(&mut self) {
         let now = self.now;
         let mut beats = Vec::new();
         for (name, room) in &mut self.rooms {
             if room.beat_at <= now && !room.members.is_empty() {
                 (room.beat_at, room.used) = (now + self.limits.beat, now);
-                beats.push((name.clone(), room.latest()));
+                beats.push((name.clone(), room.published()));
             }
         }
         for (room, latest) in beats {
@@ -739,7 +745,7 @@ impl Hall {
     /// Sends what has gathered: lines to rooms, confirmations and letters to members.
     fn settle(&mut self) {
         for name in std::mem::take(&mut self.stirred) {
-            self.publish(&name);
+            self.publish_if_due(name);
         }
         for session in std::mem::take(&mut self.unconfirmed) {
             self.confirm(session);
@@ -751,11 +757,23 @@ impl Hall {
         }
     }
 
+    /// Publishes what a room has heard, now or when it has waited long enough since the last time.
+    fn publish_if_due(&mut self, name: String) {
+        match self.rooms.get(&name) {
+            Some(room) if room.publish_at > self.now => {
+                self.stirred.insert(name);
+            }
+            _ => self.publish(&name),
+        }
+    }
+
     fn publish(&mut self, name: &str) {
         let Some(room) = self.rooms.get_mut(name) else {
             return;
         };
         room.beat_at = room.beat_at.min(self.now + SOON);
+        let members = u32::try_from(room.members.len()).unwrap_or(u32::MAX);
+        room.publish_at = self.now + PACE.saturating_mul(members).min(LONGEST_PACE);
         while let Some((first, lines)) = room.publish() {
             let lines = Down::Lines {
                 room: name.to_string(),
@@ -833,7 +851,9 @@ impl Machine for Hall {
         let inhabited = rooms.filter(|room| !room.members.is_empty());
         let beat = inhabited.map(|room| room.beat_at).min();
         let due = self.due.first().map(|&(due, _)| due);
-        beat.into_iter().chain(due).min()
+        let stirred = self.stirred.iter().filter_map(|name| self.rooms.get(name));
+        let publish = stirred.map(|room| room.publish_at).min();
+        beat.into_iter().chain(due).chain(publish).min()
     }
 }
 

@@ -14,6 +14,7 @@ mod args;
 mod arrivals;
 mod contender;
 mod control;
+mod hangup;
 mod helper;
 mod machine;
 mod measure;
@@ -57,6 +58,7 @@ pub(crate) fn run(args: CompareArgs) -> Result<(), Exit> {
     let stop = StopHandle::default();
     let stopper = stop.clone();
     Caught::begin()?.then(move |_| stopper.stop());
+    hangup::stop_at_hangup(stop.clone())?;
     let cells = plan::cells(&args.wanted());
     let seed = args
         .seed

@@ -1,10 +1,13 @@
 //! How far the comparison is: a bar on a terminal, a line now and then elsewhere.
 
+mod terminal;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use self::terminal::Terminal;
 use super::plan::{Cell, Question};
 use super::show::{per_cent, size};
 
@@ -71,9 +74,10 @@ impl Drop for Progress {
 }
 
 fn bar(all: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed} {msg}");
+    let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed} {wide_msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(all).with_style(style);
+    let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10);
+    let bar = ProgressBar::with_draw_target(Some(all), target).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }

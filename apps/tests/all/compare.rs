@@ -284,6 +284,22 @@ fn ctrl_c_ends_it_with_what_is_there() {
 }
 
 #[test]
+fn a_terminal_that_closes_leaves_no_folder_behind() {
+    let place = Place::new();
+    let folder = place.arg("tmp");
+    std::fs::create_dir_all(&folder).unwrap();
+    let process = mutirao(["compare", "--transports", "zmq-ipc", "--rounds", "1000"])
+        .env("TMPDIR", &folder)
+        .start();
+    process.wait_for("measurements, which take about");
+    let left = || std::fs::read_dir(&folder).unwrap().count();
+    assert_eq!(left(), 1);
+    process.signal(Signal::HUP);
+    process.wait().expect_code(130);
+    assert_eq!(left(), 0);
+}
+
+#[test]
 fn the_parts_are_not_for_people() {
     let help = mutirao(["--help"]).run();
     assert!(!help.stdout_text().contains("compare-peer"));

@@ -211,9 +211,15 @@ fn what_is_wrong_is_a_sentence() {
     server(&["--host", "0.0.0.0", "--port", "0", "--transport", "tcp"])
         .expect_code(2)
         .expect_sentence(&["--insecure"]);
-    server(&["--host", "no.such.host.invalid", "--transport", "tcp"])
-        .expect_code(3)
-        .expect_sentence(&["does not resolve"]);
+    server(&[
+        "--host",
+        "no.such.host.invalid",
+        "--transport",
+        "tcp",
+        "--insecure",
+    ])
+    .expect_code(3)
+    .expect_sentence(&["does not resolve"]);
     let server = Server::start(&place, TRANSPORTS[1]);
     let client = server.client(&place).stdin(b"\xff\xfe\n".to_vec()).run();
     client.expect_code(3).expect_sentence(&["not UTF-8"]);

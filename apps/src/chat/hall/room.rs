@@ -13,6 +13,8 @@ pub(super) struct Room {
     pub(super) members: BTreeSet<Session>,
     /// When to say again how much it has heard.
     pub(super) beat_at: Time,
+    /// When it publishes again at the earliest.
+    pub(super) publish_at: Time,
     /// When somebody was last there or something was heard.
     pub(super) used: Time,
     lines: VecDeque<Line>,
@@ -29,6 +31,7 @@ impl Room {
         Room {
             members: BTreeSet::new(),
             beat_at: now,
+            publish_at: now,
             used: now,
             lines: VecDeque::new(),
             bytes: 0,
@@ -45,6 +48,11 @@ impl Room {
     /// The number of the last line, before which there may have been none.
     pub(super) fn latest(&self) -> u64 {
         self.next - 1
+    }
+
+    /// The number of the last line that has been published.
+    pub(super) fn published(&self) -> u64 {
+        self.unpublished - 1
     }
 
     /// Adds a line, and forgets the oldest ones beyond the limits. Its number.

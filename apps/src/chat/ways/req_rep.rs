@@ -28,6 +28,12 @@ const HOLD: Duration = Duration::from_secs(1);
 /// How long a guest waits for an answer before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the next answers wait for each guest who was answered last, and at most. A thousand guests
+/// who are all told one thing ask again at once; without this they would be told the next at once, and
+/// so on, with nobody getting anywhere. Together in one answer, things cost little more than one of them.
+const PACE: Duration = Duration::from_micros(50);
+const LONGEST_PACE: Duration = Duration::from_millis(100);
+
 /// Packets that may wait for a guest to ask; beyond it, new ones are dropped.
 const MAX_WAITING: usize = 256;
 
@@ -40,6 +46,8 @@ pub(super) struct HallEnd {
     guests: HashMap<Session, Asker>,
     /// Guests that can be answered, perhaps.
     stirred: Vec<Session>,
+    /// When they are answered at the earliest.
+    next: Time,
     /// When each ask has been held long enough, in their order.
     held: VecDeque<(Time, Session, u64)>,
     now: Time,
@@ -61,28 +69,48 @@ impl HallEnd {
             socket: Port::open(Role::Router, Side::Bind, endpoint, options)?,
             guests: HashMap::new(),
             stirred: Vec::new(),
+            next: Time::START,
             held: VecDeque::new(),
             now: Time::START,
             dropped: 0,
         })
     }
 
-    /// Answers what can be answered of a guest's asks: all but the newest in any case.
-    fn answer(&mut self, session: Session) -> Result<(), TransportError> {
-        let Some(guest) = self.guests.get_mut(&session) else {
+    /// Answers those who stirred, unless the last answers were a moment ago.
+    fn answer_all(&mut self, now: Time) -> Result<(), TransportError> {
+        if now < self.next {
             return Ok(());
+        }
+        let mut stirred = std::mem::take(&mut self.stirred);
+        stirred.sort_unstable();
+        stirred.dedup();
+        let mut answered = 0;
+        for session in stirred {
+            answered += u32::from(self.answer(session)?);
+        }
+        self.next = now + LONGEST_PACE.min(PACE * answered);
+        Ok(())
+    }
+
+    /// Answers what can be answered of a guest's asks: all but the newest in any case. Whether it was
+    /// any.
+    fn answer(&mut self, session: Session) -> Result<bool, TransportError> {
+        let Some(guest) = self.guests.get_mut(&session) else {
+            return Ok(false);
         };
+        let mut answered = false;
         while guest.asks.len() > 1 || !guest.waiting.is_empty() {
             let Some((route, number)) = guest.asks.pop_front() else {
                 break;
             };
             let packets = take_some(&mut guest.waiting);
             self.socket.post(&answer(route, number, packets))?;
+            answered = true;
         }
         if guest.parting {
             self.guests.remove(&session);
         }
-        Ok(())
+        Ok(answered)
     }
 
     /// Ends the asks that have waited long enough.
@@ -162,7 +190,8 @@ impl HallWay for HallEnd {
                 return;
             }
             let guest = guests.entry(session).or_default();
-            guest.parting = false;
+            // Whether a packet makes a member of it, the hall says next.
+            guest.parting &= up.is_none();
             guest.asks.push_back((message[0].clone(), ask));
             held.push_back((*now + HOLD, session, ask));
             stirred.push(session);
@@ -204,12 +233,7 @@ impl HallWay for HallEnd {
 
     fn settle(&mut self, now: Time) -> Result<(), TransportError> {
         self.now = now;
-        let mut stirred = std::mem::take(&mut self.stirred);
-        stirred.sort_unstable();
-        stirred.dedup();
-        for session in stirred {
-            self.answer(session)?;
-        }
+        self.answer_all(now)?;
         self.let_go(now)?;
         self.socket.note_refusals();
         self.socket.flush();
@@ -217,7 +241,9 @@ impl HallWay for HallEnd {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.held.front().map(|&(when, ..)| when)
+        let held = self.held.front().map(|&(when, ..)| when);
+        let answers = (!self.stirred.is_empty()).then_some(self.next);
+        held.into_iter().chain(answers).min()
     }
 
     fn interests<'a>(&'a self, sources: &mut Vec<(Source<'a>, Interest)>) {
