@@ -18,12 +18,15 @@ import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
 PREFACE = b"MUTR1\x04\0\0"  # version 1 of the stream, from a DEALER
 MORE, CONTROL, PING, PONG = 1 << 31, 1 << 30, b"\0", b"\1"
 MAX_FRAME_BYTES = 64 << 20
+MAX_RESULT_BYTES = 48 << 20  # over more a broker closes the connection: --max-payload-bytes, a third and 4 MiB
 SILENCE_S = 10
 
 # Letters and digits, with accents of their own, and with single hyphens and apostrophes inside.
@@ -51,7 +54,7 @@ OPERATIONS = {
 
 
 def result(task):
-    """What came of a task: the message that says so."""
+    """What came of a task: the message that says so, as it travels."""
     # `id` and `place` go back as they came: whose result it is, and where it belongs.
     answer = {"type": "RESULT"} | {key: task[key] for key in ("id", "place") if key in task}
     try:
@@ -59,14 +62,46 @@ def result(task):
             raise ValueError(task["problem"])
         body, (work, merge) = task["body"], OPERATIONS[task["operation"]]
         data = base64.b64decode(body["base64"]) if isinstance(body, dict) else body.encode()
-        return answer | {"ok": True, "merge": merge, "body": work(data)}
+        frame = encode(answer | {"ok": True, "merge": merge, "body": work(data)})
+        if len(frame) > MAX_RESULT_BYTES:
+            raise ValueError(f"its result takes {len(frame)} bytes and may take {MAX_RESULT_BYTES}: use smaller pieces")
+        return frame
     except Exception as error:  # a task that fails must not end the worker
         name = task.get("place", {}).get("name") or "the task"
-        return answer | {"ok": False, "error": f"{name}: {error}"}
+        return encode(answer | {"ok": False, "error": f"{name}: {error}"})
+
+
+def encode(message):
+    """Four bytes of length, then the object; in UTF-8, as escapes would make three times as much of some texts."""
+    body = json.dumps(message, ensure_ascii=False).encode()
+    return struct.pack(">I", len(body)) + body
+
+
+def read(pipe):
+    """A frame from the other process, or nothing when that has ended."""
+    header = pipe.read(4)
+    return header and header + pipe.read(*struct.unpack(">I", header))
+
+
+def work_off():
+    """The life of the process that works; it ends with the one that talks to the broker."""
+    while frame := read(sys.stdin.buffer):
+        sys.stdout.buffer.write(result(json.loads(frame[4:])))
+        sys.stdout.buffer.flush()
+
+
+def hand_over(process, frame):
+    """Has the other process do a task: a long call into C would hold up our heartbeats."""
+    process.stdin.write(frame)
+    process.stdin.flush()
+    done = read(process.stdout)
+    if not done:
+        raise ChildProcessError("the process that works has died")
+    return done
 
 
 class Connection:
-    """Frames over a socket: four bytes of length, then an object as JSON."""
+    """Frames over a socket."""
 
     def __init__(self, address):
         host, _, port = address.rpartition(":")
@@ -79,13 +114,12 @@ class Connection:
         if self.take(len(PREFACE))[:5] != PREFACE[:5]:
             raise ConnectionError("no mutirao broker on raw TCP listens there")
 
-    def send(self, message):
-        body = json.dumps(message).encode()
+    def send(self, frame):
         with self.lock:  # heartbeats come from another thread than results
-            self.socket.sendall(struct.pack(">I", len(body)) + body)
+            self.socket.sendall(frame)
 
-    def messages(self, patience_s):
-        """The messages that have come, after waiting for so long at most."""
+    def frames(self, patience_s):
+        """The frames that have come, after waiting for so long at most."""
         if select.select([self.socket], [], [], patience_s)[0]:
             self.receive()
         elif time.monotonic() - self.heard > SILENCE_S:
@@ -97,12 +131,11 @@ class Connection:
                 raise ConnectionError("a frame that no broker sends")
             if len(self.buffer) < 4 + length:
                 return
-            body = self.take(4 + length)[4:]
+            frame = self.take(4 + length)
             if not header & CONTROL:
-                yield json.loads(body)
-            elif body == PING:
-                with self.lock:
-                    self.socket.sendall(struct.pack(">I", CONTROL | 1) + PONG)
+                yield frame
+            elif frame[4:] == PING:
+                self.send(struct.pack(">I", CONTROL | 1) + PONG)
 
     def take(self, count):
         taken = bytes(self.buffer[:count])
@@ -121,23 +154,26 @@ def beat(connection, heartbeat_s, stopping):
     """Says that we live, also while a task takes its time."""
     try:
         while not stopping.wait(heartbeat_s):
-            connection.send({"type": "BEAT"})
+            connection.send(encode({"type": "BEAT"}))
     except OSError:
         pass  # whoever reads from the connection notices as well
 
 
 def serve(connection, ready, heartbeat_s, stopping):
-    connection.send(ready)
+    connection.send(encode(ready))
     print("ready", flush=True)
     threading.Thread(target=beat, args=[connection, heartbeat_s, stopping], daemon=True).start()
-    with connection.socket:
+    # In a session of its own, out of reach of Ctrl-C.
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    with connection.socket, subprocess.Popen([sys.executable, __file__, "--work-off"], **options) as process:
         while not stopping.is_set():
-            for message in connection.messages(heartbeat_s):
-                if message["type"] == "PROCESS":
-                    connection.send(result(message))
-                elif message["type"] == "READY":  # the broker does not know us
-                    connection.send(ready)
-        connection.send({"type": "BEAT", "what": "Gone"})
+            for frame in connection.frames(heartbeat_s):
+                kind = json.loads(frame[4:])["type"]
+                if kind == "PROCESS":
+                    connection.send(hand_over(process, frame))
+                elif kind == "READY":  # the broker does not know us
+                    connection.send(encode(ready))
+        connection.send(encode({"type": "BEAT", "what": "Gone"}))
 
 
 def main():
@@ -160,4 +196,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    work_off() if sys.argv[1:] == ["--work-off"] else main()

@@ -103,11 +103,28 @@ impl BrokerMachine {
         let lost: Vec<LeaseId> = worker
             .map(|worker| worker.leases.difference(&known).copied().collect())
             .unwrap_or_default();
-        for lease in lost {
-            self.take_back(now, lease, false);
-        }
+        self.take_back_lost(now, id, peer, lost);
         self.replace(peer);
         self.give(now, peer);
+    }
+
+    /// Takes back what a worker that came back does not hold any more.
+    ///
+    /// One that holds exactly what it names never got the rest, or has answered it. One that takes a
+    /// task at a time names nothing and has begun what it was given: whatever made it come back, the
+    /// task may do so for ever.
+    fn take_back_lost(&mut self, now: Time, id: WorkerId, peer: PeerId, lost: Vec<LeaseId>) {
+        let worker = self.workers.get(&peer);
+        let begun = worker.is_some_and(Worker::takes_one);
+        if begun && !lost.is_empty() {
+            let count = lost.len();
+            log::warn!(
+                "worker {id} came back without {count} of its tasks: they are tried again as if it had died"
+            );
+        }
+        for lease in lost {
+            self.take_back(now, lease, begun);
+        }
     }
 
     /// Puts a start of a worker in the place of another that spoke as this peer, and takes along what
@@ -333,7 +350,10 @@ impl BrokerMachine {
                     now,
                     lease.job,
                     piece.span,
-                    &format!("{} workers died while they worked on it", piece.deaths),
+                    &format!(
+                        "{} workers died, or came back without it, while they worked on it",
+                        piece.deaths
+                    ),
                 ),
                 false if died => again.extend(piece.split(SUSPECTS)),
                 false => again.push(piece),

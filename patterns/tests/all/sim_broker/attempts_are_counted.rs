@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mutirao::broker::{BrokerLimits, Held, Takes, WorkerTells};
-use mutirao::pipeline::JobId;
+use mutirao::pipeline::{JobId, WorkerId};
 use mutirao::sim::{Rng, run_seeds};
 
 use super::hand_fed::{HandFed, JOB};
@@ -100,7 +100,7 @@ fn a_worker_that_comes_back_keeps_no_attempt_that_others_have_made() {
         span: late.span,
     };
     let ready = WorkerTells::Ready {
-        worker: mutirao::pipeline::WorkerId(1),
+        worker: WorkerId(1),
         slots: 1,
         operations: vec!["a".into()],
         held: vec![held],
@@ -109,4 +109,66 @@ fn a_worker_that_comes_back_keeps_no_attempt_that_others_have_made() {
     broker.worker(3, ready);
     let again = broker.granted().remove(0);
     assert_eq!((again.peer, again.attempt), (3, 2));
+}
+
+/// The same worker over a connection of its own, with what it says it holds.
+fn back(broker: &mut HandFed, peer: u64, takes: Takes, held: Vec<Held>) {
+    let ready = WorkerTells::Ready {
+        worker: WorkerId(1),
+        slots: 1,
+        operations: vec!["a".into()],
+        held,
+        takes,
+    };
+    broker.worker(peer, ready);
+}
+
+#[test]
+fn a_task_that_makes_its_worker_come_back_without_it_fails() {
+    let mut broker = HandFed::new();
+    broker.submit(0, 1);
+    for peer in 1..=3 {
+        back(&mut broker, peer, Takes::One, Vec::new());
+        assert_eq!(broker.granted().len(), 1, "peer {peer}");
+    }
+    assert_eq!(broker.machine.counts().retried, 2);
+    back(&mut broker, 4, Takes::One, Vec::new());
+    assert!(broker.granted().is_empty());
+    let counts = broker.machine.counts();
+    assert_eq!((counts.done, counts.failed), (1, 1));
+    assert_eq!(broker.save(), 1, "the failure is told");
+    // The worker is none the worse for it.
+    broker.submit(1, 1);
+    let next = broker.granted().remove(0);
+    broker.work(&next);
+    let counts = broker.machine.counts();
+    assert_eq!((counts.done, counts.failed), (2, 1));
+}
+
+#[test]
+fn a_task_that_its_worker_still_holds_or_never_got_is_not_blamed() {
+    for takes in [Takes::One, Takes::Batches] {
+        let mut broker = HandFed::new();
+        broker.submit(0, 1);
+        back(&mut broker, 1, takes, Vec::new());
+        let mut grant = broker.granted().remove(0);
+        for peer in 2..20 {
+            let held = Held {
+                lease: grant.lease,
+                job: JOB,
+                span: grant.span,
+            };
+            // Whoever takes batches names all that has arrived.
+            let names_it = takes == Takes::One;
+            let held = Vec::from_iter(names_it.then_some(held));
+            back(&mut broker, peer, takes, held);
+            let mut again = broker.granted();
+            assert_eq!(again.is_empty(), names_it);
+            grant = again.pop().unwrap_or(grant);
+            grant.peer = peer;
+        }
+        broker.work(&grant);
+        let counts = broker.machine.counts();
+        assert_eq!((counts.done, counts.failed, counts.retried), (1, 0, 0));
+    }
 }
