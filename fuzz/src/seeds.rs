@@ -201,6 +201,11 @@ fn udp() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             &[&number(at)[..], &[0x80, 0, 0, 1, 7, 0, 0, 0, 0]].concat(),
         )
     };
+    let greeting = |kind, role, mode, body: &[u8]| {
+        let mut datagram = datagram(kind, body);
+        datagram[6..8].copy_from_slice(&[role, mode]);
+        datagram
+    };
     let topics = |at, topics: &[u8]| datagram(8, &[&number(at)[..], topics].concat());
     let segment = |at, offset: u64, bytes: &[u8]| {
         let body = reliable(at, 20_000, 3, &[&number(0)[..], &[0; 4]].concat());
@@ -219,6 +224,17 @@ fn udp() -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 topics(4, &[0, 1, b'a', 0, 2, b'b', b'c']),
                 topics(5, &[0, 1, b'a']),
                 datagram(5, &[]),
+            ],
+        ),
+        (
+            "greetings",
+            vec![
+                greeting(1, 5, 1, &[0; 16]),
+                greeting(1, 5, 2, &[0; 16]),
+                greeting(1, 1, 1, &[0; 16]),
+                greeting(2, 6, 1, &number(7)),
+                greeting(3, 6, 1, &number(9)),
+                greeting(4, 6, 1, &[2]),
             ],
         ),
         (

@@ -35,11 +35,13 @@ mod pipe;
 mod place;
 mod plain;
 mod reliable;
+mod rooms;
 mod seen;
 mod state;
 mod tally;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -139,24 +141,24 @@ struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A plain message has to fit into a datagram.
+    /// A plain message has to fit into a datagram, a reliable one into what the peer takes at once.
     fn check_fits(&self, message: &[Frame]) -> Result<(), TransportError> {
-        if self.mode == Mode::Reliable {
-            return Ok(());
-        }
         let message = match self.limits.role {
             Role::Router => message.get(1..).unwrap_or_default(),
             _ => message,
         };
-        let encoded = plain::MESSAGE_HEADER_BYTES + frames::encoded_bytes(message);
-        if encoded <= MAX_DATAGRAM_BYTES {
-            return Ok(());
-        }
         let bytes = message.iter().map(|frame| frame.len()).sum();
-        Err(TransportError::TooLarge {
-            bytes,
-            limit_bytes: MAX_DATAGRAM_BYTES.saturating_sub(encoded - bytes),
-        })
+        let limit_bytes = match self.mode {
+            Mode::Plain => {
+                let headers = frames::encoded_bytes(message) - bytes;
+                MAX_DATAGRAM_BYTES.saturating_sub(plain::MESSAGE_HEADER_BYTES + headers)
+            }
+            Mode::Reliable => frames::max_message_bytes(self.limits.frame_bytes),
+        };
+        match bytes <= limit_bytes {
+            true => Ok(()),
+            false => Err(TransportError::TooLarge { bytes, limit_bytes }),
+        }
     }
 }
 
@@ -207,6 +209,12 @@ impl Socket for UdpSocket {
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    fn sender(&self, message: &[Frame]) -> Option<IpAddr> {
+        let state = self.state.borrow();
+        let address = state.peer_of(message.first()?)?;
+        Some(address.ip().to_canonical())
     }
 
     fn counters(&self) -> Option<Counters> {

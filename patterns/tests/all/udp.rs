@@ -2,7 +2,7 @@
 //!
 //! Nobody but its user drives a UDP socket, so a scenario drives all that it has while it waits for one.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -194,6 +194,8 @@ mod both {
         stage.say(2, &["b"]);
         for _ in 0..2 {
             let request = stage.receive(0);
+            let sender = stage.of(0).sender(&request);
+            assert_eq!(sender, Some(Ipv4Addr::LOCALHOST.into()));
             stage.send(0, &request);
         }
         assert_eq!(stage.hear(1), ["a"]);
@@ -333,6 +335,24 @@ mod both {
         assert_eq!(stage.hear(0), ["still there"]);
     }
 
+    pub(super) fn one_with_much_to_take_hears_the_others_meanwhile(scheme: &'static str) {
+        let mut stage = Stage::new(scheme, &SocketOptions::default(), &[Role::Pull, Role::Push]);
+        stage.say(1, &["hello"]);
+        stage.hear(0);
+        let stranger = Stranger::of(&mut stage);
+        for _ in 0..600 {
+            stage.say(1, &["much"]);
+            // Read, and not taken.
+            stage.of(0).link_event();
+        }
+        let before = stage.counters(0);
+        stranger.say(b"rubbish");
+        for _ in 0..400 {
+            assert!(stage.of(0).receive().unwrap().is_some());
+        }
+        assert_eq!(stage.counters(0).malformed, before.malformed + 1);
+    }
+
     pub(super) fn a_flood_of_hellos_makes_no_peers(scheme: &'static str) {
         let mut stage = Stage::new(scheme, &watching(), &[Role::Pull]);
         let stranger = Stranger::of(&mut stage);
@@ -382,6 +402,7 @@ both! {
     a_publisher_that_comes_back_learns_who_wants_what router_answers_dealers links_are_reported
     a_connection_may_come_first a_name_that_has_several_addresses_is_tried_in_turn
     every_kind_of_frame_arrives who_does_not_fit_is_told_why a_silent_peer_is_given_up
+    one_with_much_to_take_hears_the_others_meanwhile
     strangers_are_counted_and_get_nothing a_flood_of_hellos_makes_no_peers
 }
 
@@ -637,6 +658,69 @@ fn a_plain_subscriber_cannot_want_more_than_fits() {
 }
 
 #[test]
+fn a_publisher_with_a_short_queue_learns_of_every_topic() {
+    let mut stage = Stage::new("raw_udp", &few(3), &[Role::Publish, Role::Subscribe]);
+    let topics: Vec<String> = (10..60).map(|number| number.to_string()).collect();
+    for topic in &topics {
+        stage.of(1).subscribe(topic.as_bytes()).unwrap();
+    }
+    for topic in &topics {
+        assert_eq!(stage.hear(0), [format!("\u{1}{topic}")]);
+    }
+}
+
+#[test]
+fn reliable_udp_refuses_what_the_peer_would_not_take() {
+    let options = SocketOptions {
+        max_message_bytes: 2000,
+        ..SocketOptions::default()
+    };
+    let mut stage = Stage::new("reliable_udp", &options, &[Role::Pull, Role::Push]);
+    let frames = vec![Frame::from(vec![7; 2000]); 33];
+    stage.send(1, &frames[..32]);
+    assert_eq!(stage.receive(0).len(), 32);
+    let most = [&frames[..], &[Frame::from(vec![7; 1536])]].concat();
+    stage.send(1, &most);
+    assert_eq!(stage.receive(0).len(), 34);
+    let refused = stage
+        .of(1)
+        .send(&[&most[..], &[Frame::from(&b"x"[..])]].concat());
+    let Err(SendError::Failed(TransportError::TooLarge { bytes, limit_bytes })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((bytes, limit_bytes), (67_537, 67_536));
+}
+
+#[test]
+fn who_speaks_to_a_socket_that_only_sends_is_given_up() {
+    let mut stage = Stage::new("reliable_udp", &watching(), &[Role::Push]);
+    let stranger = Stranger::of(&mut stage);
+    // A pull socket, as it says.
+    let greet = |stage: &mut Stage, cookie| {
+        let mut hello = hello(2, 5, cookie);
+        hello[6] = 2;
+        let before = stage.counters(0).received;
+        stranger.say(&hello);
+        stage.count(0, "a hello", |now| now.received > before);
+    };
+    greet(&mut stage, 0);
+    let cookie = stranger.hear();
+    greet(
+        &mut stage,
+        u64::from_be_bytes(cookie[16..24].try_into().unwrap()),
+    );
+    assert_eq!(stage.link(0), LinkEvent::Connected);
+    let mut data = [&b"MUTU1\x0b\0\0"[..], &5_u64.to_be_bytes()].concat();
+    // Number, credit, that there is a segment, its offset; then a message with an empty frame.
+    data.extend([0; 16]);
+    data.extend([3, 0, 0, 0]);
+    data.extend([0; 8]);
+    data.extend([0; 4]);
+    stranger.say(&data);
+    assert_eq!(stage.link(0), LinkEvent::Disconnected);
+}
+
+#[test]
 fn a_full_queue_refuses_until_there_is_room() {
     let mut stage = Stage::new("reliable_udp", &few(2), &[Role::Pull, Role::Push]);
     let load = Frame::from(vec![7; 1 << 20]);
@@ -710,12 +794,13 @@ fn what_was_sent_arrives_while_the_sender_closes() {
     stage.say(1, &["hello"]);
     stage.hear(0);
     let load = Frame::from(vec![7; 1 << 20]);
-    for _ in 0..20 {
-        stage.send(1, std::slice::from_ref(&load));
+    let mut sent = 0;
+    while stage.of(1).send(std::slice::from_ref(&load)).is_ok() {
+        sent += 1;
     }
     let push = stage.sockets[1].take();
     let closing = std::thread::spawn(move || drop(push));
-    for _ in 0..20 {
+    for _ in 0..sent {
         assert_eq!(stage.receive(0)[0].len(), 1 << 20);
     }
     closing.join().unwrap();

@@ -21,6 +21,9 @@ const RESOLVED: Duration = Duration::from_millis(5);
 /// Addresses of a name are asked for again after such a time without an answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Between two tries, whatever is asked for: nobody is called without end.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 enum State {
     /// To begin at this time.
@@ -86,6 +89,7 @@ impl Caller {
             Some(host) => host.to_string(),
         };
         let port = endpoint.port().filter(|port| *port != 0);
+        let pause_min = options.reconnect_min.max(LEAST_PAUSE);
         Ok(Caller {
             host,
             port: port.ok_or_else(|| unusable("a connection needs a port number"))?,
@@ -97,9 +101,9 @@ impl Caller {
             at: 0,
             socket: None,
             session: 0,
-            pause: options.reconnect_min,
-            pause_min: options.reconnect_min,
-            pause_max: options.reconnect_max.max(options.reconnect_min),
+            pause: pause_min,
+            pause_min,
+            pause_max: options.reconnect_max.max(pause_min),
         })
     }
 
@@ -304,4 +308,25 @@ pub(super) fn mode_reason(ours: Mode) -> String {
         other.name(),
         ours.name()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_called_without_end() {
+        let endpoint = "raw+udp://127.0.0.1:9".parse().unwrap();
+        let options = SocketOptions {
+            reconnect_min: Duration::ZERO,
+            reconnect_max: Duration::ZERO,
+            ..SocketOptions::default()
+        };
+        let mut caller = Caller::new(&endpoint, Role::Push, Mode::Plain, &options).unwrap();
+        for _ in 0..10 {
+            caller.again(Time::START);
+            let due = caller.due(Time::START).unwrap();
+            assert!(due.since(Time::START) >= LEAST_PAUSE / 2);
+        }
+    }
 }

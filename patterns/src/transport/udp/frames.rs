@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use crate::transport::{Frame, MAX_FRAMES, Message};
 
 use super::packet::Malformed;
+use super::rooms::{self, SEGMENTS};
 
 const MORE: u32 = 1 << 31;
 const LENGTH: u32 = (1 << 30) - 1;
@@ -20,6 +21,12 @@ pub(super) const FRAME_HEADER_BYTES: usize = 4;
 
 /// The longest frame that the header can express, in bytes.
 pub(super) const MAX_FRAME_BYTES: usize = LENGTH as usize;
+
+/// What the frames of a message may have together, in bytes, where one may have `limit`: room for the short
+/// ones before it.
+pub(super) fn max_message_bytes(limit: usize) -> usize {
+    limit.saturating_add(64 << 10)
+}
 
 /// Frames beyond this are gathered in memory of their own, which becomes the frame.
 const LARGE: usize = 16 << 10;
@@ -80,7 +87,7 @@ pub(super) fn read(mut bytes: &[u8]) -> Result<Message, Malformed> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Breach {
     #[error(
-        "it sent a frame of {0} bytes, more than the limit: raise the limit or send less at once"
+        "it sent {0} bytes in a message, more than the limit: raise the limit or send less at once"
     )]
     TooLarge(usize),
     #[error("it sent a message of more than {MAX_FRAMES} frames")]
@@ -108,14 +115,13 @@ pub(super) struct Decoder {
     waiting: usize,
     header: Vec<u8>,
     partial: Option<Partial>,
-    /// The frames of the message that is not whole yet.
+    /// The frames of the message that is not whole yet, and their bytes.
     frames: Message,
-    /// A piece that was taken apart, for the next one.
-    spare: Vec<u8>,
+    frames_bytes: usize,
 }
 
 impl Decoder {
-    /// Frames may have at most `limit` bytes.
+    /// Frames may have at most `limit` bytes, and messages [`max_message_bytes`].
     pub(super) fn new(limit: usize) -> Decoder {
         Decoder {
             limit: limit.min(MAX_FRAME_BYTES),
@@ -125,7 +131,7 @@ impl Decoder {
             header: Vec::new(),
             partial: None,
             frames: Message::new(),
-            spare: Vec::new(),
+            frames_bytes: 0,
         }
     }
 
@@ -134,8 +140,7 @@ impl Decoder {
         if bytes.is_empty() {
             return;
         }
-        let mut piece = std::mem::take(&mut self.spare);
-        piece.clear();
+        let mut piece = rooms::borrow(&SEGMENTS);
         piece.extend_from_slice(bytes);
         self.waiting += piece.len();
         self.pieces.push_back(piece);
@@ -167,8 +172,10 @@ impl Decoder {
             if self.frames.len() == MAX_FRAMES {
                 return Err(Breach::TooMany);
             }
+            self.frames_bytes += frame.len();
             self.frames.push(frame);
             if !more {
+                self.frames_bytes = 0;
                 return Ok(Some(std::mem::take(&mut self.frames)));
             }
         }
@@ -191,8 +198,9 @@ impl Decoder {
             },
         };
         let (len, more) = read_header(header).map_err(|_| Breach::Senseless)?;
-        if len > self.limit {
-            return Err(Breach::TooLarge(len));
+        let bytes = self.frames_bytes + len;
+        if len > self.limit || bytes > max_message_bytes(self.limit) {
+            return Err(Breach::TooLarge(bytes));
         }
         Ok(Some((len, more)))
     }
@@ -254,7 +262,8 @@ impl Decoder {
         if let Some(piece) = self.pieces.front()
             && self.start == piece.len()
         {
-            self.spare = self.pieces.pop_front().unwrap_or_default();
+            let piece = self.pieces.pop_front();
+            rooms::give_back(&SEGMENTS, piece.unwrap_or_default());
             self.start = 0;
         }
     }
@@ -327,6 +336,11 @@ mod tests {
         let mut decoder = Decoder::new(10);
         decoder.feed(&11_u32.to_be_bytes());
         assert_eq!(decoder.next().unwrap_err(), Breach::TooLarge(11));
+        // Together they may have somewhat more than one alone.
+        let mut decoder = Decoder::new(40_000);
+        let full = [&(MORE | 40_000).to_be_bytes()[..], &[0; 40_000]].concat();
+        decoder.feed(&[&full[..], &full, &25_537_u32.to_be_bytes()].concat());
+        assert_eq!(decoder.next().unwrap_err(), Breach::TooLarge(105_537));
         let mut decoder = Decoder::new(10);
         for _ in 0..=MAX_FRAMES {
             decoder.feed(&MORE.to_be_bytes());

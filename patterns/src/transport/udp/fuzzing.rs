@@ -2,16 +2,18 @@
 //! of a listener, a caller and a group; time passes when the target says so; after each step is checked what
 //! must always be true.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::machine::Time;
 use crate::sim::Rng;
-use crate::transport::{Frame, Role};
+use crate::transport::{Frame, Role, SocketOptions, fits};
 
+use super::caller::{Answer, Caller};
 use super::group::Publishers;
+use super::listener::{Greeted, Listener};
 use super::live::Patience;
-use super::packet::{Header, Kind};
+use super::packet::{Header, Kind, Mode, take_number};
 use super::plain::Plain;
 use super::reliable::{Limits, Reliable};
 use super::tally::Tally;
@@ -27,8 +29,8 @@ const PATIENCE: Patience = Patience {
     limit: Duration::from_millis(5000),
 };
 
-/// What stands behind the header of these datagrams goes to a plain peer, a reliable peer and a group, with
-/// pauses in milliseconds.
+/// What stands behind the header of these datagrams goes to a plain peer, a reliable peer and a group, and to those
+/// who are about to greet each other, with pauses in milliseconds.
 pub fn receive(datagrams: &[(u64, Vec<u8>)]) {
     let tally = Tally::default();
     let mut now = Time::START;
@@ -37,6 +39,7 @@ pub fn receive(datagrams: &[(u64, Vec<u8>)]) {
     let mut plains = roles.map(|role| Plain::new(1, role, PATIENCE, now));
     let mut group = Publishers::new(PATIENCE.limit, now);
     let mut reliable = Pair::new();
+    let mut door = Door::new();
     for (pause_ms, datagram) in datagrams {
         now = now + Duration::from_millis(*pause_ms);
         for plain in &mut plains {
@@ -56,11 +59,65 @@ pub fn receive(datagrams: &[(u64, Vec<u8>)]) {
             assert!(count <= most, "{count} messages of {most} bytes");
         }
         let _ = group.handle(now, from, &header, body, &tally);
+        door.hello(now, from, &header, body, datagram.len());
+        door.answer(now, header, body);
         if header.kind == Kind::Data {
             reliable.receive(now, body);
         }
     }
     reliable.finish(now);
+}
+
+/// A listener and a caller that hear greetings.
+struct Door {
+    listener: Listener,
+    caller: Caller,
+}
+
+impl Door {
+    fn new() -> Door {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        let endpoint = format!("raw+udp://{address}").parse().expect("an endpoint");
+        let options = SocketOptions::default();
+        Door {
+            listener: Listener::new(socket, Role::Router, Mode::Plain),
+            caller: Caller::new(&endpoint, Role::Dealer, Mode::Plain, &options).expect("a caller"),
+        }
+    }
+
+    /// Nobody gets more than was sent in his name, nor is a peer without the cookie.
+    fn hello(&self, now: Time, from: SocketAddr, header: &Header, body: &[u8], most: usize) {
+        let answer = match self.listener.greet(now, from, header, body) {
+            Greeted::Answer(answer) => answer,
+            Greeted::Senseless => return,
+            other => panic!("{other:?} without a cookie"),
+        };
+        assert!(answer.len() <= most);
+        let (_, cookie) = Header::read(&answer).expect("a cookie");
+        let body = [cookie, &body[8..]].concat();
+        match self.listener.greet(now, from, header, &body) {
+            Greeted::Refused(answer, _) => assert!(answer.len() <= most),
+            Greeted::New { instead: None } => {}
+            other => panic!("{other:?} with a cookie"),
+        }
+    }
+
+    /// Somebody answers who knows the session.
+    fn answer(&mut self, now: Time, mut header: Header, body: &[u8]) {
+        self.caller.go_on(now);
+        header.session = self.caller.session();
+        match self.caller.handle(now, &header, body) {
+            Answer::Connected { theirs } => {
+                assert!(header.role().is_some_and(|role| fits(Role::Dealer, role)));
+                assert_eq!(take_number(body).map(|(number, _)| number), Ok(theirs));
+                self.caller.again(now);
+            }
+            Answer::NotYet => assert!(self.caller.is_greeting()),
+            Answer::Refused(_) => assert!(!self.caller.is_greeting()),
+            Answer::Stranger => {}
+        }
+    }
 }
 
 /// Two ends of a connection, of which one also gets what somebody made up who knows its session.
@@ -79,6 +136,7 @@ impl Pair {
             segment_bytes: SEGMENT_BYTES,
             window_bytes: WINDOW_BYTES,
             queue_messages: 10,
+            queue_bytes: WINDOW_BYTES,
             keeps_latest_in: false,
             frame_bytes: 5000,
             patience: PATIENCE,

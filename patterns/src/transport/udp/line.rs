@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::transport::sys::datagrams::{self, BATCH};
 
+use super::rooms::{self, LINES};
 use super::tally::Tally;
 
 /// Bytes that are sent without waiting for more.
@@ -39,6 +40,11 @@ impl Line {
         }
     }
 
+    /// Where they go.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.to.or_else(|| self.socket.peer_addr().ok())
+    }
+
     /// Datagrams that wait to be sent.
     pub(super) fn waiting(&self) -> usize {
         self.ends.len() - self.sent
@@ -55,6 +61,7 @@ impl Line {
 
     /// Adds what `fill` appends as a datagram, if that says so.
     pub(super) fn add(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        self.make_room();
         let before = self.bytes.len();
         let filled = fill(&mut self.bytes);
         match filled {
@@ -66,15 +73,23 @@ impl Line {
 
     /// Adds a datagram.
     pub(super) fn put(&mut self, datagram: &[u8]) {
+        self.make_room();
         self.bytes.extend_from_slice(datagram);
         self.ends.push(self.bytes.len());
     }
 
     /// Forgets what waits to be sent.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
+        rooms::give_back(&LINES, std::mem::take(&mut self.bytes));
         self.ends.clear();
+        self.ends.shrink_to(BATCH);
         self.sent = 0;
+    }
+
+    fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = rooms::borrow(&LINES);
+        }
     }
 
     /// Sends what waits, as far as the system takes it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::machine::{Clock, Time};
 use crate::transport::routing::{Offer, Pipe};
+use crate::transport::sys::datagrams::BATCH;
 use crate::transport::{Frame, Message, Role, SocketOptions, WhenFull};
 
 use super::line::Line;
@@ -36,6 +37,9 @@ pub(super) struct PipeLimits {
     pub(super) keeps_latest_in: bool,
     /// What does not fit into a queue is dropped.
     pub(super) drops: bool,
+    /// The sender waits until there is room.
+    pub(super) refuses: bool,
+    /// The longest frame that is received.
     pub(super) frame_bytes: usize,
     pub(super) window_bytes: usize,
     pub(super) patience: Patience,
@@ -51,7 +55,12 @@ impl PipeLimits {
             keeps_latest: keeps_latest && role != Role::Subscribe,
             keeps_latest_in: keeps_latest && role != Role::Publish,
             drops: options.when_full == WhenFull::Drop && role == Role::Publish,
-            frame_bytes: options.max_message_bytes,
+            refuses: options.when_full == WhenFull::Refuse,
+            frame_bytes: match role {
+                // Nobody says anything to it.
+                Role::Push => 0,
+                _ => options.max_message_bytes,
+            },
             window_bytes: WINDOW_BYTES,
             patience,
         }
@@ -67,6 +76,11 @@ impl PipeLimits {
             segment_bytes,
             window_bytes: self.window_bytes.max(2 * segment_bytes),
             queue_messages: self.queue_messages,
+            // One who waits for room has nothing from more of it; one who drops does.
+            queue_bytes: match self.refuses {
+                true => self.window_bytes.max(2 * segment_bytes),
+                false => usize::MAX,
+            },
             keeps_latest_in: self.keeps_latest_in,
             frame_bytes: self.frame_bytes,
             patience: self.patience,
@@ -189,13 +203,25 @@ impl UdpPipe {
         }
         let (limits, ready, tally) = (&self.limits, &mut self.ready, &self.tally);
         match &mut self.talk {
-            Talk::Plain(plain) => plain.handle(now, kind, body, tally, |message| {
-                keep(message, limits, ready, tally)
+            // They come again until note is taken of them, so none of their notices gets lost.
+            Talk::Plain(plain) if kind == Kind::Topics && ready.len() >= limits.queue_messages => {
+                tally.dropped.add(1);
+                plain.hear(now);
+                Ok(())
+            }
+            Talk::Plain(plain) => plain.handle(now, kind, body, tally, |message| match kind {
+                Kind::Topics => ready.push_back(message),
+                _ => keep(message, limits, ready, tally),
             }),
             Talk::Reliable(machine) if kind == Kind::Data => {
                 machine.handle(now, body)?;
                 tally.add(machine.take_stats());
+                // Nobody would ever take it.
+                let speaks = limits.role == Role::Push && machine.has_message();
                 self.note_end();
+                if speaks {
+                    self.give_up("it sent a message to a socket that only sends");
+                }
                 Ok(())
             }
             _ => Err(Malformed::Senseless),
@@ -279,7 +305,7 @@ impl UdpPipe {
     }
 
     /// Sends what waits, and then the message that was kept aside.
-    fn push_on(&mut self) {
+    pub(super) fn push_on(&mut self) {
         self.pump();
         if !self.is_sent() {
             return;
@@ -295,6 +321,19 @@ impl UdpPipe {
             machine.flush();
         }
         self.pump();
+    }
+
+    /// Where the peer is.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.line.peer()
+    }
+
+    /// Whether no more may be read, or what comes would be dropped.
+    pub(super) fn is_crowded(&self) -> bool {
+        match &self.talk {
+            Talk::Plain(_) | Talk::Ear => self.ready.len() + BATCH > self.limits.queue_messages,
+            Talk::Mouth(_) | Talk::Reliable(_) => false,
+        }
     }
 
     /// Whether nothing waits to be sent.
@@ -354,7 +393,7 @@ impl UdpPipe {
         }
         match &mut self.talk {
             Talk::Plain(plain) => plain.wake(now, heard_all),
-            Talk::Mouth(plain) => plain.wake(now, false),
+            Talk::Mouth(plain) => plain.beat(now),
             Talk::Reliable(machine) => machine.wake(now, heard_all),
             Talk::Ear => {}
         }
@@ -430,7 +469,7 @@ impl Pipe for UdpPipe {
     fn has_message(&self) -> bool {
         !self.ready.is_empty()
             || match &self.talk {
-                Talk::Reliable(machine) => machine.has_message(),
+                Talk::Reliable(machine) => self.limits.role != Role::Push && machine.has_message(),
                 _ => false,
             }
     }

@@ -206,6 +206,19 @@ impl Plain {
         }
     }
 
+    /// The same where nobody ever answers: they are told the number that comes next from time to time.
+    pub(super) fn beat(&mut self, now: Time) {
+        if self.live.check(now) != Silence::Fine {
+            self.live.hear(now);
+            self.ping = true;
+        }
+    }
+
+    /// Something came of the peer, of which no note was taken.
+    pub(super) fn hear(&mut self, now: Time) {
+        self.live.hear(now);
+    }
+
     /// Whether the peer has been silent for too long.
     pub(super) fn is_over(&self) -> bool {
         self.end
@@ -291,6 +304,20 @@ mod tests {
         assert!(subscriber.want(b"\x00b", now));
         let last = subscriber.poll(now).unwrap();
         assert_eq!(take(&mut publisher, now, &last), [b"\x00b"]);
+    }
+
+    #[test]
+    fn nobody_has_to_answer_the_beats_to_a_group() {
+        let mut mouth = end(Role::Publish);
+        for beat in 1..100 {
+            let now = mouth.due();
+            assert_eq!(now, Time::START + beat * PATIENCE.interval);
+            mouth.beat(now);
+            let ping = mouth.poll(now).unwrap();
+            assert_eq!(Header::read(&ping).unwrap().0.kind, Kind::Ping);
+            assert!(mouth.poll(now).is_none() && mouth.due() > now);
+        }
+        assert!(!mouth.is_over());
     }
 
     #[test]

@@ -13,8 +13,8 @@
 //! | credit of the receiver, as an offset of the stream | RFC 9000, 4.1 |
 //!
 //! Memory: at the receiver at most twice the window, and one message that is not whole (as it comes, at most
-//! [`MAX_FRAMES`](crate::transport::MAX_FRAMES) frames within the limit); at the sender the window and the messages
-//! that its queue may hold.
+//! [`max_message_bytes`](super::frames::max_message_bytes) in at most [`MAX_FRAMES`](crate::transport::MAX_FRAMES) frames);
+//! at the sender the window and what its queue may hold, which is bounded in messages and in bytes.
 
 mod congestion;
 mod receiving;
@@ -44,6 +44,8 @@ pub(super) struct Limits {
     pub(super) window_bytes: usize,
     /// Messages that may wait to be sent, and as many to be taken.
     pub(super) queue_messages: usize,
+    /// Bytes that may wait to be sent; the last message may go beyond.
+    pub(super) queue_bytes: usize,
     /// Of what waits to be taken only the newest is kept.
     pub(super) keeps_latest_in: bool,
     /// The longest frame.

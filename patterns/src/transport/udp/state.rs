@@ -30,8 +30,16 @@ use super::tally::Tally;
 /// Batches of datagrams that one look takes at most, so that others have their turn.
 const LOOKS: usize = 64;
 
+/// More datagrams than the system keeps for a socket: it counts some hundred bytes for the smallest.
+const KEPT: usize = 32_768;
+
 /// Messages after which a socket that only sends looks for acknowledgements.
 const SENDS: u32 = 64;
+
+/// Messages that are taken before the socket looks around, and how long it does not while it has some: whoever
+/// takes long for each has to acknowledge, to repeat and to answer all the same.
+const TAKES: u32 = 256;
+const LOOK_WITHIN: Duration = Duration::from_millis(50);
 
 /// How soon to try again what the system did not take.
 const BLOCKED: Duration = Duration::from_millis(1);
@@ -83,8 +91,12 @@ pub(super) struct State {
     full: bool,
     /// Whether something was sent since the last flush.
     gathers: bool,
-    /// Messages since the last look.
+    /// Messages since the last look, and when that was.
     sends: u32,
+    takes: u32,
+    looked: Time,
+    /// Datagrams that were read since all had been.
+    unheard: usize,
 }
 
 fn patience(heartbeat: Heartbeat) -> Patience {
@@ -125,6 +137,9 @@ impl State {
             full: false,
             gathers: false,
             sends: 0,
+            takes: 0,
+            looked: Time::START,
+            unheard: 0,
         }
     }
 
@@ -229,6 +244,8 @@ impl State {
     pub(super) fn receive(&mut self) -> Option<Message> {
         let message = self.exchange.receive();
         if message.is_some() {
+            self.takes += 1;
+            self.look_in_time();
             return message;
         }
         self.flush();
@@ -281,6 +298,18 @@ impl State {
         if !self.exchange.has_message() {
             self.look_around();
         }
+        self.look_in_time();
+    }
+
+    /// Looks around although there are messages, if that was long ago. What would be dropped stays unread.
+    fn look_in_time(&mut self) {
+        let now = self.now();
+        if self.takes < TAKES && now.since(self.looked) < LOOK_WITHIN {
+            return;
+        }
+        let is_crowded = self.mode == Mode::Plain && self.exchange.pipes().any(UdpPipe::is_crowded);
+        let heard_all = !is_crowded && self.hear(now);
+        self.tend(now, heard_all);
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -311,6 +340,11 @@ impl State {
         self.around.tally.counters()
     }
 
+    /// Where the peer is that a router calls by this id.
+    pub(super) fn peer_of(&self, id: &[u8]) -> Option<SocketAddr> {
+        self.exchange.routed(id)?.peer()
+    }
+
     pub(super) fn linger(&self) -> Duration {
         self.options.linger
     }
@@ -334,19 +368,36 @@ impl State {
             Place::Ear { publishers, .. } => publishers.due(),
             _ => None,
         };
-        let blocked = self.around.tally.blocked.load(Ordering::Relaxed);
+        if self.around.tally.blocked.load(Ordering::Relaxed) {
+            // What is due cannot be sent any sooner.
+            return Some(BLOCKED);
+        }
         let due = timer.into_iter().chain(place).min();
-        let due = due.map(|due| due.since(now));
-        due.into_iter().chain(blocked.then_some(BLOCKED)).min()
+        due.map(|due| due.since(now))
     }
 
     // What happens around it.
 
     /// Takes note of what has come, and does what is due.
     pub(super) fn look_around(&mut self) {
-        self.sends = 0;
         let now = self.now();
-        let heard_all = self.read(now);
+        let heard_all = self.hear(now);
+        self.tend(now, heard_all);
+    }
+
+    /// Takes note of what has come; whether of all that came before some moment not long ago.
+    fn hear(&mut self, now: Time) -> bool {
+        // When more has been read than the system keeps, all has been that came before that.
+        let heard_all = self.read(now) || self.unheard >= KEPT;
+        if heard_all {
+            self.unheard = 0;
+        }
+        heard_all
+    }
+
+    /// Does what is due.
+    fn tend(&mut self, now: Time, heard_all: bool) {
+        (self.sends, self.takes, self.looked) = (0, 0, now);
         self.try_blocked();
         self.wake(now, heard_all);
         self.call(now);
@@ -376,6 +427,7 @@ impl State {
                     self.handle(now, from, datagram);
                 }
                 self.full &= count == 0;
+                self.unheard += count;
                 self.answer();
                 if count < BATCH {
                     return true;
@@ -392,7 +444,7 @@ impl State {
     fn answer(&mut self) {
         for number in std::mem::take(&mut self.touched) {
             if let Some(pipe) = self.exchange.pipe_mut(number) {
-                pipe.pump();
+                pipe.push_on();
                 if pipe.is_closed() {
                     self.exchange.suspect();
                 }
@@ -647,7 +699,7 @@ impl State {
     /// Sends what the system did not take.
     fn try_blocked(&mut self) {
         if self.around.tally.blocked.swap(false, Ordering::Relaxed) {
-            self.exchange.pipes_mut().for_each(UdpPipe::pump);
+            self.exchange.pipes_mut().for_each(UdpPipe::push_on);
             self.full = false;
         }
     }

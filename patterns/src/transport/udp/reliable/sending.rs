@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::machine::Time;
 use crate::transport::Frame;
 use crate::transport::udp::frames;
+use crate::transport::udp::rooms::{self, SEGMENTS};
 
 use super::congestion::Congestion;
 use super::rtt::Rtt;
@@ -27,8 +28,8 @@ const MAX_FLIGHT: usize = 8192;
 /// What a datagram costs beside its segment.
 const DATAGRAM_BYTES: usize = 64;
 
-/// Buffers that are kept for the next segments.
-const SPARE: usize = 64;
+/// Things that an idle connection keeps room for.
+const IDLE: usize = 16;
 
 /// A piece of the stream.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ pub(super) struct Outgoing<'a> {
 pub(super) struct Sending {
     segment_bytes: usize,
     queue_messages: usize,
+    queue_bytes: usize,
     /// The segment that is being filled.
     open: Vec<u8>,
     open_messages: usize,
@@ -91,7 +93,6 @@ pub(super) struct Sending {
     loss_at: Option<Time>,
     /// When something arrived last, or began to be under way.
     progress: Time,
-    spare: Vec<Vec<u8>>,
 }
 
 impl Sending {
@@ -99,6 +100,7 @@ impl Sending {
         Sending {
             segment_bytes: limits.segment_bytes.max(1),
             queue_messages: limits.queue_messages,
+            queue_bytes: limits.queue_bytes,
             open: Vec::new(),
             open_messages: 0,
             flushing: false,
@@ -120,12 +122,17 @@ impl Sending {
             ping: false,
             loss_at: None,
             progress: now,
-            spare: Vec::new(),
         }
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.unsent_messages < self.queue_messages
+        self.unsent_messages < self.queue_messages && self.unsent_bytes() < self.queue_bytes
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        let first = self.queue.front().map(|segment| segment.offset);
+        let sealed = self.next_offset - first.unwrap_or(self.next_offset);
+        sealed as usize + self.open.len()
     }
 
     /// Whether everything has been sent, though it may not have arrived.
@@ -155,6 +162,9 @@ impl Sending {
 
     fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            if self.open.capacity() == 0 {
+                self.open = rooms::borrow(&SEGMENTS);
+            }
             let room = self.segment_bytes - self.open.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.open.extend_from_slice(now);
@@ -167,8 +177,7 @@ impl Sending {
     }
 
     fn seal(&mut self) {
-        let next = self.spare.pop().unwrap_or_default();
-        let bytes = std::mem::replace(&mut self.open, next);
+        let bytes = std::mem::take(&mut self.open);
         let offset = self.next_offset;
         self.next_offset += bytes.len() as u64;
         let messages = std::mem::take(&mut self.open_messages);
@@ -303,11 +312,8 @@ impl Sending {
     fn arrive(&mut self, sent: Sent, in_flight: usize) {
         self.in_flight_bytes -= sent.bytes;
         self.congestion.acknowledge(sent.bytes, sent.at, in_flight);
-        if let Some(mut segment) = sent.segment
-            && self.spare.len() < SPARE
-        {
-            segment.bytes.clear();
-            self.spare.push(segment.bytes);
+        if let Some(segment) = sent.segment {
+            rooms::give_back(&SEGMENTS, segment.bytes);
         }
     }
 
@@ -340,6 +346,10 @@ impl Sending {
         while let Some(None) = self.flight.front() {
             self.flight.pop_front();
             self.first += 1;
+        }
+        if self.flight.is_empty() && self.queue.is_empty() {
+            self.flight.shrink_to(IDLE);
+            self.queue.shrink_to(IDLE);
         }
     }
 

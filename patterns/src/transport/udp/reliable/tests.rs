@@ -96,6 +96,7 @@ fn limits() -> Limits {
         segment_bytes: 1000,
         window_bytes: 64_000,
         queue_messages: 50,
+        queue_bytes: 64_000,
         keeps_latest_in: false,
         frame_bytes: 1 << 20,
         patience: Patience {
@@ -408,4 +409,26 @@ fn what_lies_beyond_the_credit_is_dropped_and_not_acknowledged() {
     // Parts that overlap, of which no honest peer sends more than one.
     let dropped: u64 = (3..1000).map(|n| say(n, n, Time::START).dropped).sum();
     assert!(dropped > 900, "{dropped}");
+}
+
+#[test]
+fn what_waits_to_be_sent_is_bounded_in_bytes() {
+    let limits = Limits {
+        queue_messages: 10_000,
+        ..limits()
+    };
+    let push = |machine: &mut Reliable, bytes| {
+        let room = machine.has_room();
+        if room {
+            machine.push(&[Frame::from(vec![7; bytes])]);
+        }
+        room
+    };
+    let mut machine = Reliable::new(&limits, Time::START);
+    while push(&mut machine, 900) {}
+    let (waiting, _) = machine.sending.footprint();
+    assert!((64_000..65_000).contains(&waiting), "{waiting}");
+    // One that is larger than the bound is taken, alone.
+    let mut machine = Reliable::new(&limits, Time::START);
+    assert!(push(&mut machine, 100_000) && !push(&mut machine, 1));
 }
