@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
@@ -332,5 +333,78 @@ fn rubbish_in_json_is_counted_and_harms_nobody() {
     let submit = office.submit(&[&input, "--op", "lowercase", "--out", &out]);
     submit.args(JSON).run().expect_code(0);
     office.check_copies("out", 5);
+    dismiss(worker);
+}
+
+/// A worker that takes a task, closes its connection and knocks again under the same name; so often.
+fn take_and_run(address: &str, is_over: &AtomicBool) -> usize {
+    let ready = json!({"type": "READY", "name": "ana", "operations": ["lowercase"]}).to_string();
+    let mut taken = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(b"MUTR1\x04\0\0").unwrap();
+        let length = (ready.len() as u32).to_be_bytes();
+        stream.write_all(&length).unwrap();
+        stream.write_all(ready.as_bytes()).unwrap();
+        let mut heard = Vec::new();
+        let mut some = [0; 4096];
+        // Heartbeats come in between.
+        while !is_over.load(Ordering::Relaxed) {
+            let count = stream.read(&mut some).unwrap();
+            assert!(count > 0, "the broker closed the connection");
+            heard.extend_from_slice(&some[..count]);
+            if heard.windows(9).any(|part| part == b"\"PROCESS\"") {
+                taken += 1;
+                break;
+            }
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_task_that_makes_its_worker_reconnect_fails_and_the_job_ends() {
+    let office = office();
+    office.write_inputs(1);
+    let (input, out) = (office.place.arg("in"), office.place.arg("out"));
+    let (address, is_over) = (office.address(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| take_and_run(address, &is_over));
+        let submit = office.submit(&[&input, "--op", "lowercase", "--out", &out]);
+        let ended = submit.args(JSON).run();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(worker.join().unwrap(), 3);
+        let ended = ended.expect_code(1);
+        ended.expect_said(&[
+            "failed: f0: 3 workers died, or came back without it",
+            "1 failed",
+        ]);
+    });
+    assert_eq!(office.status()["retried"], 2);
+}
+
+#[test]
+fn a_worker_in_python_does_large_pieces() {
+    let office = office();
+    let worker = office.python_worker("ana");
+    // One line, and one word, in two bytes each; and many short lines.
+    let line = "я".repeat(12 << 20);
+    office.place.write("in/line", &line);
+    office
+        .place
+        .write("in/words", "the quick brown fox\n".repeat(1 << 20));
+    let (input, out) = (office.place.arg("in"), office.place.arg("out"));
+    let submit = office.submit(&[&input, "--op", "wordcount", "--out", &out]);
+    let submit = submit.args(["--chunk-bytes", "31MiB"]).args(JSON);
+    let patience = 5 * DEADLINE;
+    submit.start().wait_within(patience).expect_code(0);
+    assert_eq!(
+        office.place.read("out/line.out"),
+        format!("{line}\t1\n").as_bytes()
+    );
+    let counts = "brown\t1048576\nfox\t1048576\nquick\t1048576\nthe\t1048576\n";
+    assert_eq!(office.place.read("out/words.out"), counts.as_bytes());
+    assert_eq!(office.status()["retried"], 0);
     dismiss(worker);
 }

@@ -5,7 +5,7 @@
 //! {"type":"RESULT","id":"18b1c0de00000001.3.06b714d29ee8c19e","ok":true,"body":"OLÁ"}
 //! ```
 //!
-//! It is a translation at the edge: [`write`] makes an object of a frame, [`read`] a frame of an object. The
+//! It is a translation at the edge: [`write()`] makes an object of a frame, [`read`] a frame of an object. The
 //! machines, and those who drive them, know nothing of it. `docs/protocol.md` describes the objects.
 
 mod control;

@@ -6,7 +6,7 @@
 //! waited on, or by [`flush`](super::Socket::flush).
 //!
 //! A socket without a peer refuses messages ([`SendError::Full`]); a peer that does not read has a bounded queue,
-//! and then the outcome that [`WhenFull`](super::WhenFull) states.
+//! and then the outcome that [`WhenFull`] states.
 
 mod dial;
 mod greeting;
