@@ -84,6 +84,23 @@ impl Launch {
         self
     }
 
+    /// Started by another program, such as `env`, that becomes it.
+    pub(crate) fn through<'a>(mut self, wrapper: impl IntoIterator<Item = &'a str>) -> Launch {
+        let mut words = wrapper.into_iter();
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words);
+        command.arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        self.command = command;
+        self
+    }
+
     /// What stands on standard input, and then its end.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Launch {
         self.stdin = Stdin::Bytes(bytes.into());

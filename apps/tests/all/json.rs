@@ -377,7 +377,8 @@ fn a_task_that_makes_its_worker_reconnect_fails_and_the_job_ends() {
         assert_eq!(worker.join().unwrap(), 3);
         let ended = ended.expect_code(1);
         ended.expect_said(&[
-            "failed: f0: 3 workers died, or came back without it",
+            "failed: f0",
+            "3 workers died, or came back without it",
             "1 failed",
         ]);
     });
