@@ -118,6 +118,24 @@ impl Frame {
         }
     }
 
+    /// Puts the first `len` of `bytes` in place of what there is.
+    #[inline]
+    pub(crate) fn refill_front(&mut self, bytes: &[u8], len: usize) {
+        if let Repr::Inline {
+            len: old,
+            bytes: inline,
+        } = &mut self.0
+            && len <= INLINE_BYTES
+            && let Some(whole) = bytes.first_chunk::<INLINE_BYTES>()
+        {
+            // A copy of a fixed size costs less than one of just what is needed.
+            *inline = *whole;
+            *old = len as u8;
+            return;
+        }
+        self.refill(&bytes[..len]);
+    }
+
     /// The bytes, to be written anew; none at first if they were not our own.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if !matches!(self.0, Repr::Owned(_)) {

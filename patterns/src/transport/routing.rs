@@ -198,22 +198,26 @@ impl<P: Pipe> Exchange<P> {
         }
     }
 
-    /// The only peer's pipe if it is to be flushed anyway, for whoever sends to it without ado.
-    #[inline]
-    pub(crate) fn sole_dirty(&mut self) -> Option<&mut P> {
-        match &mut self.peers[..] {
-            [sole] if sole.is_dirty => Some(&mut sole.pipe),
+    /// The only peer's pipe if it is to be flushed anyway.
+    pub(crate) fn sole_dirty(&self) -> Option<&P> {
+        match &self.peers[..] {
+            [sole] if sole.is_dirty => Some(&sole.pipe),
             _ => None,
         }
     }
 
-    /// The only peer's pipe if it may have sent something, for whoever takes that without ado.
+    /// The only peer's pipe, for whoever knows what is allowed with it.
     #[inline]
-    pub(crate) fn sole_stirred(&mut self) -> Option<&mut P> {
+    pub(crate) fn sole_mut(&mut self) -> Option<&mut P> {
         match &mut self.peers[..] {
-            [sole] if sole.is_stirred => Some(&mut sole.pipe),
+            [sole] => Some(&mut sole.pipe),
             _ => None,
         }
+    }
+
+    /// Whether the only peer may have sent something.
+    pub(crate) fn is_sole_stirred(&self) -> bool {
+        matches!(&self.peers[..], [sole] if sole.is_stirred)
     }
 
     pub(crate) fn pipes_mut(&mut self) -> impl Iterator<Item = &mut P> {

@@ -34,6 +34,30 @@ pub(super) struct PipeLimits {
     pub(super) ping: Option<Duration>,
 }
 
+/// What may be sent without looking at anything again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowance {
+    pub(super) messages: u32,
+    /// With their headers.
+    pub(super) bytes: usize,
+    /// The longest frame.
+    pub(super) frame_bytes: usize,
+}
+
+impl Allowance {
+    /// Whether a frame of so many bytes is within it, which then is less.
+    #[inline]
+    pub(super) fn spend(&mut self, frame_bytes: usize) -> bool {
+        let fits =
+            self.messages > 0 && frame_bytes <= self.frame_bytes && frame_bytes + 4 <= self.bytes;
+        if fits {
+            self.messages -= 1;
+            self.bytes -= frame_bytes + 4;
+        }
+        fits
+    }
+}
+
 /// What is known of the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
@@ -150,24 +174,46 @@ impl TcpPipe {
         self.incoming.clear();
     }
 
-    /// Sends a message of one short frame, where nothing speaks against it; else it has to be
-    /// [offered](Pipe::offer).
-    #[inline]
-    pub(super) fn append(&mut self, frame: &Frame) -> bool {
-        self.end.is_none()
-            && !self.is_deaf
-            && !self.limits.keeps_latest
-            && frame.len() <= self.limits.frame_bytes
-            && self.outgoing.messages() < self.limits.queue_messages
-            && self.outgoing.bytes() + frame.len() < WRITE_BYTES
-            && self.outgoing.append(frame)
+    /// What may be [appended](TcpPipe::append) now: messages, of how many bytes together, each no longer
+    /// than what is copied.
+    pub(super) fn allowance(&self) -> Allowance {
+        let may = self.end.is_none() && !self.is_deaf && !self.limits.keeps_latest;
+        if !may {
+            return Allowance::default();
+        }
+        let limits = &self.limits;
+        let messages = limits
+            .queue_messages
+            .saturating_sub(self.outgoing.messages());
+        let most = if self.writable {
+            WRITE_BYTES
+        } else {
+            limits.queue_bytes
+        };
+        Allowance {
+            messages: messages.try_into().unwrap_or(u32::MAX),
+            bytes: most.saturating_sub(self.outgoing.bytes()),
+            frame_bytes: COPY_BYTES.min(self.limits.frame_bytes),
+        }
     }
 
-    /// Takes a message of one frame that has come whole, where nothing speaks against it; else it has to be
+    /// Sends a message of one frame that is within the [allowance](TcpPipe::allowance); `false` if there is no
+    /// room for it, and it has to be [offered](Pipe::offer).
+    #[inline]
+    pub(super) fn append(&mut self, frame: &[u8]) -> bool {
+        self.outgoing.append(frame)
+    }
+
+    /// Whether messages may be [taken whole](TcpPipe::take_whole).
+    pub(super) fn gives_whole(&self) -> bool {
+        self.peer == Peer::Fits && !self.limits.keeps_latest_in
+    }
+
+    /// Takes a message of one frame that has come whole, if there is one; else it has to be
     /// [taken](Pipe::take_into).
     #[inline]
     pub(super) fn take_whole(&mut self, message: &mut Message) -> bool {
-        self.peer == Peer::Fits && !self.limits.keeps_latest_in && self.incoming.take_whole(message)
+        self.incoming.take_whole(message)
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
