@@ -18,7 +18,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 fuzz() {
-  local target=$1 seconds=$2
+  # Zero would be without end.
+  local target=$1 seconds=$(($2 > 0 ? $2 : 1))
   mkdir -p "fuzz/corpus/$target" "fuzz/seeds/$target"
   cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
     -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 >"$log" 2>&1 || {

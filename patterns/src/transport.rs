@@ -30,7 +30,7 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::security::Security;
 
 pub use counters::Counters;
-pub use promises::{MAX_DATAGRAM_BYTES, Needs, Promises, Unfit};
+pub use promises::{MAX_DATAGRAM_BYTES, MAX_PLAIN_BYTES, Needs, Promises, Unfit};
 
 /// How a socket routes messages among its peers, as ZeroMQ's socket types do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

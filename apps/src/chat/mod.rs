@@ -49,11 +49,8 @@ pub(crate) struct ChatArgs {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Run a chat server until stopped
     Server(server::ServerArgs),
-    /// Take part in a chat
     Client(client::ClientArgs),
-    /// Let many simulated members talk, and measure
     Crowd(crowd::CrowdArgs),
 }
 

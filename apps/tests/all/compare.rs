@@ -221,7 +221,7 @@ fn over_a_bad_path_streams_are_late_and_complete() {
 fn what_does_not_fit_into_a_datagram_is_said_to_be_too_large() {
     let udp = ["--transports", "udp", "--sizes", "65536", "--loss", "0"];
     let ended = compare(&udp);
-    let expected = "too large: a datagram carries at most 65507 bytes";
+    let expected = "too large: a datagram carries at most 65479 bytes";
     assert!(
         ended.stdout_text().contains(expected),
         "{}",

@@ -37,7 +37,7 @@ use crate::endpoint::Endpoint;
 use crate::security::Security;
 use dial::{Dial, Dialed};
 use greeting::{Greeted, Greeting};
-use pipe::{Allowance, PipeLimits, TcpPipe};
+use pipe::{Allowance, Parting, PipeLimits, TcpPipe};
 use poll::{News, Poll};
 
 const LISTENER: u64 = u64::MAX;
@@ -108,6 +108,9 @@ pub fn open(
         taken_ms: 0,
         looked_ms: 0,
         refused: Complaints::default(),
+        unresolved: Complaints::default(),
+        cut_off: Complaints::default(),
+        crowded_out: Complaints::default(),
         exhausted: Complaints::default(),
     };
     match side {
@@ -172,9 +175,10 @@ fn pipe_limits(role: Role, options: &SocketOptions) -> PipeLimits {
     let keeps_latest = options.when_full == WhenFull::KeepLatest;
     PipeLimits {
         queue_messages: usize::try_from(options.queue_messages).unwrap_or(1),
-        // One who waits for room has nothing from more of it; one who drops does.
+        // One who waits for room has nothing from more of it. One who drops does, and a router, which waits for
+        // nobody in particular.
         queue_bytes: match options.when_full {
-            WhenFull::Refuse => QUEUE_BYTES,
+            WhenFull::Refuse if role != Role::Router => QUEUE_BYTES,
             _ => usize::MAX,
         },
         // Subscriptions are no news that newer ones replace.
@@ -249,6 +253,9 @@ struct State {
     /// When everything was last looked at, by the coarse clock.
     looked_ms: u64,
     refused: Complaints,
+    unresolved: Complaints,
+    cut_off: Complaints,
+    crowded_out: Complaints,
     exhausted: Complaints,
 }
 
@@ -397,6 +404,8 @@ impl State {
     fn welcome(&mut self, stream: TcpStream) {
         if self.greetings.len() >= MAX_GREETINGS {
             self.greetings.pop_first();
+            let what = "too many connections say nothing: the oldest is cut off";
+            self.crowded_out.add(&self.endpoint, &what);
         }
         let key = self.next_greeting;
         // Wraps after four billion connections, long before the keys of listener and dial.
@@ -493,6 +502,7 @@ impl State {
             Dialed::NotYet => {}
             Dialed::Connected(stream) => self.take_up(stream),
             Dialed::Failed(reason) => log::debug!("{}: {reason}", self.endpoint),
+            Dialed::Unresolved(reason) => self.unresolved.add(&self.endpoint, &reason),
         }
     }
 
@@ -559,7 +569,7 @@ impl State {
             let pipe = self.exchange.pipe_mut(ours.id);
             self.last_end = pipe.and_then(|pipe| pipe.refusal().map(str::to_string));
         }
-        let gone = self.exchange.detach_gone();
+        let gone = self.let_go();
         if self.dial.is_some() {
             if gone > 0 {
                 self.lose_ours();
@@ -569,6 +579,23 @@ impl State {
         for _ in 0..gone {
             self.report(LinkEvent::Disconnected);
         }
+    }
+
+    /// Forgets the peers that are gone, and says why where it was their own doing; how many there were.
+    fn let_go(&mut self) -> usize {
+        let State {
+            exchange,
+            endpoint,
+            cut_off,
+            ..
+        } = self;
+        exchange.detach_gone(|pipe| match pipe.parting() {
+            Parting::CutOff(reason) => {
+                cut_off.add(endpoint, &format!("a peer is cut off: {reason}"));
+            }
+            Parting::Over(reason) => log::debug!("{endpoint}: a connection is over: {reason}"),
+            Parting::Refused => {}
+        })
     }
 
     fn report(&mut self, event: LinkEvent) {

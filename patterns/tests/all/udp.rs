@@ -670,6 +670,20 @@ fn a_publisher_with_a_short_queue_learns_of_every_topic() {
 }
 
 #[test]
+fn a_reliable_subscriber_that_wants_everything_is_cut_off() {
+    let roles = [Role::Publish, Role::Subscribe];
+    let mut stage = Stage::new("reliable_udp", &few(10_000), &roles);
+    for topic in 0..5000_u32 {
+        stage.of(1).subscribe(&topic.to_be_bytes()).unwrap();
+    }
+    // What it wanted is wanted no more.
+    stage.wait(0, "topic cancelled", |publisher| {
+        let notice = publisher.receive().unwrap()?;
+        (notice[0].first() == Some(&0)).then_some(())
+    });
+}
+
+#[test]
 fn reliable_udp_refuses_what_the_peer_would_not_take() {
     let options = SocketOptions {
         max_message_bytes: 2000,

@@ -55,6 +55,8 @@ pub(super) enum Dialed {
     Connected(TcpStream),
     /// For this reason; it is tried again.
     Failed(String),
+    /// The same, and as a rule somebody has to do something.
+    Unresolved(String),
 }
 
 impl Dial {
@@ -129,10 +131,8 @@ impl Dial {
             State::Waiting(due) if due <= now => self.resolve(now, poll, key),
             State::Resolving(answer) => match answer.try_recv() {
                 Ok(Ok(addresses)) => self.connect(now, addresses, poll, key),
-                Ok(Err(error)) => self.fail(now, format!("the host does not resolve: {error}")),
-                Err(TryRecvError::Disconnected) => {
-                    self.fail(now, "the host does not resolve".into())
-                }
+                Ok(Err(error)) => self.unresolved(now, &error.to_string()),
+                Err(TryRecvError::Disconnected) => self.unresolved(now, "nobody answered"),
                 Err(TryRecvError::Empty) => self.stay(State::Resolving(answer)),
             },
             State::Connecting {
@@ -141,6 +141,8 @@ impl Dial {
                 answered: true,
                 ..
             } => match stream.take_error() {
+                // The system may have chosen for our end the very port that we called.
+                Ok(None) if is_itself(&stream) => self.fail(now, "nobody listens there".into()),
                 Ok(None) => Dialed::Connected(stream),
                 Ok(Some(_)) if !others.is_empty() => self.connect(now, others, poll, key),
                 Ok(Some(error)) | Err(error) => self.fail(now, error.to_string()),
@@ -161,6 +163,13 @@ impl Dial {
     fn fail(&mut self, now: Instant, reason: String) -> Dialed {
         self.state = State::Waiting(now + self.next_pause());
         Dialed::Failed(reason)
+    }
+
+    fn unresolved(&mut self, now: Instant, reason: &str) -> Dialed {
+        self.state = State::Waiting(now + self.next_pause());
+        Dialed::Unresolved(format!(
+            "the host does not resolve ({reason}): check the name; it is tried again"
+        ))
     }
 
     fn resolve(&mut self, now: Instant, poll: &Poll, key: u64) -> Dialed {
@@ -212,5 +221,38 @@ fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket.into()),
+    }
+}
+
+/// Whether a connection leads from a socket to itself.
+fn is_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(ours), Ok(theirs)) if ours == theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_itself_is_none() {
+        let socket = RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        let ours = socket.local_addr().unwrap();
+        socket.connect(&ours).unwrap();
+        let stream = TcpStream::from(socket);
+        assert!(is_itself(&stream));
+        let endpoint = format!("raw+tcp://{}", stream.local_addr().unwrap());
+        let options = SocketOptions::default();
+        let mut dial = Dial::new(&endpoint.parse().unwrap(), &options).unwrap();
+        dial.state = State::Connecting {
+            stream,
+            by: Instant::now() + CONNECT_TIMEOUT,
+            answered: true,
+            others: Vec::new(),
+        };
+        let dialed = dial.go_on(Instant::now(), &Poll::new().unwrap(), 1);
+        assert!(matches!(dialed, Dialed::Failed(_)), "{dialed:?}");
+        assert!(matches!(dial.state, State::Waiting(_)));
     }
 }

@@ -58,6 +58,14 @@ impl Allowance {
     }
 }
 
+/// How a connection ended, and why.
+pub(super) enum Parting<'a> {
+    /// The other end was none for us, which is said elsewhere.
+    Refused,
+    CutOff(&'a str),
+    Over(&'a str),
+}
+
 /// What is known of the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
@@ -93,6 +101,8 @@ pub(super) struct TcpPipe {
     owes_pong: bool,
     /// Why the peer reads nothing any more, or sends nothing.
     end: Option<String>,
+    /// Whether that was its doing, against the protocol or what we put up with.
+    is_cut_off: bool,
     heard: Instant,
 }
 
@@ -114,6 +124,7 @@ impl TcpPipe {
             is_deaf: false,
             owes_pong: false,
             end: None,
+            is_cut_off: false,
             heard: Instant::now(),
         }
     }
@@ -139,6 +150,16 @@ impl TcpPipe {
     pub(super) fn refusal(&self) -> Option<&str> {
         let refused = self.peer == Peer::Refused;
         self.end.as_deref().filter(|_| refused)
+    }
+
+    /// How it ended.
+    pub(super) fn parting(&self) -> Parting<'_> {
+        let reason = self.end.as_deref().unwrap_or("it is closed");
+        match self.peer {
+            Peer::Refused => Parting::Refused,
+            _ if self.is_cut_off => Parting::CutOff(reason),
+            _ => Parting::Over(reason),
+        }
     }
 
     /// Ends the connection for this reason.
@@ -170,6 +191,7 @@ impl TcpPipe {
 
     /// The peer has broken the protocol: nothing more is heard from it.
     fn breach(&mut self, breach: Breach) {
+        self.is_cut_off = true;
         self.give_up(&breach.to_string());
         self.incoming.clear();
     }
@@ -257,7 +279,8 @@ impl TcpPipe {
 
     fn is_heard_out(&mut self) -> bool {
         let mut rest = [0; 4096];
-        loop {
+        // One that goes on and on has its next turn later.
+        for _ in 0..READ_BYTES / rest.len() {
             match self.stream.read(&mut rest) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
@@ -265,6 +288,7 @@ impl TcpPipe {
                 _ => return true,
             }
         }
+        false
     }
 
     fn write(&mut self) {
@@ -449,7 +473,7 @@ impl Pipe for TcpPipe {
     }
 
     fn cut_off(&mut self, reason: &'static str) {
-        log::warn!("a peer is cut off: {reason}");
+        self.is_cut_off = true;
         self.give_up(reason);
         self.incoming.clear();
     }

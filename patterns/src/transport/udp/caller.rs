@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use crate::complaints::Complaints;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::machine::Time;
 use crate::transport::{Role, SocketOptions, TransportError, fits};
@@ -18,7 +19,7 @@ use super::place;
 /// How soon to look whether a name has been resolved.
 const RESOLVED: Duration = Duration::from_millis(5);
 
-/// Addresses of a name are asked for again after such a time without an answer.
+/// Everything is begun anew after such a time without an answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Between two tries, whatever is asked for: nobody is called without end.
@@ -53,6 +54,7 @@ pub(super) struct Caller {
     pause: Duration,
     pause_min: Duration,
     pause_max: Duration,
+    unresolved: Complaints,
 }
 
 /// What an answer to our hello means.
@@ -104,6 +106,7 @@ impl Caller {
             pause: pause_min,
             pause_min,
             pause_max: options.reconnect_max.max(pause_min),
+            unresolved: Complaints::default(),
         })
     }
 
@@ -150,9 +153,12 @@ impl Caller {
             State::Waiting(due) if *due <= now => self.resolve(now),
             State::Resolving(answer) => match answer.try_recv() {
                 Ok(Ok(addresses)) if !addresses.is_empty() => self.call(now, addresses),
-                Ok(Err(error)) => self.fail(now, &format!("the host does not resolve: {error}")),
+                Ok(Err(error)) => {
+                    let reason = error.to_string();
+                    self.stay_unresolved(now, &reason);
+                }
                 Ok(Ok(_)) | Err(TryRecvError::Disconnected) => {
-                    self.fail(now, "the host does not resolve");
+                    self.stay_unresolved(now, "it has no address");
                 }
                 Err(TryRecvError::Empty) => {}
             },
@@ -163,6 +169,14 @@ impl Caller {
 
     fn fail(&mut self, now: Time, reason: &str) {
         log::debug!("{}:{}: {reason}", self.host, self.port);
+        self.again(now);
+    }
+
+    fn stay_unresolved(&mut self, now: Time, reason: &str) {
+        let place = format!("{}:{}", self.host, self.port);
+        let what =
+            format!("the host does not resolve ({reason}): check the name; it is tried again");
+        self.unresolved.add(&place, &what);
         self.again(now);
     }
 
@@ -190,11 +204,12 @@ impl Caller {
 
     /// Nobody answered: the next address, or the same once more.
     fn call_next(&mut self, now: Time) {
-        let named = self.host.parse::<std::net::IpAddr>().is_err();
-        if named && now.since(self.resolved) >= ASK_AGAIN {
+        // By now the name may mean another machine, and the way there may begin elsewhere.
+        if now.since(self.resolved) >= ASK_AGAIN {
             return self.resolve(now);
         }
-        if self.addresses.len() > 1 {
+        // Without a way there is no socket yet.
+        if self.addresses.len() > 1 || self.socket.is_none() {
             self.at = (self.at + 1) % self.addresses.len();
             return self.begin(now);
         }
@@ -313,6 +328,17 @@ pub(super) fn mode_reason(ours: Mode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_had_no_way_to_the_peer_looks_for_one_again() {
+        let endpoint = "raw+udp://127.0.0.1:9".parse().unwrap();
+        let options = SocketOptions::default();
+        let mut caller = Caller::new(&endpoint, Role::Push, Mode::Plain, &options).unwrap();
+        caller.go_on(Time::START);
+        assert!(caller.socket.take().is_some());
+        caller.go_on(caller.due(Time::START).unwrap());
+        assert!(caller.socket.is_some());
+    }
 
     #[test]
     fn nobody_is_called_without_end() {

@@ -55,7 +55,8 @@ impl PipeLimits {
             keeps_latest: keeps_latest && role != Role::Subscribe,
             keeps_latest_in: keeps_latest && role != Role::Publish,
             drops: options.when_full == WhenFull::Drop && role == Role::Publish,
-            refuses: options.when_full == WhenFull::Refuse,
+            // A router waits for nobody in particular.
+            refuses: options.when_full == WhenFull::Refuse && role != Role::Router,
             frame_bytes: match role {
                 // Nobody says anything to it.
                 Role::Push => 0,
@@ -113,6 +114,8 @@ pub(super) struct UdpPipe {
     latest: Option<Message>,
     /// Why it is over.
     end: Option<String>,
+    /// Whether nothing that it has sent is taken any more.
+    is_deaf: bool,
     /// For when the socket will look after it.
     armed: Option<Time>,
 }
@@ -190,6 +193,7 @@ impl UdpPipe {
             ready: VecDeque::new(),
             latest: None,
             end: None,
+            is_deaf: false,
             armed: None,
         }
     }
@@ -469,6 +473,7 @@ impl Pipe for UdpPipe {
     fn has_message(&self) -> bool {
         !self.ready.is_empty()
             || match &self.talk {
+                _ if self.is_deaf => false,
                 Talk::Reliable(machine) => self.limits.role != Role::Push && machine.has_message(),
                 _ => false,
             }
@@ -478,12 +483,22 @@ impl Pipe for UdpPipe {
         let Talk::Reliable(machine) = &mut self.talk else {
             return self.ready.pop_front();
         };
+        if self.is_deaf {
+            return None;
+        }
         let message = machine.take();
         if machine.is_urgent() {
             self.pump();
         }
         self.note_end();
         message
+    }
+
+    fn cut_off(&mut self, reason: &'static str) {
+        log::debug!("a UDP peer is cut off: {reason}");
+        self.give_up(reason);
+        self.ready.clear();
+        self.is_deaf = true;
     }
 
     fn is_closed(&self) -> bool {

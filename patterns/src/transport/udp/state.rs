@@ -87,6 +87,7 @@ pub(super) struct State {
     touched: Vec<u32>,
     events: VecDeque<LinkEvent>,
     complaints: Complaints,
+    refused: Complaints,
     /// Whether the last message was refused for want of room, and nothing happened since.
     full: bool,
     /// Whether something was sent since the last flush.
@@ -134,6 +135,7 @@ impl State {
             touched: Vec::new(),
             events: VecDeque::new(),
             complaints: Complaints::default(),
+            refused: Complaints::default(),
             full: false,
             gathers: false,
             sends: 0,
@@ -732,7 +734,7 @@ impl State {
 
     /// Lets go of the peers that are gone, and calls again if it was we who called.
     fn part(&mut self) {
-        let gone = self.exchange.detach_gone();
+        let gone = self.exchange.detach_gone(|_| {});
         if gone == 0 {
             return;
         }
@@ -758,7 +760,8 @@ impl State {
 
     fn refuse(&mut self, reason: String) {
         if !self.options.watch_links {
-            log::warn!("{}: a peer is refused: {reason}", self.endpoint);
+            let what = format!("a peer is refused: {reason}");
+            self.refused.add(&self.endpoint, &what);
         }
         self.report(LinkEvent::Refused { reason });
     }
