@@ -13,9 +13,10 @@ use crate::complaints::Complaints;
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
 use crate::transport::routing::{Exchange, Pipe as _};
-use crate::transport::sys::datagrams::{BATCH, Inbox};
+use crate::transport::sys::datagrams::{Inbox, MERGED, PIECES};
 use crate::transport::{
-    Counters, Frame, Heartbeat, LinkEvent, Message, Role, SendError, SocketOptions, TransportError,
+    BUSY, Counters, Frame, Heartbeat, LinkEvent, Message, Role, SendError, SocketOptions,
+    TransportError,
 };
 
 use super::caller::{Answer, Caller};
@@ -24,14 +25,14 @@ use super::listener::{Greeted, Known, Listener};
 use super::live::Patience;
 use super::packet::{Header, Kind, Malformed, Mode, bare};
 use super::pipe::{PipeLimits, Surroundings, UdpPipe};
-use super::place;
 use super::tally::Tally;
+use super::{place, plain};
 
 /// Batches of datagrams that one look takes at most, so that others have their turn.
 const LOOKS: usize = 64;
 
-/// More datagrams than the system keeps for a socket: it counts some hundred bytes for the smallest.
-const KEPT: usize = 32_768;
+/// More datagrams than the system keeps for a socket: it counts some dozen bytes for the smallest.
+const KEPT: usize = 1 << 18;
 
 /// Messages after which a socket that only sends looks for acknowledgements.
 const SENDS: u32 = 64;
@@ -46,9 +47,6 @@ const BLOCKED: Duration = Duration::from_millis(1);
 
 /// Link events that wait to be asked for; older ones go.
 const MAX_EVENTS: usize = 1024;
-
-/// How long a peer may be silent at least where no heartbeats of our own are asked for.
-const PROBED: Duration = Duration::from_secs(60);
 
 thread_local! {
     /// What is read goes through here, so that many sockets take no memory for it.
@@ -105,7 +103,7 @@ fn patience(heartbeat: Heartbeat) -> Patience {
     let limit = match heartbeat {
         Heartbeat::Ping(_) => 3 * interval,
         // There is nobody below us who would answer for a program that is busy.
-        Heartbeat::Probe(_) => (4 * interval).max(PROBED),
+        Heartbeat::Probe(_) => (4 * interval).max(BUSY),
     };
     Patience { interval, limit }
 }
@@ -266,9 +264,21 @@ impl State {
     }
 
     pub(super) fn subscribe(&mut self, topic: &[u8]) -> bool {
-        let told = self.exchange.subscribe(topic);
+        let mut told = self.exchange.subscribe(topic);
+        if told && !self.can_tell_topics() {
+            self.exchange.unsubscribe(topic);
+            told = false;
+        }
         self.flush();
         told
+    }
+
+    /// Whether a plain publisher could be told, whether there is one by now or not.
+    fn can_tell_topics(&self) -> bool {
+        let (count, bytes) = self.exchange.subscribed();
+        let is_told = self.mode == Mode::Plain
+            && matches!(self.place, Place::Listener(_) | Place::Caller { .. });
+        !is_told || plain::topics_bytes(count, bytes) <= plain::MAX_TOPICS_BYTES
     }
 
     pub(super) fn unsubscribe(&mut self, topic: &[u8]) -> bool {
@@ -411,8 +421,8 @@ impl State {
                 let Some(socket) = self.socket().cloned() else {
                     return true;
                 };
-                let count = match inbox.receive(&socket) {
-                    Ok(count) => count,
+                let more = match inbox.receive(&socket, self.pieces()) {
+                    Ok(more) => more,
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                         self.note_refused(now);
                         continue;
@@ -422,14 +432,14 @@ impl State {
                         continue;
                     }
                 };
-                for at in 0..count {
-                    let (from, datagram) = inbox.get(at);
+                let unheard = self.unheard;
+                for (from, datagram) in inbox.datagrams() {
                     self.handle(now, from, datagram);
+                    self.unheard += 1;
                 }
-                self.full &= count == 0;
-                self.unheard += count;
+                self.full &= self.unheard == unheard;
                 self.answer();
-                if count < BATCH {
+                if !more {
                     return true;
                 }
                 if self.exchange.has_message() {
@@ -438,6 +448,15 @@ impl State {
             }
             false
         })
+    }
+
+    /// How much is read at once, so that there is room for it; see [`UdpPipe::is_crowded`].
+    fn pieces(&self) -> usize {
+        match self.mode {
+            Mode::Reliable => PIECES,
+            Mode::Plain if self.exchange.has_message() => 1,
+            Mode::Plain => self.around.limits.queue_messages / MERGED,
+        }
     }
 
     /// Lets those of whom something came acknowledge it, and send what there is room for now.
@@ -472,6 +491,7 @@ impl State {
         }
     }
 
+    /// A datagram that has come.
     fn handle(&mut self, now: Time, from: Option<SocketAddr>, datagram: &[u8]) {
         let (header, body) = match Header::read(datagram) {
             Ok(read) => read,
@@ -760,6 +780,7 @@ impl State {
         if !self.options.watch_links {
             log::warn!("{}: a peer is refused: {reason}", self.endpoint);
         }
+        let reason = format!("{}: {reason}", self.endpoint);
         self.report(LinkEvent::Refused { reason });
     }
 
