@@ -15,6 +15,7 @@ mod ops;
 mod ops_table;
 mod shown;
 mod signals;
+mod terminal;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 

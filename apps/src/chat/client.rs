@@ -211,7 +211,7 @@ impl Client {
             self.obey(&mut face)?;
             self.way.settle(now).map_err(failed)?;
             if let Some(reason) = self.way.refusal() {
-                return Err(Exit::Environment(format!("{}: {reason}", self.server)));
+                return Err(Exit::Environment(reason));
             }
             let redraw = face.draw(&self.guest, now)?;
             if self.guest.is_over() || self.is_late(now) {

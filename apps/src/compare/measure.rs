@@ -27,6 +27,10 @@ const QUIET: Duration = Duration::from_millis(2500);
 /// The same for those that promise nothing.
 const QUIET_IF_LOSSY: Duration = Duration::from_millis(150);
 
+/// Fewer arrivals than this do not tell how memory grows with them: what a process takes to begin with would be
+/// stretched many times over.
+const TELLING_ARRIVALS: u64 = 100_000;
+
 /// How often connecting is tried in one measurement.
 const CONNECTIONS: u32 = 5;
 
@@ -285,7 +289,8 @@ impl Tally {
                 .and_then(|million| rate(received.usage.cpu_seconds, million)),
             cpu_seconds_per_million: rate(both.cpu_seconds, million),
             memory_peak_bytes: Some(both.memory_peak_bytes).filter(|bytes| *bytes > 0),
-            memory_growth_bytes_per_million: rate(grown as f64, million),
+            memory_growth_bytes_per_million: rate(grown as f64, million)
+                .filter(|_| received.distinct >= TELLING_ARRIVALS),
             ..Values::default()
         }
     }
@@ -305,5 +310,41 @@ fn with_path(values: Values, injected: Option<Injected>) -> Values {
         path_stalls: injected.map(|injected| injected.stalls),
         path_overrun: injected.map(|injected| injected.overrun),
         ..values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::{Received, Sent};
+    use super::*;
+
+    fn growth(messages: u64) -> Option<f64> {
+        let usage = Usage {
+            memory_before_bytes: 1_000_000,
+            memory_peak_bytes: 2_000_000,
+            ..Usage::default()
+        };
+        let sent = Sent {
+            messages,
+            seconds: 1.0,
+            usage,
+        };
+        let received = Received {
+            seconds: 1.0,
+            distinct: messages,
+            complete: true,
+            duplicated: 0,
+            reordered: 0,
+            usage,
+        };
+        Tally { sent, received }
+            .values(100)
+            .memory_growth_bytes_per_million
+    }
+
+    #[test]
+    fn memory_is_not_stretched_from_few_messages_to_a_million() {
+        assert_eq!(growth(200_000), Some(10e6));
+        assert_eq!(growth(TELLING_ARRIVALS - 1), None);
     }
 }

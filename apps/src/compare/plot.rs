@@ -10,12 +10,17 @@ use super::contender::Contender;
 use super::plan::Question;
 use super::results::{Outcome, Results};
 use super::show::{count, microseconds, per_cent, size};
+use super::tables::{in_words, wrap};
 
 /// Width and height of a panel.
 const PANEL: (u32, u32) = (480, 360);
 
 /// Room for the names of the transports above the panels.
 const LEGEND: u32 = 30;
+
+/// Height of a line that says who is missing, and width of one of its letters, roughly.
+const LINE: u32 = 18;
+const LETTER: u32 = 7;
 
 const FONT: &str = "sans-serif";
 
@@ -49,6 +54,8 @@ struct Panel {
     lines: Vec<Stroke>,
     show: fn(f64) -> String,
     logarithmic: bool,
+    /// Who has no value somewhere, and why.
+    absences: Vec<String>,
 }
 
 /// The line of one transport: values at some of the places.
@@ -94,59 +101,74 @@ fn throughput(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::Throughput, false).collect();
     let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
     let (places, lines) = over_sizes(&outcomes, value, false);
-    Panel::new("Messages a second, by size", places, lines, count, true)
+    let panel = Panel::new("Messages a second, by size", places, lines, count, true)?;
+    Some(panel.without(absences(&outcomes, by_size)))
 }
 
 fn round_trip(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::RoundTrip, false).collect();
     let (places, mut lines) = over_sizes(&outcomes, |outcome| outcome.median(|v| v.p50_us), false);
     lines.extend(over_sizes(&outcomes, |outcome| outcome.median(|v| v.p99_us), true).1);
-    Panel::new(
+    let panel = Panel::new(
         "Round trip by size: p50, and p99 fainter",
         places,
         lines,
         microseconds,
         true,
-    )
+    )?;
+    Some(panel.without(absences(&outcomes, by_size)))
 }
 
 fn losses(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::Delivery, true).collect();
     let value = |outcome: &Outcome| outcome.percent(|v| v.lost, |v| v.sent);
     let (places, lines) = over_losses(&outcomes, value, false);
-    Panel::new(
+    let panel = Panel::new(
         "Messages lost, by what the path loses",
         places,
         lines,
         per_cent,
         false,
-    )
+    )?;
+    Some(panel.without(absences(&outcomes, by_loss)))
 }
 
 fn throughput_over_path(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::Throughput, true).collect();
     let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
     let (places, lines) = over_losses(&outcomes, value, false);
-    Panel::new(
+    let panel = Panel::new(
         "Messages a second over a bad path",
         places,
         lines,
         count,
         true,
-    )
+    )?;
+    Some(panel.without(absences(&outcomes, by_loss)))
 }
 
 fn waits(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::RoundTrip, true).collect();
     let (places, mut lines) = over_losses(&outcomes, |outcome| outcome.median(|v| v.p50_us), true);
     lines.extend(over_losses(&outcomes, |outcome| outcome.median(|v| v.p99_us), false).1);
-    Panel::new(
+    let panel = Panel::new(
         "Round trip over a bad path: p99, and p50 fainter",
         places,
         lines,
         microseconds,
         true,
-    )
+    )?;
+    Some(panel.without(absences(&outcomes, by_loss)))
+}
+
+/// The place of an outcome where sizes are compared.
+fn by_size(outcome: &Outcome) -> String {
+    size(outcome.cell.size_bytes)
+}
+
+/// The same for losses.
+fn by_loss(outcome: &Outcome) -> String {
+    per_cent(outcome.cell.path.map_or(0.0, |path| path.loss_percent))
 }
 
 fn over_sizes(
@@ -154,8 +176,7 @@ fn over_sizes(
     value: impl Fn(&Outcome) -> Option<f64>,
     faint: bool,
 ) -> (Vec<String>, Vec<Stroke>) {
-    let place = |outcome: &Outcome| size(outcome.cell.size_bytes);
-    strokes(outcomes, place, value, faint)
+    strokes(outcomes, by_size, value, faint)
 }
 
 fn over_losses(
@@ -163,9 +184,7 @@ fn over_losses(
     value: impl Fn(&Outcome) -> Option<f64>,
     faint: bool,
 ) -> (Vec<String>, Vec<Stroke>) {
-    let place =
-        |outcome: &Outcome| per_cent(outcome.cell.path.map_or(0.0, |path| path.loss_percent));
-    strokes(outcomes, place, value, faint)
+    strokes(outcomes, by_loss, value, faint)
 }
 
 /// The places in the order of the plan, and a line for each transport.
@@ -204,6 +223,54 @@ fn strokes(
     (places, strokes)
 }
 
+/// Who has no value somewhere, and why; without places where it has none at all.
+fn absences(outcomes: &[&Outcome], place: impl Fn(&Outcome) -> String) -> Vec<String> {
+    let mut absences: Vec<(Contender, &str, Vec<String>)> = Vec::new();
+    for outcome in outcomes {
+        let Some((status, _)) = outcome.excuse() else {
+            continue;
+        };
+        let (contender, why) = (outcome.cell.transport, in_words(status));
+        let mut known = absences.iter_mut();
+        match known.find(|known| (known.0, known.1) == (contender, why)) {
+            Some((.., places)) => places.push(place(outcome)),
+            None => absences.push((contender, why, vec![place(outcome)])),
+        }
+    }
+    let asked = |contender| {
+        let of = outcomes.iter();
+        of.filter(|outcome| outcome.cell.transport == contender)
+            .count()
+    };
+    let words = |(contender, why, places): (Contender, &str, Vec<String>)| {
+        let name = contender.name();
+        match places.len() == asked(contender) {
+            true => format!("{name} ({why})"),
+            false => format!("{name} at {} ({why})", places.join(", ")),
+        }
+    };
+    absences.into_iter().map(words).collect()
+}
+
+/// Who is missing in the panels, in lines of at most so many pixels.
+fn missing(panels: &[Panel], width: u32) -> Vec<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for absence in panels.iter().flat_map(|panel| &panel.absences) {
+        if !names.contains(&absence.as_str()) {
+            names.push(absence);
+        }
+    }
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let text = format!("not shown: {}", names.join(", "));
+    let columns = (width - 16) / LETTER;
+    wrap(&text, columns as usize)
+        .lines()
+        .map(String::from)
+        .collect()
+}
+
 impl Panel {
     fn new(
         title: &str,
@@ -219,7 +286,14 @@ impl Panel {
             lines,
             show,
             logarithmic,
+            absences: Vec::new(),
         })
+    }
+
+    /// The same, and who is missing in it.
+    fn without(mut self, absences: Vec<String>) -> Panel {
+        self.absences = absences;
+        self
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
@@ -248,10 +322,13 @@ fn draw(title: &str, panels: &[Panel]) -> Option<Plot> {
         return None;
     }
     let mut svg = String::new();
-    let size = (PANEL.0 * panels.len() as u32, PANEL.1 + LEGEND);
+    let width = PANEL.0 * panels.len() as u32;
+    let missing = missing(panels, width);
+    let top = LEGEND + LINE * missing.len() as u32;
+    let size = (width, PANEL.1 + top);
     let drawn = {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        draw_all(&root, panels).and_then(|()| Ok(root.present()?))
+        draw_all(&root, panels, &missing).and_then(|()| Ok(root.present()?))
     };
     if let Err(error) = drawn {
         log::warn!("{title}: the plot could not be drawn: {error}");
@@ -263,9 +340,14 @@ fn draw(title: &str, panels: &[Panel]) -> Option<Plot> {
     })
 }
 
-fn draw_all(root: &Area<'_>, panels: &[Panel]) -> Drawn {
-    let (top, rest) = root.split_vertically(LEGEND);
+fn draw_all(root: &Area<'_>, panels: &[Panel], missing: &[String]) -> Drawn {
+    let (top, rest) = root.split_vertically(LEGEND + LINE * missing.len() as u32);
     draw_legend(&top, panels)?;
+    for (line, text) in missing.iter().enumerate() {
+        let style = (FONT, 12).into_font().color(&INK);
+        let below = (LEGEND + LINE * line as u32) as i32;
+        top.draw(&Text::new(text.as_str(), (8, below), style))?;
+    }
     let areas = rest.split_evenly((1, panels.len()));
     for (panel, area) in panels.iter().zip(&areas) {
         match panel.logarithmic {
@@ -402,6 +484,8 @@ pub(super) fn alone(plot: &Plot) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::{Cell, Passed};
+    use super::super::results::{Row, Values};
     use super::*;
 
     #[test]
@@ -419,6 +503,42 @@ mod tests {
     fn nothing_makes_no_plot() {
         let results = Results::new(&[]);
         assert!(plots(&results).is_empty() && summary(&results).is_none());
+    }
+
+    #[test]
+    fn whoever_is_missing_is_named_with_the_reason() {
+        let cell = |transport, size_bytes| Cell {
+            question: Question::Throughput,
+            transport,
+            size_bytes,
+            path: None,
+        };
+        let outcome = |cell: Cell, row: fn(&Cell) -> Row| Outcome {
+            rows: vec![row(&cell)],
+            cell,
+        };
+        let measured = |cell: &Cell| {
+            let values = Values {
+                delivered_per_second: Some(1000.0),
+                ..Values::default()
+            };
+            Row::measured(1, cell, values)
+        };
+        let failed = |cell: &Cell| Row::failed(1, cell, "no room".into());
+        let too_large = |cell: &Cell| Row::passed(1, cell, Passed::TooLarge("so it is".into()));
+        let results = Results {
+            outcomes: vec![
+                outcome(cell(Contender::Tcp, 16), measured),
+                outcome(cell(Contender::Udp, 16), measured),
+                outcome(cell(Contender::ZmqIpc, 16), failed),
+                outcome(cell(Contender::Tcp, 65_536), measured),
+                outcome(cell(Contender::Udp, 65_536), too_large),
+                outcome(cell(Contender::ZmqIpc, 65_536), failed),
+            ],
+        };
+        let plot = plots(&results).remove(0);
+        let words = "not shown: udp at 64 KiB (too large), zmq-ipc (failed)";
+        assert!(plot.svg.contains(words), "{}", plot.svg);
     }
 
     #[test]
@@ -441,7 +561,7 @@ mod tests {
         ] {
             assert!(plot.svg.contains(part), "{part}:\n{}", plot.svg);
         }
-        assert!(!plot.svg.contains(INK_AS_WRITTEN));
+        assert!(!plot.svg.contains(INK_AS_WRITTEN) && !plot.svg.contains("not shown"));
         assert!(alone(&plot).contains("prefers-color-scheme"));
     }
 }

@@ -116,7 +116,7 @@ fn cost(results: &Results) -> Table {
     };
     Table {
         title: "Cost".into(),
-        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew, stretched to a million (queues are bounded: it does not go on), in MB.".into(),
+        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew, stretched to a million (queues are bounded: it does not go on; – for fewer than 100,000), in MB.".into(),
         heads: vec!["size", "transport", "CPU s/M", "min–max", "sender", "receiver", "peak MB", "MB/M"],
         names: 2,
         lines: results.of(Question::Throughput, false).map(|o| by_size(o, values)).collect(),
@@ -312,12 +312,16 @@ fn line_of(outcome: &Outcome, names: Vec<String>, values: Vec<String>) -> Line {
 }
 
 fn excuse(status: Status, reason: &str) -> String {
-    let what = match status {
+    format!("{}: {reason}", in_words(status))
+}
+
+/// Why there are no values, in a word or two.
+pub(super) fn in_words(status: Status) -> &'static str {
+    match status {
         Status::TooLarge => "too large",
         Status::DoesNotApply => "does not apply",
         Status::Failed | Status::Measured => "failed",
-    };
-    format!("{what}: {reason}")
+    }
 }
 
 impl Table {

@@ -166,6 +166,7 @@ impl<B> Leaseholder<B> {
             operations: self.operations.clone(),
             held,
             takes: Takes::Batches,
+            name: None,
         });
         if self.leaving {
             // A broker that meets us anew would send what we only give back.

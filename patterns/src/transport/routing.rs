@@ -394,6 +394,11 @@ impl<P: Pipe> Exchange<P> {
         !self.topics.remove(topic) || self.tell_all(&notice(CANCEL, topic))
     }
 
+    /// How many topics we subscribed to, and their bytes together.
+    pub(crate) fn subscribed(&self) -> (usize, usize) {
+        (self.topics.counts.len(), self.topics.bytes)
+    }
+
     fn tell_all(&mut self, notice: &Frame) -> bool {
         let mut told = true;
         for at in 0..self.peers.len() {

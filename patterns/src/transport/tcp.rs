@@ -3,7 +3,8 @@
 //! Everything is done in the thread that uses the socket: there is no other that a message would have
 //! to pass through. So heartbeats are answered, and lost connections made again, when the socket is used or
 //! waited on. What is sent is gathered and written when enough has come together, when the socket is
-//! waited on, or by [`flush`](super::Socket::flush).
+//! waited on, or by [`flush`](super::Socket::flush). A peer that does not get to use its socket looks dead; see
+//! [`Heartbeat::Ping`] for how long that may take.
 //!
 //! A socket without a peer refuses messages ([`SendError::Full`]); a peer that does not read has a bounded queue,
 //! and then the outcome that [`WhenFull`] states.
@@ -108,7 +109,6 @@ pub fn open(
         taken_ms: 0,
         looked_ms: 0,
         refused: Complaints::default(),
-        unresolved: Complaints::default(),
         cut_off: Complaints::default(),
         crowded_out: Complaints::default(),
         exhausted: Complaints::default(),
@@ -184,6 +184,7 @@ fn pipe_limits(role: Role, options: &SocketOptions) -> PipeLimits {
         // Subscriptions are no news that newer ones replace.
         keeps_latest: keeps_latest && role != Role::Subscribe,
         keeps_latest_in: keeps_latest && role != Role::Publish,
+        asks: role == Role::Dealer,
         frame_bytes: options.max_message_bytes,
         ping: match options.heartbeat {
             Heartbeat::Ping(interval) => Some(interval.max(Duration::from_millis(1))),
@@ -253,7 +254,6 @@ struct State {
     /// When everything was last looked at, by the coarse clock.
     looked_ms: u64,
     refused: Complaints,
-    unresolved: Complaints,
     cut_off: Complaints,
     crowded_out: Complaints,
     exhausted: Complaints,
@@ -450,6 +450,7 @@ impl State {
             self.refused
                 .add(&self.endpoint, &format!("a peer is refused: {reason}"));
         }
+        let reason = format!("{}: {reason}", self.endpoint);
         self.report(LinkEvent::Refused { reason });
     }
 
@@ -502,7 +503,6 @@ impl State {
             Dialed::NotYet => {}
             Dialed::Connected(stream) => self.take_up(stream),
             Dialed::Failed(reason) => log::debug!("{}: {reason}", self.endpoint),
-            Dialed::Unresolved(reason) => self.unresolved.add(&self.endpoint, &reason),
         }
     }
 

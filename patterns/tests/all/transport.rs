@@ -286,7 +286,7 @@ mod matrix {
         assert!(
             error
                 .to_string()
-                .contains("13 bytes is over the limit of 10"),
+                .contains("13 bytes in a message are over the limit of 10"),
             "{error}"
         );
         let mut router = bound(Role::Router, scheme, &options);

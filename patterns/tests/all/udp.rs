@@ -297,6 +297,31 @@ mod both {
         assert_eq!(stage.hear(0)[1], "again");
     }
 
+    pub(super) fn one_that_is_busy_with_what_it_was_asked_is_waited_for(scheme: &'static str) {
+        let options = SocketOptions {
+            heartbeat: Heartbeat::Ping(Duration::from_millis(20)),
+            ..watching()
+        };
+        let mut stage = Stage::new(scheme, &options, &[Role::Router, Role::Dealer]);
+        assert_eq!(stage.link(1), LinkEvent::Connected);
+        stage.say(1, &["work"]);
+        let request = stage.receive(0);
+        let busy = stage.sockets[0].take();
+        // Ten times as long as somebody would be waited for who was asked nothing.
+        let clock = Clock::start();
+        stage.wait(1, "end of the work", |dealer| {
+            assert_eq!(dealer.link_event(), None);
+            let now = clock.now().since(Default::default());
+            (now > Duration::from_millis(600)).then_some(())
+        });
+        stage.sockets[0] = busy;
+        stage.send(0, &request);
+        assert_eq!(stage.hear(1), ["work"]);
+        // Now nothing is left to do.
+        let _frozen = stage.sockets[0].take();
+        assert_eq!(stage.link(1), LinkEvent::Disconnected);
+    }
+
     pub(super) fn strangers_are_counted_and_get_nothing(scheme: &'static str) {
         let mut stage = Stage::new(scheme, &SocketOptions::default(), &[Role::Pull, Role::Push]);
         stage.say(1, &["hello"]);
@@ -353,6 +378,66 @@ mod both {
         assert_eq!(stage.counters(0).malformed, before.malformed + 1);
     }
 
+    pub(super) fn random_bytes_harm_nobody(scheme: &'static str) {
+        let mut stage = Stage::new(scheme, &SocketOptions::default(), &[Role::Pull, Role::Push]);
+        stage.say(1, &["hello"]);
+        stage.hear(0);
+        let before = stage.counters(0);
+        let stranger = Stranger::of(&mut stage);
+        let mut rng = Rng::new(7);
+        for round in 0..300 {
+            let mut bytes = match round % 2 {
+                0 => Vec::new(),
+                _ => b"MUTU1".to_vec(),
+            };
+            let kind = rng.below(13) as u8;
+            bytes.push(kind);
+            bytes.extend((0..rng.below(100)).map(|_| rng.below(256) as u8));
+            stranger.say(&bytes);
+        }
+        stage.count(0, "rubbish", |now| {
+            now.malformed > before.malformed + 150 && now.strangers > before.strangers
+        });
+        stage.say(1, &["still there"]);
+        assert_eq!(stage.hear(0), ["still there"]);
+    }
+
+    pub(super) fn what_cannot_be_is_a_sentence(scheme: &'static str) {
+        let options = SocketOptions::default();
+        let taken = bound(Role::Pull, scheme, &options);
+        let at = |host: &str| format!("{}://{host}", taken.endpoint().scheme().name());
+        let in_use = taken.endpoint().to_string();
+        let error = open_error(Role::Pull, Side::Bind, &in_use, &options);
+        assert!(matches!(error, TransportError::InUse { .. }), "{error}");
+        let insecure = group_options();
+        let said = |side, endpoint: String, options| {
+            open_error(Role::Pull, side, &endpoint, options).to_string()
+        };
+        for (text, part) in [
+            (
+                said(Side::Bind, at("no.such.host.invalid:0"), &insecure),
+                "the host does not resolve",
+            ),
+            (
+                said(Side::Bind, at("192.0.2.1:0"), &insecure),
+                "no address of this machine",
+            ),
+            (said(Side::Bind, at("192.0.2.1:0"), &options), "insecure"),
+            (said(Side::Connect, at("127.0.0.1:*"), &options), "port"),
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    pub(super) fn a_host_that_does_not_resolve_is_tried_again(scheme: &'static str) {
+        let name = bound(Role::Pull, scheme, &watching());
+        let name = name.endpoint().scheme().name();
+        let endpoint = format!("{name}://no.such.host.invalid:1").parse().unwrap();
+        let mut push = open(Role::Push, Side::Connect, &endpoint, &watching()).unwrap();
+        assert!(push.send(&frames(&["a"])).is_err());
+        assert_eq!(push.link_event(), None);
+    }
+
     pub(super) fn a_flood_of_hellos_makes_no_peers(scheme: &'static str) {
         let mut stage = Stage::new(scheme, &watching(), &[Role::Pull]);
         let stranger = Stranger::of(&mut stage);
@@ -402,8 +487,9 @@ both! {
     a_publisher_that_comes_back_learns_who_wants_what router_answers_dealers links_are_reported
     a_connection_may_come_first a_name_that_has_several_addresses_is_tried_in_turn
     every_kind_of_frame_arrives who_does_not_fit_is_told_why a_silent_peer_is_given_up
-    one_with_much_to_take_hears_the_others_meanwhile
-    strangers_are_counted_and_get_nothing a_flood_of_hellos_makes_no_peers
+    one_with_much_to_take_hears_the_others_meanwhile one_that_is_busy_with_what_it_was_asked_is_waited_for
+    strangers_are_counted_and_get_nothing a_flood_of_hellos_makes_no_peers random_bytes_harm_nobody
+    what_cannot_be_is_a_sentence a_host_that_does_not_resolve_is_tried_again
 }
 
 fn hello(mode: u8, session: u64, cookie: u64) -> Vec<u8> {
@@ -437,6 +523,29 @@ impl Stranger {
         let len = self.0.recv(&mut bytes).expect("an answer");
         bytes.truncate(len);
         bytes
+    }
+
+    /// Becomes a plain peer of the first socket, under this session.
+    fn greet(&self, stage: &mut Stage, role: u8, session: u64) {
+        let mut cookie = 0;
+        for _ in 0..2 {
+            let mut hello = hello(1, session, cookie);
+            hello[6] = role;
+            self.say(&hello);
+            // What is sent on one machine is there at once.
+            assert!(stage.of(0).receive().unwrap().is_none());
+            cookie = u64::from_be_bytes(self.hear()[16..24].try_into().unwrap());
+        }
+    }
+
+    /// Sends a message of one frame as a plain peer would.
+    fn tell(&self, session: u64, number: u64, text: &str) {
+        let mut datagram = b"MUTU1\x07\0\0".to_vec();
+        datagram.extend(session.to_be_bytes());
+        datagram.extend(number.to_be_bytes());
+        datagram.extend((text.len() as u32).to_be_bytes());
+        datagram.extend(text.as_bytes());
+        self.say(&datagram);
     }
 
     /// Passes over all that has come.
@@ -617,6 +726,53 @@ fn plain_udp_refuses_what_does_not_fit_into_a_datagram() {
 }
 
 #[test]
+fn numbers_that_are_spoofed_or_replayed_are_counted_and_harm_nobody() {
+    let mut stage = Stage::new("raw_udp", &SocketOptions::default(), &[Role::Pull]);
+    let peer = Stranger::of(&mut stage);
+    peer.greet(&mut stage, 1, 5);
+    // Replayed: as the network might do it.
+    for _ in 0..3 {
+        peer.tell(5, 0, "zero");
+        assert_eq!(stage.hear(0), ["zero"]);
+    }
+    assert_eq!(stage.counters(0).duplicated, 2);
+    // From far ahead, and in the name of somebody else.
+    peer.tell(5, u64::MAX, "never");
+    Stranger::of(&mut stage).tell(5, 1, "never");
+    peer.tell(6, 1, "never");
+    peer.tell(5, 1, "one");
+    assert_eq!(stage.hear(0), ["one"]);
+    let Counters {
+        lost,
+        malformed,
+        strangers,
+        ..
+    } = stage.counters(0);
+    assert_eq!((lost, malformed, strangers), (0, 1, 2));
+}
+
+#[test]
+fn ten_thousand_peers_are_served_like_any_other() {
+    // However long it takes, nobody is asked whether it lives.
+    let options = SocketOptions {
+        heartbeat: Heartbeat::Probe(PATIENCE * 10),
+        ..SocketOptions::default()
+    };
+    let mut stage = Stage::new("raw_udp", &options, &[Role::Router]);
+    let count = descriptors(10_000);
+    let peers: Vec<_> = (0..count).map(|_| Stranger::of(&mut stage)).collect();
+    for (session, peer) in peers.iter().enumerate() {
+        peer.greet(&mut stage, 5, session as u64);
+    }
+    for (session, peer) in peers.iter().enumerate() {
+        peer.tell(session as u64, 0, "hello");
+        let message = stage.receive(0);
+        stage.send(0, &message);
+        assert!(peer.hear().ends_with(b"hello"));
+    }
+}
+
+#[test]
 fn plain_udp_drops_and_counts_what_nobody_takes() {
     let mut stage = Stage::new("raw_udp", &few(10), &[Role::Pull, Role::Push]);
     stage.say(1, &["first"]);
@@ -655,6 +811,37 @@ fn a_plain_subscriber_cannot_want_more_than_fits() {
     assert_eq!(stage.hear(0), ["\u{1}a"]);
     let error = stage.of(1).subscribe(&[b'x'; 17 << 10]).unwrap_err();
     assert!(error.to_string().contains("16384 bytes"), "{error}");
+}
+
+#[test]
+fn a_plain_subscriber_that_is_not_connected_cannot_either() {
+    let options = SocketOptions::default();
+    let endpoint = bound(Role::Publish, "raw_udp", &options).endpoint().clone();
+    let mut subscriber = open(Role::Subscribe, Side::Connect, &endpoint, &options).unwrap();
+    subscriber.subscribe(&[b'x'; 10 << 10]).unwrap();
+    subscriber.subscribe(&[b'x'; 10 << 10]).unwrap();
+    let error = subscriber.subscribe(&[b'y'; 10 << 10]).unwrap_err();
+    assert!(error.to_string().contains("16384 bytes"), "{error}");
+    subscriber.subscribe(b"z").unwrap();
+}
+
+#[test]
+fn a_publisher_that_comes_late_learns_of_more_topics_than_a_queue_holds() {
+    for scheme in ["raw_udp", "reliable_udp"] {
+        let endpoint = bound(Role::Publish, scheme, &few(3)).endpoint().clone();
+        let mut subscriber = open(Role::Subscribe, Side::Connect, &endpoint, &few(3)).unwrap();
+        let topics: Vec<String> = (10..60).map(|number| number.to_string()).collect();
+        for topic in &topics {
+            subscriber.subscribe(topic.as_bytes()).unwrap();
+        }
+        let mut stage = Stage {
+            sockets: vec![Some(rebound(Role::Publish, &endpoint, &few(3)))],
+        };
+        stage.add(subscriber);
+        for topic in &topics {
+            assert_eq!(stage.hear(0), [format!("\u{1}{topic}")]);
+        }
+    }
 }
 
 #[test]

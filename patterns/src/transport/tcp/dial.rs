@@ -1,14 +1,13 @@
 //! Our own connection: made, and made again with growing pauses.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rand::RngExt as _;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::endpoint::Endpoint;
+use crate::transport::callee::{Backoff, Callee, Lookup, RESOLVED};
 use crate::transport::{SocketOptions, TransportError};
 
 use super::poll::Poll;
@@ -16,15 +15,11 @@ use super::poll::Poll;
 /// How long a connection may take to come about; a machine that has gone answers nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How soon to look whether a name has been resolved.
-const RESOLVED: Duration = Duration::from_millis(5);
-
 #[derive(Debug)]
 enum State {
     /// To begin at this time.
     Waiting(Instant),
-    /// Another thread asks what addresses the host has: that may take seconds.
-    Resolving(Receiver<io::Result<Vec<SocketAddr>>>),
+    Resolving(Lookup),
     Connecting {
         stream: TcpStream,
         by: Instant,
@@ -40,12 +35,9 @@ enum State {
 /// Makes the connection of a socket that connects.
 #[derive(Debug)]
 pub(super) struct Dial {
-    host: String,
-    port: u16,
+    callee: Callee,
     state: State,
-    pause: Duration,
-    pause_min: Duration,
-    pause_max: Duration,
+    backoff: Backoff,
 }
 
 /// How far it is.
@@ -55,8 +47,6 @@ pub(super) enum Dialed {
     Connected(TcpStream),
     /// For this reason; it is tried again.
     Failed(String),
-    /// The same, and as a rule somebody has to do something.
-    Unresolved(String),
 }
 
 impl Dial {
@@ -64,28 +54,10 @@ impl Dial {
         endpoint: &Endpoint,
         options: &SocketOptions,
     ) -> Result<Dial, TransportError> {
-        let unusable = |reason: &str| TransportError::Unusable {
-            endpoint: endpoint.clone(),
-            reason: reason.into(),
-        };
-        let host = match endpoint.host() {
-            Some("*") | None => {
-                return Err(unusable(
-                    "a connection needs a host; `*` is only for listening",
-                ));
-            }
-            Some(host) => host.to_string(),
-        };
-        let port = endpoint.port().filter(|port| *port != 0);
-        let port = port.ok_or_else(|| unusable("a connection needs a port number"))?;
-        let pause_min = options.reconnect_min.max(Duration::from_millis(1));
         Ok(Dial {
-            host,
-            port,
+            callee: Callee::new(endpoint)?,
             state: State::Waiting(Instant::now()),
-            pause: pause_min,
-            pause_min,
-            pause_max: options.reconnect_max.max(pause_min),
+            backoff: Backoff::new(options),
         })
     }
 
@@ -98,21 +70,14 @@ impl Dial {
 
     /// The connection stands, and both ends know what they are.
     pub(super) fn succeed(&mut self) {
-        self.pause = self.pause_min;
+        self.backoff.succeed();
     }
 
     /// Tries again after a pause, which doubles until it succeeds.
     pub(super) fn again(&mut self, now: Instant) {
         if let State::Done = self.state {
-            self.state = State::Waiting(now + self.next_pause());
+            self.state = State::Waiting(now + self.backoff.pause());
         }
-    }
-
-    /// Somewhat random, so that a thousand clients do not come back at once.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (2 * pause).min(self.pause_max);
-        pause.mul_f64(rand::rng().random_range(0.75..1.25))
     }
 
     /// When there is something to do; `None` when only news can bring it on.
@@ -129,11 +94,13 @@ impl Dial {
     pub(super) fn go_on(&mut self, now: Instant, poll: &Poll, key: u64) -> Dialed {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(due) if due <= now => self.resolve(now, poll, key),
-            State::Resolving(answer) => match answer.try_recv() {
-                Ok(Ok(addresses)) => self.connect(now, addresses, poll, key),
-                Ok(Err(error)) => self.unresolved(now, &error.to_string()),
-                Err(TryRecvError::Disconnected) => self.unresolved(now, "nobody answered"),
-                Err(TryRecvError::Empty) => self.stay(State::Resolving(answer)),
+            State::Resolving(lookup) => match lookup.poll() {
+                Some(Ok(addresses)) => self.connect(now, addresses, poll, key),
+                Some(Err(reason)) => {
+                    self.callee.complain(&reason);
+                    self.fail(now, reason)
+                }
+                None => self.stay(State::Resolving(lookup)),
             },
             State::Connecting {
                 stream,
@@ -161,30 +128,16 @@ impl Dial {
     }
 
     fn fail(&mut self, now: Instant, reason: String) -> Dialed {
-        self.state = State::Waiting(now + self.next_pause());
+        self.state = State::Waiting(now + self.backoff.pause());
         Dialed::Failed(reason)
     }
 
-    fn unresolved(&mut self, now: Instant, reason: &str) -> Dialed {
-        self.state = State::Waiting(now + self.next_pause());
-        Dialed::Unresolved(format!(
-            "the host does not resolve ({reason}): check the name; it is tried again"
-        ))
-    }
-
     fn resolve(&mut self, now: Instant, poll: &Poll, key: u64) -> Dialed {
-        if let Ok(ip) = self.host.parse() {
-            return self.connect(now, vec![SocketAddr::new(ip, self.port)], poll, key);
+        if let Some(address) = self.callee.address() {
+            return self.connect(now, vec![address], poll, key);
         }
-        let (tell, answer) = channel();
-        let (host, port) = (self.host.clone(), self.port);
-        let ask = move || {
-            let addresses = (host.as_str(), port).to_socket_addrs();
-            let _ = tell.send(addresses.map(Iterator::collect));
-        };
-        let thread = std::thread::Builder::new().name("resolve".into());
-        match thread.spawn(ask) {
-            Ok(_) => self.stay(State::Resolving(answer)),
+        match self.callee.look_up() {
+            Ok(lookup) => self.stay(State::Resolving(lookup)),
             Err(error) => self.fail(now, error.to_string()),
         }
     }

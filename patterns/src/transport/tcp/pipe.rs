@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::transport::routing::{Offer, Pipe};
-use crate::transport::{Frame, Message, Role, fits};
+use crate::transport::{BUSY, Frame, Message, Role, fits, sys};
 
 use super::incoming::{Incoming, Item};
 use super::outgoing::{COPY_BYTES, Outgoing};
@@ -29,6 +29,8 @@ pub(super) struct PipeLimits {
     pub(super) keeps_latest: bool,
     /// Of what is received only the newest is kept.
     pub(super) keeps_latest_in: bool,
+    /// The peer is asked things, and may be busy with them.
+    pub(super) asks: bool,
     pub(super) frame_bytes: usize,
     /// How often a silent peer is asked whether it lives; it is given up after three times as long.
     pub(super) ping: Option<Duration>,
@@ -367,7 +369,8 @@ impl TcpPipe {
             // What has come and was not read counts.
             self.readable = true;
             self.fill(&mut READ_BYTES.clone());
-            if now.saturating_duration_since(self.heard) >= patience {
+            let silence = now.saturating_duration_since(self.heard);
+            if silence >= patience && !self.may_be_busy(silence) {
                 self.end = Some("the peer has been silent for too long".into());
                 return None;
             }
@@ -377,6 +380,11 @@ impl TcpPipe {
             self.has_spoken = false;
         }
         Some(now + ping)
+    }
+
+    /// Whether it is only the peer's program that is silent, and may have a reason.
+    fn may_be_busy(&self, silence: Duration) -> bool {
+        self.limits.asks && silence < BUSY && sys::stream::is_answered(&self.stream)
     }
 
     fn take_next(&mut self, message: &mut Message) -> bool {

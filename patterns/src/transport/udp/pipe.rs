@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::machine::{Clock, Time};
 use crate::transport::routing::{Offer, Pipe};
-use crate::transport::sys::datagrams::BATCH;
+use crate::transport::sys::datagrams::MERGED;
 use crate::transport::{Frame, Message, Role, SocketOptions, WhenFull};
 
 use super::line::Line;
@@ -118,6 +118,8 @@ pub(super) struct UdpPipe {
     is_deaf: bool,
     /// For when the socket will look after it.
     armed: Option<Time>,
+    /// Questions that have not been answered, as far as can be told from here: more was sent than has come.
+    open_questions: u64,
 }
 
 /// What a pipe needs of its socket.
@@ -195,6 +197,21 @@ impl UdpPipe {
             end: None,
             is_deaf: false,
             armed: None,
+            open_questions: 0,
+        }
+    }
+
+    /// Takes note that a dealer has asked something more, or been answered.
+    fn note_questions(&mut self, open: u64) {
+        let changed = (self.open_questions > 0) != (open > 0);
+        self.open_questions = open;
+        if !changed || self.limits.role != Role::Dealer {
+            return;
+        }
+        match &mut self.talk {
+            Talk::Plain(plain) => plain.expect(open > 0),
+            Talk::Reliable(machine) => machine.expect(open > 0),
+            Talk::Mouth(_) | Talk::Ear => {}
         }
     }
 
@@ -335,7 +352,7 @@ impl UdpPipe {
     /// Whether no more may be read, or what comes would be dropped.
     pub(super) fn is_crowded(&self) -> bool {
         match &self.talk {
-            Talk::Plain(_) | Talk::Ear => self.ready.len() + BATCH > self.limits.queue_messages,
+            Talk::Plain(_) | Talk::Ear => self.ready.len() + MERGED > self.limits.queue_messages,
             Talk::Mouth(_) | Talk::Reliable(_) => false,
         }
     }
@@ -359,6 +376,7 @@ impl UdpPipe {
     }
 
     fn put(&mut self, message: &[Frame]) {
+        self.note_questions(self.open_questions + 1);
         let full = match &mut self.talk {
             Talk::Plain(plain) | Talk::Mouth(plain) => {
                 self.line.add(|datagram| {
@@ -470,6 +488,19 @@ impl Pipe for UdpPipe {
         Offer::Taken
     }
 
+    /// What we want of a publisher goes into the stream whatever waits there. A plain connection keeps it, and says
+    /// it until note is taken of it.
+    fn tell(&mut self, message: &[Frame]) -> Offer {
+        match &mut self.talk {
+            _ if self.end.is_some() => Offer::Gone,
+            Talk::Reliable(machine) => {
+                machine.push(message);
+                Offer::Taken
+            }
+            _ => self.offer(message),
+        }
+    }
+
     fn has_message(&self) -> bool {
         !self.ready.is_empty()
             || match &self.talk {
@@ -480,17 +511,21 @@ impl Pipe for UdpPipe {
     }
 
     fn take(&mut self) -> Option<Message> {
-        let Talk::Reliable(machine) = &mut self.talk else {
-            return self.ready.pop_front();
+        let message = match &mut self.talk {
+            _ if self.is_deaf => None,
+            Talk::Reliable(machine) => {
+                let message = machine.take();
+                if machine.is_urgent() {
+                    self.pump();
+                }
+                self.note_end();
+                message
+            }
+            _ => self.ready.pop_front(),
         };
-        if self.is_deaf {
-            return None;
+        if message.is_some() {
+            self.note_questions(self.open_questions.saturating_sub(1));
         }
-        let message = machine.take();
-        if machine.is_urgent() {
-            self.pump();
-        }
-        self.note_end();
         message
     }
 
