@@ -9,6 +9,7 @@
 //!
 //! So it does not matter whether what carries the packets loses, repeats or reorders them.
 
+mod knocks;
 mod member;
 mod room;
 
@@ -16,19 +17,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mutirao::Pattern;
 use mutirao::machine::{Machine, Time};
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
 use super::lane::{Incoming, Outgoing};
-use super::text::{check_name, check_text};
+use super::text::{check_name, check_text, name_key};
 use super::wire::{
     self, Down, Event, FILL_BYTES, Knock, Leaving, Letter, Line, MAX_NUMBER, Place, Says, Session,
     Up, Welcome, Word,
 };
+use knocks::Knocks;
+pub(crate) use knocks::Peer;
 use member::Member;
 pub(crate) use member::{Author, author};
-use room::Room;
+use room::{Part, Room};
 
 /// Authors of whom the hall remembers which words it has obeyed, beyond those who are there.
 const MAX_REMEMBERED: usize = 16_384;
@@ -46,6 +50,9 @@ const SOON: Duration = Duration::from_millis(500);
 /// little more than one.
 const PACE: Duration = Duration::from_micros(50);
 const LONGEST_PACE: Duration = Duration::from_millis(100);
+
+/// Characters of a message by which its author knows which one is meant.
+const SHOWN_CHARS: usize = 40;
 
 /// How often a member is told that it says too much.
 const SCOLD: Duration = Duration::from_secs(1);
@@ -102,8 +109,6 @@ pub(crate) struct Record {
 /// What the hall wants done.
 #[derive(Clone, Debug)]
 pub(crate) enum HallOutput {
-    /// Write this before anything that follows is sent.
-    Keep(Record),
     /// Send a packet to one guest.
     Send(Session, Arc<[u8]>),
     /// Send a packet to all who are in a room.
@@ -121,11 +126,17 @@ pub(crate) struct HallStats {
     pub(crate) fetches_refused: u64,
     /// Members cut off because they did not confirm what they were sent.
     pub(crate) cut_off: u64,
+    /// Knocks that were not answered because too many came over one connection.
+    pub(crate) knocks_refused: u64,
+    /// Messages that were not taken because they could not be kept.
+    pub(crate) unkept: u64,
 }
 
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct Hall {
+    /// How its packets travel.
+    pattern: Pattern,
     limits: Limits,
     /// Which start of the hall this is.
     incarnation: u64,
@@ -136,7 +147,8 @@ pub(crate) struct Hall {
     now: Time,
     rooms: BTreeMap<String, Room>,
     members: HashMap<Session, Member>,
-    /// By their names in small letters.
+    knocks: Knocks,
+    /// By what their names come down to.
     names: HashMap<String, Session>,
     /// What has been obeyed of those who are gone.
     obeyed: Remembered,
@@ -148,8 +160,14 @@ pub(crate) struct Hall {
     /// Members to whom a confirmation is owed, and those for whom there are letters.
     unconfirmed: BTreeSet<Session>,
     addressed: BTreeSet<Session>,
+    /// Members who want what a room has heard from a number on.
+    fetches: BTreeMap<Session, (String, u64)>,
+    /// Members who have said goodbye.
+    leaving: BTreeSet<Session>,
     /// Rooms with lines that have not been published.
     stirred: BTreeSet<String>,
+    /// Lines that are to be written.
+    keeps: VecDeque<Record>,
     out: VecDeque<HallOutput>,
     stats: HallStats,
 }
@@ -157,8 +175,9 @@ pub(crate) struct Hall {
 impl Hall {
     /// A hall without rooms. `incarnation` tells starts apart, `story` is that of the history, if there
     /// is one.
-    pub(crate) fn new(limits: Limits, incarnation: u64, story: u64) -> Hall {
+    pub(crate) fn new(pattern: Pattern, limits: Limits, incarnation: u64, story: u64) -> Hall {
         Hall {
+            pattern,
             limits,
             incarnation,
             story,
@@ -166,6 +185,7 @@ impl Hall {
             now: Time::START,
             rooms: BTreeMap::new(),
             members: HashMap::new(),
+            knocks: Knocks::default(),
             names: HashMap::new(),
             obeyed: Remembered::default(),
             due: BTreeSet::new(),
@@ -173,7 +193,10 @@ impl Hall {
             first_number: 1,
             unconfirmed: BTreeSet::new(),
             addressed: BTreeSet::new(),
+            fetches: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             stirred: BTreeSet::new(),
+            keeps: VecDeque::new(),
             out: VecDeque::new(),
             stats: HallStats::default(),
         }
@@ -222,7 +245,38 @@ impl Hall {
         self.stats
     }
 
-    fn knock(&mut self, session: Session, knock: Knock) {
+    /// The next line to be written before anything is sent that [`poll`](Hall::poll) hands out later;
+    /// to be asked before `poll` and behind it.
+    pub(crate) fn poll_keep(&mut self) -> Option<Record> {
+        self.keeps.pop_front()
+    }
+
+    /// A line cannot be written. To be said before anything else is polled: nobody has heard of it yet. A
+    /// message is as good as never said, and whoever said it is told the reason; that somebody came or went
+    /// stays true.
+    pub(crate) fn unkept(&mut self, record: &Record, reason: &str) {
+        let (Some((author, _)), Event::Said { text, .. }) = (record.by, &record.line.event) else {
+            return;
+        };
+        self.stats.unkept += 1;
+        if let Some(room) = self.rooms.get_mut(&record.room) {
+            room.forget(record.number);
+        }
+        let mut members = self.members.iter();
+        let sender = members.find_map(|(&id, member)| (member.author == author).then_some(id));
+        if let Some(sender) = sender {
+            let start: String = text.chars().take(SHOWN_CHARS).collect();
+            let sentence = format!("{start:?} was not taken: {reason}");
+            self.write(sender, Letter::NotTaken(sentence));
+        }
+    }
+
+    fn knock(&mut self, peer: Peer, session: Session, knock: Knock) {
+        if !self.knocks.take(peer, self.now) {
+            // It will knock again.
+            self.stats.knocks_refused += 1;
+            return;
+        }
         let attempt = knock.attempt;
         match self.admit(session, knock) {
             Ok(()) => self.welcome(session, attempt),
@@ -239,9 +293,15 @@ impl Hall {
             self.admit_again(session, &knock);
             return Ok(());
         }
+        if knock.pattern != self.pattern.name() {
+            let pattern = self.pattern.name();
+            return Err(format!(
+                "the server speaks {pattern}: start the client with --pattern {pattern}"
+            ));
+        }
         check_name("member", &knock.name)?;
         check_name("room", &knock.room)?;
-        if self.names.contains_key(&knock.name.to_lowercase()) {
+        if self.names.contains_key(&name_key(&knock.name)) {
             return Err(format!(
                 "the name {} is taken: choose another (should it be yours from a moment ago, it is free in {} seconds)",
                 knock.name,
@@ -283,7 +343,7 @@ impl Hall {
         let next_word = knock.next_word.clamp(1, MAX_NUMBER).max(obeyed + 1);
         let Limits { rate, burst, .. } = self.limits;
         self.lanes = self.lanes.wrapping_add(1).max(1);
-        self.names.insert(knock.name.to_lowercase(), session);
+        self.names.insert(name_key(&knock.name), session);
         let member = Member {
             name: knock.name.clone(),
             room: knock.room.clone(),
@@ -386,7 +446,7 @@ impl Hall {
         let known = after.filter(|place| place.story == self.story && place.number <= latest);
         let first = match known {
             Some(place) => place.number + 1,
-            None => (before.unwrap_or(latest) + 1).saturating_sub(u64::from(last)),
+            None => room.start_of_last(last, before.unwrap_or(latest)),
         };
         let first = first.max(oldest);
         let names = room.members.iter().filter_map(|id| self.members.get(id));
@@ -432,12 +492,12 @@ impl Hall {
         let number = room.hear(line.clone(), &self.limits);
         room.used = self.now;
         self.stirred.insert(name.to_string());
-        self.out.push_back(HallOutput::Keep(Record {
+        self.keeps.push_back(Record {
             room: name.to_string(),
             number,
             line,
             by,
-        }));
+        });
     }
 
     fn wall_ms(&self) -> u64 {
@@ -463,6 +523,9 @@ impl Hall {
         let Some(member) = self.members.get_mut(&session) else {
             return;
         };
+        if self.leaving.contains(&session) {
+            return;
+        }
         member.words.take(number, word);
         self.unconfirmed.insert(session);
         while let Some(member) = self.members.get_mut(&session)
@@ -470,8 +533,9 @@ impl Hall {
         {
             let number = member.words.heard();
             if word == Word::Leave {
-                self.confirm(session);
-                self.remove(session, Leaving::Quit);
+                // What was said before has to be kept first. It needs no token: coming took one.
+                self.leaving.insert(session);
+                return;
             } else if member.patience.take(self.now) {
                 self.obey(session, number, word);
             } else {
@@ -511,7 +575,7 @@ impl Hall {
         check_text(&text)?;
         check_name("member", to)?;
         let at = self.wall_ms();
-        let other = self.names.get(&to.to_lowercase()).copied();
+        let other = self.names.get(&name_key(to)).copied();
         let (Some(other), Some(from)) = (other, self.members.get(&session)) else {
             return Err(format!("nobody is called {to}: the message was not sent"));
         };
@@ -543,11 +607,11 @@ impl Hall {
         let Some(member) = self.members.get_mut(&session) else {
             return Ok(());
         };
-        let key = to.to_lowercase();
+        let key = name_key(&to);
         if self.names.get(&key).is_some_and(|&other| other != session) {
             return Err(format!("the name {to} is taken: choose another"));
         }
-        self.names.remove(&member.name.to_lowercase());
+        self.names.remove(&name_key(&member.name));
         self.names.insert(key, session);
         let from = std::mem::replace(&mut member.name, to.clone());
         let room = member.room.clone();
@@ -611,12 +675,13 @@ impl Hall {
         let Some(member) = self.members.remove(&session) else {
             return;
         };
-        self.names.remove(&member.name.to_lowercase());
+        self.leaving.remove(&session);
+        self.names.remove(&name_key(&member.name));
         cross_out(&mut self.due, member.due, session);
         self.obeyed.insert(member.author, member.words.heard());
         for letter in member.letters.iter() {
             if let Letter::Private { from, .. } = letter
-                && let Some(&sender) = self.names.get(&from.to_lowercase())
+                && let Some(&sender) = self.names.get(&name_key(from))
             {
                 let who = &member.name;
                 self.notice(
@@ -628,24 +693,27 @@ impl Hall {
         self.out.push_back(HallOutput::Forget(session));
     }
 
-    fn fetch(&mut self, session: Session, name: &str, from: u64) {
+    /// It is answered when all that was heard is kept.
+    fn fetch(&mut self, session: Session, room: String, from: u64) {
         let Some(member) = self.members.get_mut(&session) else {
             return;
         };
-        let room = self.rooms.get(name).filter(|_| member.room == name);
-        let Some(room) = room else { return };
-        if !member.fetches.take(self.now) {
+        if member.fetches.take(self.now) {
+            self.fetches.insert(session, (room, from));
+        } else {
             self.stats.fetches_refused += 1;
+        }
+    }
+
+    fn answer_fetch(&mut self, session: Session, name: &str, from: u64) {
+        let member = self.members.get(&session);
+        if member.is_none_or(|member| member.room != name) {
             return;
         }
-        let (first, lines) = room.lines_from(from);
-        let lines = Down::Lines {
-            room: name.to_string(),
-            story: self.story,
-            oldest: room.oldest(),
-            first,
-            lines,
+        let Some(room) = self.rooms.get(name) else {
+            return;
         };
+        let lines = lines(name, self.story, room.oldest(), room.lines_from(from));
         self.send(session, &lines);
     }
 
@@ -661,6 +729,7 @@ impl Hall {
                 word: member.words.heard(),
                 room: member.room.clone(),
                 latest: self.rooms.get(&member.room).map_or(0, Room::latest),
+                letter: member.letters.last(),
             };
             self.send(session, &confirmed);
         }
@@ -747,13 +816,19 @@ impl Hall {
         for name in std::mem::take(&mut self.stirred) {
             self.publish_if_due(name);
         }
-        for session in std::mem::take(&mut self.unconfirmed) {
-            self.confirm(session);
-            self.plan(session);
+        for (session, (room, from)) in std::mem::take(&mut self.fetches) {
+            self.answer_fetch(session, &room, from);
         }
         for session in std::mem::take(&mut self.addressed) {
             self.post(session);
             self.plan(session);
+        }
+        for session in std::mem::take(&mut self.unconfirmed) {
+            self.confirm(session);
+            self.plan(session);
+        }
+        for session in std::mem::take(&mut self.leaving) {
+            self.remove(session, Leaving::Quit);
         }
     }
 
@@ -774,14 +849,8 @@ impl Hall {
         room.beat_at = room.beat_at.min(self.now + SOON);
         let members = u32::try_from(room.members.len()).unwrap_or(u32::MAX);
         room.publish_at = self.now + PACE.saturating_mul(members).min(LONGEST_PACE);
-        while let Some((first, lines)) = room.publish() {
-            let lines = Down::Lines {
-                room: name.to_string(),
-                story: self.story,
-                oldest: room.oldest(),
-                first,
-                lines,
-            };
+        while let Some(part) = room.publish() {
+            let lines = lines(name, self.story, room.oldest(), part);
             let packet = wire::encode(&lines).into();
             let output = HallOutput::Publish(name.to_string(), packet);
             self.out.push_back(output);
@@ -807,14 +876,15 @@ impl Hall {
 }
 
 impl Machine for Hall {
-    type Input = Up;
+    /// A packet, and over which connection it came.
+    type Input = (Peer, Up);
     type Output = HallOutput;
 
-    fn handle(&mut self, now: Time, up: Up) {
+    fn handle(&mut self, now: Time, (peer, up): (Peer, Up)) {
         self.now = now;
         let session = up.session;
         if let Says::Knock(knock) = up.says {
-            return self.knock(session, knock);
+            return self.knock(peer, session, knock);
         }
         let Some(member) = self.members.get_mut(&session) else {
             self.send(session, &Down::Stranger);
@@ -828,7 +898,7 @@ impl Machine for Hall {
         }
         match up.says {
             Says::Word { number, word } => self.take_word(session, number, word),
-            Says::Fetch { room, from } => self.fetch(session, &room, from),
+            Says::Fetch { room, from } => self.fetch(session, room, from),
             Says::Beat | Says::Knock(_) => {}
         }
     }
@@ -854,6 +924,18 @@ impl Machine for Hall {
         let stirred = self.stirred.iter().filter_map(|name| self.rooms.get(name));
         let publish = stirred.map(|room| room.publish_at).min();
         beat.into_iter().chain(due).chain(publish).min()
+    }
+}
+
+/// A packet with a part of what a room has heard.
+fn lines(room: &str, story: u64, oldest: u64, part: Part) -> Down {
+    Down::Lines {
+        room: room.to_string(),
+        story,
+        oldest,
+        first: part.first,
+        next: part.next,
+        lines: part.lines,
     }
 }
 
