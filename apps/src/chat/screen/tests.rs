@@ -152,7 +152,7 @@ fn a_paste_that_is_too_long_is_taken_as_far_as_it_fits_and_that_is_told() {
 fn when_no_more_can_be_said_the_status_says_so() {
     let mut show = Show::new(80, 4);
     (show.status.unsaid, show.status.full) = (256, true);
-    assert!(show.rows()[2].contains("256 on the way: no more for now, Enter keeps the line"));
+    assert!(show.rows()[2].contains("256 wait, the line is kept"));
 }
 
 #[test]

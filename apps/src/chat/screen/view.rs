@@ -67,7 +67,7 @@ impl Status {
         let unsaid = match self.unsaid {
             0 => String::new(),
             count if self.full => {
-                format!(" · {count} on the way: no more for now, Enter keeps the line")
+                format!(" · {count} wait, the line is kept")
             }
             count => format!(" · {count} on the way"),
         };
