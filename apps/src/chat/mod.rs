@@ -12,6 +12,7 @@
 //! `lane`, `guest`, `hall`, `ways`, `server`, `client`.
 
 mod bucket;
+mod calendar;
 mod client;
 mod command;
 mod crowd;
