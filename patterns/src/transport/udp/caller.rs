@@ -12,9 +12,6 @@ use crate::transport::{Role, SocketOptions, TransportError, fits};
 use super::packet::{Header, Kind, Mode, Refusal, hello, take_number};
 use super::place;
 
-/// How soon to look whether a name has been resolved.
-const RESOLVED: Duration = Duration::from_millis(5);
-
 /// Everything is begun anew after such a time without an answer.
 /// Everything is begun anew after such a time without an answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
