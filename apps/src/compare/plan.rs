@@ -17,6 +17,9 @@ const STEADY_BYTES: f64 = 10e6;
 /// Questions a second over a bad path, so that each is as likely to meet a loss as any other.
 const STEADY_QUESTIONS: f64 = 500.0;
 
+/// Over a bad path it is measured for so many round trips at least: less is all beginning.
+const LEAST_ROUND_TRIPS: u32 = 20;
+
 /// The size of messages over a bad path, as near as the sizes that were asked for come.
 const PATH_BYTES: usize = 1024;
 
@@ -88,6 +91,12 @@ impl Cell {
         }
     }
 
+    /// For how long it is measured where so long was asked for.
+    pub(super) fn window(&self, asked: Duration) -> Duration {
+        let delay = self.path.map_or(Duration::ZERO, |path| path.delay());
+        asked.max(delay * 2 * LEAST_ROUND_TRIPS)
+    }
+
     /// About how long it takes to measure it once.
     fn cost(&self, window: Duration) -> Duration {
         let start = Duration::from_millis(60);
@@ -147,6 +156,12 @@ fn nearest(sizes_bytes: &[usize]) -> usize {
         .copied()
         .min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
     nearest.unwrap_or(PATH_BYTES)
+}
+
+/// For how long is measured over the bad path, where that is longer than was asked for.
+pub(super) fn longer(cells: &[Cell], asked: Duration) -> Option<Duration> {
+    let windows = cells.iter().map(|cell| cell.window(asked));
+    windows.max().filter(|window| *window > asked)
 }
 
 /// About how long so many rounds take.
@@ -215,6 +230,26 @@ mod tests {
         assert_eq!(cell.pace(), Some(100.0));
         cell.question = Question::Throughput;
         assert_eq!(cell.pace(), None);
+    }
+
+    #[test]
+    fn a_long_way_is_measured_for_longer() {
+        let mut cell = Cell {
+            question: Question::Delivery,
+            transport: Contender::Tcp,
+            size_bytes: 1024,
+            path: None,
+        };
+        let asked = Duration::from_millis(300);
+        assert_eq!(cell.window(asked), asked);
+        let after = |delay_ms| {
+            cell.path = Some(Conditions {
+                delay_ms,
+                ..Conditions::default()
+            });
+            cell.window(asked).as_millis()
+        };
+        assert_eq!([5.0, 10.0, 100.0].map(after), [300, 400, 4000]);
     }
 
     #[test]
