@@ -242,7 +242,7 @@ fn delay(path: Option<Conditions>) -> Duration {
 }
 
 /// What both ends have to know of it.
-fn way(path: Option<Conditions>) -> Way {
+pub(super) fn way(path: Option<Conditions>) -> Way {
     path.map_or_else(Way::default, |path| Way {
         round_trip_ms: path.delay_ms * 2.0,
         datagram_bytes: Some(DATAGRAM_BYTES),

@@ -226,7 +226,7 @@ mod tests {
         let mut path = DatagramPath::new(conditions, 5);
         let (datagrams, packets) = (2000, 10);
         let datagram = vec![0; packets * PACKET_BYTES - UDP_BYTES];
-        let passed = |number| {
+        let mut passed = |number| {
             path.handle(at(number), &datagram);
             path.poll(at(number)).is_some()
         };

@@ -29,7 +29,7 @@ const DUPLICATE_ACKS: u64 = 3;
 const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What a round trip takes at least, although nothing is delayed.
-const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
+pub(crate) const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
 
 /// Repetitions that may be lost in a row.
 const MAX_REPEATS: u32 = 6;
