@@ -143,10 +143,12 @@ impl CompareArgs {
         flag("--rounds", self.rounds.to_string());
         flag("--seed", seed.to_string());
         if let Some(folder) = &self.report {
-            flag("--report", folder.display().to_string());
+            let folder = folder.display().to_string();
+            // The only word that a shell could take apart.
+            let quoted = shlex::try_quote(&folder).map(|word| word.into_owned());
+            flag("--report", quoted.unwrap_or_else(|_| folder.clone()));
         }
-        // Only a folder's name could be a word that no shell takes.
-        shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+        words.join(" ")
     }
 }
 

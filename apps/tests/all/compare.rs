@@ -232,12 +232,12 @@ fn over_a_bad_path_datagrams_are_lost_and_reliable_ones_are_not() {
         "5",
         "--duplicate",
         "5",
-        "--seconds",
-        "1",
         "--report",
         &report,
     ];
-    let ended = compare(&bad).expect_code(0);
+    // Long enough for losses of some per cent to show in each count.
+    let second = ["compare", "--rounds", "1", "--seconds", "1"];
+    let ended = mutirao(second).args(bad).run().expect_code(0);
     let said = ended.stdout_text();
     assert!(said.contains("At 5 % loss plain UDP lost "), "{said}");
     let json = json(&place);
