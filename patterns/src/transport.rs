@@ -484,6 +484,10 @@ pub struct SocketOptions {
     /// with [`SendError::Full`] instead of queueing for a peer that may come much later. `inproc`
     /// queues all the same, as libzmq cannot tell there.
     pub only_connected: bool,
+    /// The longest datagram that reliable UDP sends, in bytes, from 576 to 65,507; other transports have no use for
+    /// it. By default 1,232, which every path carries whole, and 32 KiB to loopback addresses. Lower it there when
+    /// what listens passes the datagrams on to a network, as a proxy does.
+    pub datagram_bytes: Option<usize>,
     /// Report [`LinkEvent`]s.
     pub watch_links: bool,
     /// Encryption and authentication.
@@ -502,11 +506,15 @@ impl Default for SocketOptions {
             handshake: Duration::from_secs(10),
             when_full: WhenFull::Refuse,
             only_connected: false,
+            datagram_bytes: None,
             watch_links: false,
             security: Security::default(),
         }
     }
 }
+
+/// The shortest limit of datagrams: what IPv4 demands of every host.
+const MIN_DATAGRAM_BYTES: usize = 576;
 
 /// What a socket refuses before the transport sees it.
 #[derive(Clone, Copy, Debug)]
@@ -544,6 +552,13 @@ impl Limits {
         }
         if options.queue_messages < 1 {
             return refuse("its queues must hold at least one message".to_string());
+        }
+        if let Some(bytes) = options.datagram_bytes
+            && !(MIN_DATAGRAM_BYTES..=MAX_DATAGRAM_BYTES).contains(&bytes)
+        {
+            return refuse(format!(
+                "its datagrams cannot have up to {bytes} bytes: give {MIN_DATAGRAM_BYTES} to {MAX_DATAGRAM_BYTES}"
+            ));
         }
         Ok(limits)
     }

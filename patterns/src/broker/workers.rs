@@ -295,8 +295,17 @@ impl BrokerMachine {
 
     /// Ends everything with a worker that has left; what it left behind goes to others.
     pub(super) fn part_with(&mut self, now: Time, peer: PeerId) {
+        let back = self.unasked(peer);
         for lease in self.forget_worker(peer) {
-            self.take_back(now, lease, Back::Strayed);
+            self.take_back(now, lease, back);
+        }
+    }
+
+    /// What it is to be given tasks back that were not asked for: nothing, from one that is about to leave.
+    fn unasked(&self, peer: PeerId) -> Back {
+        match self.workers.get(&peer).is_some_and(|worker| worker.leaving) {
+            true => Back::Untouched,
+            false => Back::Strayed,
         }
     }
 
@@ -331,12 +340,13 @@ impl BrokerMachine {
     }
 
     fn returned(&mut self, now: Time, peer: PeerId, leases: Vec<LeaseId>) {
+        let unasked = self.unasked(peer);
         for id in leases {
             let lease = self.leases.get(&id).filter(|lease| lease.peer == peer);
             let Some(lease) = lease else { continue };
             let back = match lease.recalled {
                 true => Back::Untouched,
-                false => Back::Strayed,
+                false => unasked,
             };
             self.take_back(now, id, back);
         }

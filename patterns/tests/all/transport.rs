@@ -112,6 +112,11 @@ mod matrix {
             }
         });
         send(&mut *router, &[id, load()]);
+        // What waits is sent by whoever uses the socket, where no thread of its own does it.
+        while !thread.is_finished() {
+            router.flush();
+            std::thread::yield_now();
+        }
         thread.join().unwrap();
     }
 

@@ -3,7 +3,7 @@
 //! Nobody but its user drives a UDP socket, so a scenario drives all that it has while it waits for one.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -560,6 +560,8 @@ impl Stranger {
 struct Relay {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    /// The longest datagram that came, in bytes.
+    longest: Arc<AtomicUsize>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -578,6 +580,7 @@ impl Relay {
         back.connect(("127.0.0.1", port)).unwrap();
         let address = front.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
+        let longest = Arc::new(AtomicUsize::new(0));
         let caller = Arc::new(Mutex::new(None));
         let ways = [
             (front.try_clone().unwrap(), back.try_clone().unwrap(), true),
@@ -585,6 +588,7 @@ impl Relay {
         ];
         let threads = ways.map(|(from, to, forth)| {
             let (stop, caller) = (stop.clone(), caller.clone());
+            let longest = longest.clone();
             let mut rng = Rng::new(seed ^ u64::from(forth));
             std::thread::spawn(move || {
                 from.set_read_timeout(Some(Duration::from_millis(20)))
@@ -598,6 +602,7 @@ impl Relay {
                     let Ok((len, sender)) = from.recv_from(&mut bytes) else {
                         continue;
                     };
+                    longest.fetch_max(len, Ordering::Relaxed);
                     if forth {
                         *caller.lock().unwrap() = Some(sender);
                     }
@@ -622,6 +627,7 @@ impl Relay {
         Relay {
             address,
             stop,
+            longest,
             threads: threads.into(),
         }
     }
@@ -668,6 +674,48 @@ fn reliable_udp_delivers_all_in_order_over_a_bad_network() {
     let counters = stage.counters(dealer);
     assert!(counters.resent > 0 && counters.duplicated > 0, "{counters}");
     assert_eq!(counters.malformed, 0, "{counters}");
+}
+
+#[test]
+fn reliable_udp_sends_no_longer_datagrams_than_it_may() {
+    for (datagram_bytes, expected) in [(Some(1232), 1232), (Some(576), 576), (None, 32 << 10)] {
+        let options = SocketOptions {
+            datagram_bytes,
+            ..SocketOptions::default()
+        };
+        let mut stage = Stage::new("reliable_udp", &options, &[Role::Router]);
+        let good = Faults {
+            loss: 0.0,
+            duplication: 0.0,
+            reordering: 0.0,
+        };
+        let relay = Relay::start(3, good, &mut stage);
+        let dealer = relay.connect(&mut stage, Role::Dealer, &options);
+        stage.send(dealer, &[Frame::from(vec![7; 100_000])]);
+        let request = stage.receive(0);
+        stage.send(0, &request);
+        assert_eq!(stage.receive(dealer)[0].len(), 100_000);
+        let longest = relay.longest.load(Ordering::Relaxed);
+        // A full datagram leaves a little room for what it may have to acknowledge.
+        assert!(
+            (expected - 60..=expected).contains(&longest),
+            "{longest} of {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_datagram_must_be_able_to_hold_something() {
+    for datagram_bytes in [0, 575, MAX_DATAGRAM_BYTES + 1] {
+        let options = SocketOptions {
+            datagram_bytes: Some(datagram_bytes),
+            ..SocketOptions::default()
+        };
+        let endpoint = "reliable+udp://127.0.0.1:*".parse().unwrap();
+        let refused = open(Role::Pull, Side::Bind, &endpoint, &options);
+        let reason = refused.err().expect("refused").to_string();
+        assert!(reason.contains("give 576 to 65507"), "{reason}");
+    }
 }
 
 #[test]
@@ -780,7 +828,12 @@ fn plain_udp_drops_and_counts_what_nobody_takes() {
         stage.say(1, &["more"]);
         stage.of(0).link_event();
     }
-    stage.count(0, "200 datagrams", |now| now.dropped + now.lost == 191);
+    stage.wait(0, "200 datagrams", |socket| {
+        // While messages wait to be taken, it reads only when it is asked.
+        socket.link_event();
+        let now = socket.counters()?;
+        (now.dropped + now.lost == 191).then_some(())
+    });
     let heard = std::iter::from_fn(|| stage.of(0).receive().unwrap()).count();
     assert_eq!(heard, 10);
 }

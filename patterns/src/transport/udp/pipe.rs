@@ -42,6 +42,8 @@ pub(super) struct PipeLimits {
     /// The longest frame that is received.
     pub(super) frame_bytes: usize,
     pub(super) window_bytes: usize,
+    /// The longest datagram that reliable UDP sends; `None` where the peer's address decides.
+    pub(super) datagram_bytes: Option<usize>,
     pub(super) patience: Patience,
 }
 
@@ -63,15 +65,13 @@ impl PipeLimits {
                 _ => options.max_message_bytes,
             },
             window_bytes: WINDOW_BYTES,
+            datagram_bytes: options.datagram_bytes,
             patience,
         }
     }
 
     fn reliable(&self, peer: SocketAddr) -> Limits {
-        let datagram_bytes = match peer.ip().is_loopback() {
-            true => LOOPBACK_BYTES,
-            false => PATH_BYTES,
-        };
+        let datagram_bytes = self.datagram_bytes.unwrap_or_else(|| own_choice(peer));
         let segment_bytes = datagram_bytes - HEADER_BYTES - OVERHEAD_BYTES;
         Limits {
             segment_bytes,
@@ -86,6 +86,14 @@ impl PipeLimits {
             frame_bytes: self.frame_bytes,
             patience: self.patience,
         }
+    }
+}
+
+/// The longest datagram to that peer, where nobody says how long it may be.
+fn own_choice(peer: SocketAddr) -> usize {
+    match peer.ip().is_loopback() {
+        true => LOOPBACK_BYTES,
+        false => PATH_BYTES,
     }
 }
 
