@@ -137,7 +137,9 @@ impl CompareArgs {
         flag("--loss", joined(&self.loss));
         flag("--delay", self.delay.to_string());
         for (name, percent) in [("--reorder", self.reorder), ("--duplicate", self.duplicate)] {
-            percent.map(|percent| flag(name, percent.to_string()));
+            if let Some(percent) = percent {
+                flag(name, percent.to_string());
+            }
         }
         flag("--seconds", self.seconds.to_string());
         flag("--rounds", self.rounds.to_string());
