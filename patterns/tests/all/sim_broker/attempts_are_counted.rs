@@ -200,11 +200,29 @@ fn a_task_that_every_worker_leaves_behind_fails() {
     left_behind(|broker, peer, _| broker.worker(peer, WorkerTells::Gone {}));
     left_behind(|broker, peer, grant| {
         let leases = vec![grant.lease];
-        broker.worker(peer, WorkerTells::Leaving {});
         broker.worker(peer, WorkerTells::Returned { leases });
     });
     left_behind(|broker, peer, grant| {
         let (seen, held) = (grant.lease, Vec::new());
         broker.worker(peer, WorkerTells::Beat { seen, held });
     });
+}
+
+/// However often workers are stopped and started: what they had not begun is done in the end.
+#[test]
+fn a_task_that_workers_give_back_as_they_leave_is_not_blamed() {
+    let mut broker = HandFed::new();
+    broker.submit(0, 1);
+    for peer in 1..100 {
+        back(&mut broker, peer, Takes::Batches, Vec::new());
+        let leases = vec![broker.granted().remove(0).lease];
+        broker.worker(peer, WorkerTells::Leaving {});
+        broker.worker(peer, WorkerTells::Returned { leases });
+        broker.worker(peer, WorkerTells::Gone {});
+    }
+    back(&mut broker, 100, Takes::Batches, Vec::new());
+    let grant = broker.granted().remove(0);
+    broker.work(&grant);
+    let counts = broker.machine.counts();
+    assert_eq!((counts.done, counts.failed, counts.retried), (1, 0, 0));
 }
