@@ -136,8 +136,13 @@ impl Frame {
                 inline[..bytes.len()].copy_from_slice(bytes);
                 *len = bytes.len() as u8;
             }
-            _ => *self = Frame::from(bytes),
+            _ => self.replace(bytes),
         }
+    }
+
+    #[cold]
+    fn replace(&mut self, bytes: &[u8]) {
+        *self = Frame::from(bytes);
     }
 
     /// Puts the first `len` of `bytes` in place of what there is.

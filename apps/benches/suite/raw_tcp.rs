@@ -122,12 +122,13 @@ pub(crate) fn hand_reply() -> Result<()> {
     let mut writer = welcome()?;
     let mut reader = BufReader::new(writer.try_clone()?);
     let mut record = Vec::new();
-    loop {
-        read_record(&mut reader, &mut record)?;
+    // Until the other end is gone.
+    while read_record(&mut reader, &mut record).is_ok() {
         let mut gathered = Vec::with_capacity(4 + record.len());
         write_record(&mut gathered, &record)?;
         writer.write_all(&gathered)?;
     }
+    Ok(())
 }
 
 pub(crate) fn hand_request(args: &[String]) -> Result<()> {

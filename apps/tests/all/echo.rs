@@ -82,7 +82,7 @@ fn a_message_is_answered_and_written_down_at_both_ends() {
             .process
             .wait()
             .expect_code(0)
-            .expect_said(&["after 1 messages"]);
+            .expect_said(&["after 1 message;"]);
     }
 }
 
@@ -197,7 +197,7 @@ fn what_is_wrong_is_a_sentence() {
             .args(transport)
             .run()
             .expect_code(3)
-            .expect_sentence(&["no.such.host.invalid", "does not resolve"]);
+            .expect_said(&["no.such.host.invalid", "does not resolve"]);
     }
     mutirao(["echo", "client", "raw+tcp://127.0.0.1:1", "--message", "a"])
         .args(["--log", &place.arg("r")])

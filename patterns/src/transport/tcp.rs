@@ -609,7 +609,7 @@ impl State {
     }
 
     /// Sends a short message where there is no choice and nothing to decide.
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, frame: &[u8]) -> bool {
         self.allowance.spend(frame.len())
             && self
@@ -627,7 +627,7 @@ impl State {
     }
 
     /// Takes a message where there is no choice and nothing to decide.
-    #[inline]
+    #[inline(always)]
     fn take_whole(&mut self, message: &mut Message) -> bool {
         let taken = self.takes > 0
             && self

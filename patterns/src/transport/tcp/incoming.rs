@@ -140,7 +140,7 @@ impl Incoming {
     }
 
     /// Takes the next message if it has one frame and is there as a whole.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_whole(&mut self, message: &mut Message) -> bool {
         let Some((header, rest)) = self.bytes[self.start..].split_first_chunk::<4>() else {
             return false;
@@ -281,7 +281,7 @@ impl Large {
 }
 
 /// Makes a message of one frame, in the memory of the one before.
-#[inline]
+#[inline(never)]
 fn replace(message: &mut Message, body: &[u8]) {
     message.truncate(1);
     match message.first_mut() {

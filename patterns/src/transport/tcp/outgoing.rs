@@ -82,7 +82,7 @@ impl Outgoing {
     }
 
     /// Adds a message of one short frame if the run has room for it, as it usually has.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(&mut self, frame: &[u8]) -> bool {
         let bytes = 4 + frame.len();
         if self.run.capacity() - self.run.len() < bytes {

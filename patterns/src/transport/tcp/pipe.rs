@@ -16,8 +16,9 @@ use super::wire::{self, Breach, Control, control};
 /// Bytes that one look reads at most, so that others have their turn.
 const READ_BYTES: usize = 1 << 20;
 
-/// So much is written at once rather than waiting for more.
-const WRITE_BYTES: usize = 64 << 10;
+/// So much is written at once rather than waiting for more. With the short message that reaches it, it is less than what
+/// Linux sends as one packet within a machine (65,483 bytes): a few bytes more would be a second packet.
+const WRITE_BYTES: usize = 60 << 10;
 
 /// Bounds of a connection.
 #[derive(Clone, Debug)]
@@ -223,7 +224,7 @@ impl TcpPipe {
 
     /// Sends a message of one frame that is within the [allowance](TcpPipe::allowance); `false` if there is no
     /// room for it, and it has to be [offered](Pipe::offer).
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(&mut self, frame: &[u8]) -> bool {
         self.outgoing.append(frame)
     }
@@ -235,7 +236,7 @@ impl TcpPipe {
 
     /// Takes a message of one frame that has come whole, if there is one; else it has to be
     /// [taken](Pipe::take_into).
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_whole(&mut self, message: &mut Message) -> bool {
         self.incoming.take_whole(message)
     }

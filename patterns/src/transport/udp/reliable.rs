@@ -148,8 +148,8 @@ impl Reliable {
         self.sending.is_idle()
     }
 
-    /// Sends a message, gathered with others until a segment is full or [`flush`](Reliable::flush); whether a
-    /// segment is.
+    /// Sends a message, gathered with others until [`flush`](Reliable::flush); whether so much is there that it
+    /// had better be sent.
     pub(super) fn push(&mut self, message: &[Frame]) -> bool {
         self.sending.push(message)
     }

@@ -28,6 +28,9 @@ const MAX_FLIGHT: usize = 8192;
 /// What a datagram costs beside its segment.
 const DATAGRAM_BYTES: usize = 64;
 
+/// So many bytes in full segments go out together: a call of the system for each would cost more than all else.
+const GATHER_BYTES: usize = 24 << 10;
+
 /// Things that an idle connection keeps room for.
 const IDLE: usize = 16;
 
@@ -146,7 +149,7 @@ impl Sending {
         self.is_sent() && self.lost.is_empty() && !self.flight.iter().flatten().any(under_way)
     }
 
-    /// Adds a message to the stream; whether a segment is full.
+    /// Adds a message to the stream; whether so much is there that it had better be sent.
     pub(super) fn push(&mut self, message: &[Frame]) -> bool {
         for (header, frame) in frames::headers(message) {
             self.append(&header);
@@ -157,7 +160,7 @@ impl Sending {
             Some(last) if self.open.is_empty() => last.messages += 1,
             _ => self.open_messages += 1,
         }
-        !self.queue.is_empty()
+        self.queue.len() * self.segment_bytes >= GATHER_BYTES
     }
 
     fn append(&mut self, mut bytes: &[u8]) {
