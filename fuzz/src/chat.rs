@@ -85,7 +85,11 @@ fn ups() -> Vec<Says> {
         .zip(words)
         .map(|(number, word)| Says::Word { number, word });
     let room = text("sala");
-    let others = [Says::Knock(knock), Says::Fetch { room, from: 4 }, Says::Beat];
+    let others = [
+        Says::Knock(knock),
+        Says::Fetch { room, from: 4 },
+        Says::Beat,
+    ];
     words.chain(others).collect()
 }
 
@@ -181,11 +185,7 @@ fn letters() -> Vec<Letter> {
             at,
             text: said,
         },
-        Letter::Told {
-            to,
-            at,
-            text: told,
-        },
+        Letter::Told { to, at, text: told },
         Letter::Renamed(text("ana")),
         Letter::Notice(text("no")),
         Letter::NotTaken(text("full")),
