@@ -42,8 +42,11 @@
 
 pub mod broker;
 pub mod complaints;
+pub mod detector;
 mod driver;
+pub mod election;
 pub mod endpoint;
+mod fnv;
 mod hex;
 pub mod machine;
 mod outbox;
