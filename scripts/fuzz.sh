@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes what arrives at a broker, at its clients, at its workers and at a UDP socket, for so many seconds in all. Begins
+# Fuzzes what arrives at a broker, its clients, its workers, a UDP socket and a member of an election, for so many seconds in all. Begins
 # with the conversations in fuzz/seeds; what it learns stays in fuzz/corpus.
 #
 #   scripts/fuzz.sh [SECONDS]
@@ -28,9 +28,9 @@ fuzz() {
   echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
 }
 
-# In eighths of the time.
-fuzz broker $((SECONDS_IN_ALL * 2 / 8))
-fuzz client $((SECONDS_IN_ALL * 2 / 8))
-for target in worker json tcp udp; do
-  fuzz "$target" $((SECONDS_IN_ALL / 8))
+# In ninths of the time.
+fuzz broker $((SECONDS_IN_ALL * 2 / 9))
+fuzz client $((SECONDS_IN_ALL * 2 / 9))
+for target in worker json tcp udp election; do
+  fuzz "$target" $((SECONDS_IN_ALL / 9))
 done

@@ -285,21 +285,28 @@ impl Cluster {
         self.sim.ids().filter(runs).count() > self.experiment.nodes / 2
     }
 
-    /// Lets time pass until all members follow one leader; how long it took is in the report.
+    /// Lets time pass until all members follow one leader, and have for as long as a lease or a timeout
+    /// of before may last; how long it took them is in the report.
     ///
     /// # Errors
     ///
     /// [`Livelock`], which is a defect of the algorithm.
     pub fn settle(&mut self, patience: Duration) -> Result<(), Livelock> {
-        let since = self.sim.now();
-        while self.agreed().is_none() {
-            if self.sim.now().since(since) >= patience {
+        let start = self.sim.now();
+        let mut agreed = (self.agreed(), start);
+        while agreed.0.is_none()
+            || self.sim.now().since(agreed.1) < self.experiment.timing.timeout_max
+        {
+            if self.sim.now().since(start) >= patience {
                 self.watch.report.unsettled += 1;
                 return Ok(());
             }
             self.run_for(Duration::from_millis(1))?;
+            if self.agreed() != agreed.0 {
+                agreed = (self.agreed(), self.sim.now());
+            }
         }
-        let took = self.sim.now().since(since);
+        let took = agreed.1.since(start);
         self.watch.report.times_to_settle.push(took);
         Ok(())
     }
