@@ -400,8 +400,10 @@ mod tests {
         assert!(phi(f64::NAN, 100, 100).starts_with("threshold"));
         assert!(phi(8.0, 1001, 100).starts_with("window"));
         assert!(phi(8.0, 100, 0).starts_with("min_deviation"));
-        let mut config = DetectorConfig::default();
-        config.interval = Duration::ZERO;
+        let config = DetectorConfig {
+            interval: Duration::ZERO,
+            ..DetectorConfig::default()
+        };
         assert!(config.validate().unwrap_err().starts_with("interval"));
     }
 }
