@@ -261,6 +261,8 @@ pub struct Detector<P> {
     /// When to look at whom; a peer may have been heard since.
     timers: BTreeSet<(Time, P)>,
     changes: VecDeque<Change<P>>,
+    /// After it stood still; nobody is blamed before.
+    listens_until: Time,
 }
 
 impl<P: Copy + Ord> Detector<P> {
@@ -272,6 +274,7 @@ impl<P: Copy + Ord> Detector<P> {
             records: BTreeMap::new(),
             timers: BTreeSet::new(),
             changes: VecDeque::new(),
+            listens_until: Time::START,
         }
     }
 
@@ -348,9 +351,10 @@ impl<P: Copy + Ord> Detector<P> {
     fn stand_up(&mut self, now: Time) {
         let interval = self.rules.interval;
         let overslept = self.deadline().is_some_and(|due| now.since(due) > interval);
-        if overslept {
+        if overslept && now >= self.listens_until {
+            self.listens_until = now + interval;
             for record in self.records.values_mut() {
-                record.excuse(now + interval);
+                record.excuse(self.listens_until);
             }
         }
     }

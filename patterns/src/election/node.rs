@@ -48,14 +48,17 @@ impl ElectionNode {
     fn take(&mut self, message: &Message) -> Result<(), TransportError> {
         // The routing id stands first.
         let [route, frame] = &message[..] else {
-            self.malformed
-                .add(&self.me, &"a message that is not one frame");
+            self.malformed.add(
+                &format_args!("member {}", self.me),
+                &"a message that is not one frame",
+            );
             return Ok(());
         };
         let packet = match Packet::decode(frame) {
             Ok(packet) => packet,
             Err(error) => {
-                self.malformed.add(&self.me, &error);
+                self.malformed
+                    .add(&format_args!("member {}", self.me), &error);
                 return Ok(());
             }
         };

@@ -5,7 +5,7 @@
 //! 5 bytes     MessagePack unsigned integers, one after the other
 //! ```
 //!
-//! `cluster` is the [fingerprint](fingerprint) of what all members must agree upon.
+//! `cluster` is the [`fingerprint`] of what all members must agree upon.
 
 use crate::wire::{Kind, Reader, WireError, Writer};
 
@@ -87,7 +87,7 @@ pub enum Word {
 /// A word with its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// What all members must agree upon, as [`fingerprint`] has it; 0 from somebody who looks on.
+    /// What all members must agree upon, as a number; 0 from somebody who looks on.
     pub cluster: u64,
     /// For whom it is; with the wrong endpoint it reaches somebody else.
     pub to: MemberId,
