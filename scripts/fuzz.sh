@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes what arrives at a broker, its clients, its workers, a UDP socket and a member of an election, for so many seconds in all. Begins
-# with the conversations in fuzz/seeds; what it learns stays in fuzz/corpus.
+# Fuzzes what arrives at a broker, at its clients, at its workers, in a chat, at bare sockets and at a member of an
+# election, for so many seconds in all. Begins with the conversations in fuzz/seeds; what it learns stays in fuzz/corpus.
 #
 #   scripts/fuzz.sh [SECONDS]
 set -euo pipefail
@@ -18,7 +18,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 fuzz() {
-  local target=$1 seconds=$2
+  # Zero would be without end.
+  local target=$1 seconds=$(($2 > 0 ? $2 : 1))
   mkdir -p "fuzz/corpus/$target" "fuzz/seeds/$target"
   cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
     -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 >"$log" 2>&1 || {
@@ -28,9 +29,9 @@ fuzz() {
   echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
 }
 
-# In ninths of the time.
-fuzz broker $((SECONDS_IN_ALL * 2 / 9))
-fuzz client $((SECONDS_IN_ALL * 2 / 9))
-for target in worker json tcp udp election; do
-  fuzz "$target" $((SECONDS_IN_ALL / 9))
+# In tenths of the time.
+fuzz broker $((SECONDS_IN_ALL * 2 / 10))
+fuzz client $((SECONDS_IN_ALL * 2 / 10))
+for target in worker json chat tcp udp election; do
+  fuzz "$target" $((SECONDS_IN_ALL / 10))
 done

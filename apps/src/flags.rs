@@ -134,6 +134,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Reads a number of bytes such as `4096`, `64KiB` or `1MiB`.
 pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    match any_bytes(text)? {
+        Some(size @ 1..=0x3fff_ffff) => Ok(size),
+        _ => Err(format!(
+            "{text:?} is out of range: give at least 1 byte and less than 1GiB"
+        )),
+    }
+}
+
+/// The same whatever its range; `None` where it is more than can be counted.
+pub(crate) fn any_bytes(text: &str) -> Result<Option<usize>, String> {
     let (number, unit) = split_unit(text);
     let shift = match unit {
         "" | "B" => 0,
@@ -149,12 +159,7 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     let number: usize = number
         .parse()
         .map_err(|_| format!("{text:?} is not a size: write it like 4096 or 1MiB"))?;
-    match number.checked_mul(1 << shift) {
-        Some(size @ 1..=0x3fff_ffff) => Ok(size),
-        _ => Err(format!(
-            "{text:?} is out of range: give at least 1 byte and less than 1GiB"
-        )),
-    }
+    Ok(number.checked_mul(1 << shift))
 }
 
 fn split_unit(text: &str) -> (&str, &str) {

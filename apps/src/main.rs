@@ -15,6 +15,7 @@ mod ops;
 mod ops_table;
 mod shown;
 mod signals;
+mod terminal;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -34,37 +35,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Do a whole job in this process: ventilator, workers and sink together
     Run(dispatch::run::RunArgs),
-    /// Hand out the tasks of a job to workers
     Ventilator(dispatch::ventilator::VentilatorArgs),
-    /// Work on tasks until stopped
     Worker(dispatch::worker::WorkerArgs),
-    /// Collect results into a folder until stopped
     Sink(dispatch::sink::SinkArgs),
-    /// Take in tasks, give them to workers, keep the results until they are fetched
     Broker(dispatch::broker::serve::BrokerArgs),
-    /// Hand a job to a broker, or every file that appears in a folder
     Submit(dispatch::broker::submit::SubmitArgs),
-    /// Fetch the results of a job from a broker
     Results(dispatch::broker::results::ResultsArgs),
-    /// List the jobs of a broker
     Jobs(dispatch::broker::jobs::JobsArgs),
-    /// Show how a job at a broker stands
     Job(dispatch::broker::jobs::JobArgs),
-    /// Make a broker forget a job
     Cancel(dispatch::broker::jobs::CancelArgs),
-    /// Show a broker's workers, queues and throughput
     Status(dispatch::broker::status::StatusArgs),
-    /// Answer messages, or send some, over ZeroMQ, TCP or UDP
     Echo(echo::EchoArgs),
-    /// Talk in a terminal: a server, clients, or a crowd of simulated members
     Chat(chat::ChatArgs),
-    /// Measure TCP, UDP and ZeroMQ side by side
     Compare(compare::CompareArgs),
     #[command(hide = true)]
     ComparePeer(compare::peer::PeerArgs),
-    /// Make the keys for encrypted connections
     Keygen(keygen::KeygenArgs),
     /// List the operations
     #[command(after_help = "Example:\n  mutirao ops")]

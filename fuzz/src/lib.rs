@@ -11,6 +11,8 @@
 //!
 //! Other bytes count modulo the number of steps, so that every input means something.
 
+pub mod chat;
+
 use std::time::Duration;
 
 use mutirao::broker::fuzzing::Broker;

@@ -330,6 +330,9 @@ fn main() -> std::io::Result<()> {
         let talks = talks.into_iter();
         seeds.extend(talks.map(|(name, frames)| (target, name.into(), write_moments(&frames))));
     }
+    for (name, bytes) in mutirao_fuzz::chat::seeds() {
+        seeds.push(("chat", name, bytes));
+    }
     for (name, bytes) in json() {
         seeds.push(("json", name, bytes));
     }

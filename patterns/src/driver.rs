@@ -87,6 +87,8 @@ pub(crate) enum Delivery {
     Taken,
     /// The peer that it names is not connected; it is dropped.
     Unroutable,
+    /// The peer that it names does not read; it is dropped.
+    Full,
 }
 
 /// A message that the socket would not take yet.
@@ -190,15 +192,12 @@ impl Port {
         }
     }
 
-    /// Sends to one of many peers; dropped when its queue is full.
+    /// Sends to one of many peers now or not at all.
     pub(crate) fn send_now(&mut self, message: &[Frame]) -> Result<Delivery, TransportError> {
         match self.socket.send(message) {
             Ok(()) => Ok(Delivery::Taken),
             Err(SendError::Unroutable) => Ok(Delivery::Unroutable),
-            Err(SendError::Full) => {
-                self.dropped += 1;
-                Ok(Delivery::Taken)
-            }
+            Err(SendError::Full) => Ok(Delivery::Full),
             Err(SendError::Failed(error)) => Err(error),
         }
     }

@@ -60,7 +60,7 @@ impl Scheme {
 /// Why a text is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not an endpoint: {reason}; write it like tcp://127.0.0.1:5557, ipc:///run/mutirao.sock or inproc://name"
+    "{text:?} is not an endpoint: {reason}; write it like tcp://127.0.0.1:5557, raw+tcp://127.0.0.1:5557, reliable+udp://127.0.0.1:5557, ipc:///run/mutirao.sock or inproc://name"
 )]
 pub struct EndpointError {
     text: String,

@@ -3,10 +3,12 @@
 //! A [`Socket`] never blocks: [`wait`](crate::wait::wait) is the one place that waits, on any mix of
 //! transports. The endpoint's scheme picks the transport, once, in [`open`].
 
+mod callee;
 mod counters;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod header;
 pub mod memory;
 mod monitor;
 mod promises;
@@ -30,7 +32,7 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::security::Security;
 
 pub use counters::Counters;
-pub use promises::{MAX_DATAGRAM_BYTES, Needs, Promises, Unfit};
+pub use promises::{MAX_DATAGRAM_BYTES, MAX_PLAIN_BYTES, Needs, Promises, Unfit};
 
 /// How a socket routes messages among its peers, as ZeroMQ's socket types do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +57,26 @@ pub enum Role {
 pub const MAX_FRAMES: usize = 64;
 
 impl Role {
+    /// Every role, in the order of their numbers on the wire.
+    const ALL: [Role; 6] = [
+        Role::Push,
+        Role::Pull,
+        Role::Publish,
+        Role::Subscribe,
+        Role::Dealer,
+        Role::Router,
+    ];
+
+    /// What stands for it where a transport of our own greets.
+    fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The role with that number.
+    fn from_number(number: u8) -> Option<Role> {
+        Role::ALL.get(usize::from(number)).copied()
+    }
+
     /// Whether messages go both ways.
     pub(crate) fn is_two_way(self) -> bool {
         matches!(self, Role::Dealer | Role::Router)
@@ -118,6 +140,24 @@ impl Frame {
         }
     }
 
+    /// Puts the first `len` of `bytes` in place of what there is.
+    #[inline]
+    pub(crate) fn refill_front(&mut self, bytes: &[u8], len: usize) {
+        if let Repr::Inline {
+            len: old,
+            bytes: inline,
+        } = &mut self.0
+            && len <= INLINE_BYTES
+            && let Some(whole) = bytes.first_chunk::<INLINE_BYTES>()
+        {
+            // A copy of a fixed size costs less than one of just what is needed.
+            *inline = *whole;
+            *old = len as u8;
+            return;
+        }
+        self.refill(&bytes[..len]);
+    }
+
     /// The bytes, to be written anew; none at first if they were not our own.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if !matches!(self.0, Repr::Owned(_)) {
@@ -179,6 +219,10 @@ impl fmt::Debug for Frame {
 /// A message: one frame or several, delivered whole or not at all.
 pub type Message = Vec<Frame>;
 
+/// How long a peer may be silent that has been asked something, where a program has to answer for itself: it may
+/// be busy with just that.
+const BUSY: Duration = Duration::from_secs(60);
+
 /// Why a message was not taken by [`Socket::send`]; nothing of it was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -227,12 +271,12 @@ pub enum TransportError {
         /// Where the bind was tried.
         endpoint: Endpoint,
     },
-    /// A frame is larger than the socket's limit, at which the peer would cut us off.
+    /// A frame, or a message as a whole, is larger than the socket's limit, at which the peer would cut us off.
     #[error(
-        "a frame of {bytes} bytes is over the limit of {limit_bytes}: raise the limit on both sides or send less at once"
+        "{bytes} bytes in a message are over the limit of {limit_bytes}: raise the limit on both sides or send less at once"
     )]
     TooLarge {
-        /// Length of the frame, in bytes.
+        /// Length of the frame, or of all frames together, in bytes.
         bytes: usize,
         /// The limit, in bytes.
         limit_bytes: usize,
@@ -264,7 +308,8 @@ pub enum LinkEvent {
     Disconnected,
     /// The handshake failed; `reason` is a sentence for the person who holds the keys.
     Refused {
-        /// What does not fit and what to do about it.
+        /// What does not fit, at which endpoint, and what to do about it; whoever passes it on need not name the
+        /// endpoint again.
         reason: String,
     },
 }
@@ -387,6 +432,12 @@ pub enum WhenFull {
 pub enum Heartbeat {
     /// ZeroMQ's own PING and PONG: a peer that says nothing for three intervals is disconnected, a
     /// frozen process included.
+    ///
+    /// Without ZeroMQ (`raw+tcp`, `raw+udp`, `reliable+udp`) nobody answers for a program that does not use its socket
+    /// for a while, as one whose handler takes long. So a dealer that has asked something waits up to a minute; over
+    /// TCP whenever the peer's system still acknowledges the pings, and a half-open connection ends after three
+    /// intervals as ever. Whoever is only connected and does nothing with its socket is disconnected, and connects
+    /// again when it does.
     Ping(Duration),
     /// Probes of the system (TCP keepalive), answered by the peer's system: an idle connection to a
     /// machine that is gone ends after four intervals, in whole seconds. While there is something
@@ -433,6 +484,10 @@ pub struct SocketOptions {
     /// with [`SendError::Full`] instead of queueing for a peer that may come much later. `inproc`
     /// queues all the same, as libzmq cannot tell there.
     pub only_connected: bool,
+    /// The longest datagram that reliable UDP sends, in bytes, from 576 to 65,507; other transports have no use for
+    /// it. By default 1,232, which every path carries whole, and 32 KiB to loopback addresses. Lower it there when
+    /// what listens passes the datagrams on to a network, as a proxy does.
+    pub datagram_bytes: Option<usize>,
     /// Report [`LinkEvent`]s.
     pub watch_links: bool,
     /// Encryption and authentication.
@@ -451,11 +506,15 @@ impl Default for SocketOptions {
             handshake: Duration::from_secs(10),
             when_full: WhenFull::Refuse,
             only_connected: false,
+            datagram_bytes: None,
             watch_links: false,
             security: Security::default(),
         }
     }
 }
+
+/// The shortest limit of datagrams: what IPv4 demands of every host.
+const MIN_DATAGRAM_BYTES: usize = 576;
 
 /// What a socket refuses before the transport sees it.
 #[derive(Clone, Copy, Debug)]
@@ -493,6 +552,13 @@ impl Limits {
         }
         if options.queue_messages < 1 {
             return refuse("its queues must hold at least one message".to_string());
+        }
+        if let Some(bytes) = options.datagram_bytes
+            && !(MIN_DATAGRAM_BYTES..=MAX_DATAGRAM_BYTES).contains(&bytes)
+        {
+            return refuse(format!(
+                "its datagrams cannot have up to {bytes} bytes: give {MIN_DATAGRAM_BYTES} to {MAX_DATAGRAM_BYTES}"
+            ));
         }
         Ok(limits)
     }

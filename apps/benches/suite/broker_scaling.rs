@@ -138,6 +138,7 @@ impl Hand {
             operations: vec!["noop".into()],
             held: Vec::new(),
             takes: Takes::default(),
+            name: None,
         })?;
         Ok(hand)
     }

@@ -1,14 +1,15 @@
 //! `mutirao chat client`: a guest behind its sockets, and a person in front of it.
 
 use std::io::IsTerminal as _;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use mutirao::machine::{Clock, Machine as _, Time};
 use mutirao::wait::{Sleeper, Waker, wait};
 use mutirao::{Endpoint, OpenError, Pattern};
 
+use super::calendar::{Calendar, Moment};
 use super::command::{self, Command, HELP};
 use super::guest::{Guest, GuestConfig, GuestInput, GuestOutput, News};
 use super::plain::Plain;
@@ -16,7 +17,8 @@ use super::screen::Screen;
 use super::talk::{self, Talk};
 use super::text::check_name;
 use super::ways::{self, Address, GuestWay};
-use super::wire::{Session, Word};
+use super::wire::{Letter, Session, Word};
+use crate::count::counted;
 use crate::exit::Exit;
 use crate::flags::{self, KeyFlag, ServerFlag, TransportFlags};
 use crate::signals::{Caught, Signal};
@@ -70,6 +72,10 @@ pub(crate) struct ClientArgs {
     #[arg(long, env = "MUTIRAO_LAST", default_value_t = 20, value_name = "N")]
     last: u32,
 
+    /// How long to wait for a server that does not answer; in a terminal, as long as you like
+    #[arg(long, env = "MUTIRAO_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = flags::duration)]
+    timeout: Duration,
+
     #[command(flatten)]
     key: KeyFlag,
 
@@ -88,8 +94,6 @@ pub(crate) enum Typed {
     End,
     /// A key, a paste, another size.
     Terminal(ratatui::crossterm::event::Event),
-    /// A signal.
-    Signal(Signal),
 }
 
 /// Hands over what is typed from whichever thread.
@@ -124,6 +128,12 @@ pub(crate) trait Face {
     /// Makes sense of what was typed.
     fn typed(&mut self, typed: Typed) -> Option<Wish>;
 
+    /// Whether it wants to hear what is typed while no more can be said.
+    fn hears_when_full(&self) -> bool;
+
+    /// Takes a line back that cannot be said for now.
+    fn keep(&mut self, line: String);
+
     /// Shows something.
     fn show(&mut self, talk: Talk) -> Result<(), Exit>;
 
@@ -145,14 +155,21 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Exit> {
     let caught = Caught::begin()?;
     let (sleeper, waker) = Sleeper::new().map_err(OpenError::System)?;
     let (sender, typed) = sync_channel(TYPED);
-    let keyboard = Keyboard { sender, waker };
-    let signals = keyboard.clone();
+    let keyboard = Keyboard {
+        sender,
+        waker: waker.clone(),
+    };
+    // Apart from what is typed, which may have to wait.
+    let (tell, signals) = channel();
     caught.then(move |signal| {
-        signals.type_in(Typed::Signal(signal));
+        let _ = tell.send(signal);
+        waker.wake();
     });
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let clock = Clock::start();
     let config = GuestConfig {
         session,
+        pattern: args.pattern,
         name: args.name,
         room: args.room,
         last: args.last,
@@ -163,16 +180,27 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Exit> {
         way,
         clock,
         typed,
+        signals,
         server: address.endpoint.to_string(),
         address,
         session,
+        timeout: (!terminal).then_some(args.timeout),
+        inside: clock.now(),
+        calendar: Calendar::at(&today()),
+        not_taken: 0,
         leave: Leave::No,
         signal: None,
     };
-    match std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+    match terminal {
         true => client.talk(Screen::open(keyboard)?, &sleeper),
         false => client.talk(Plain::open(keyboard), &sleeper),
     }
+}
+
+fn today() -> Moment {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.unwrap_or_default().as_millis();
+    Moment::local(u64::try_from(now_ms).unwrap_or(u64::MAX))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,9 +217,17 @@ struct Client {
     way: Box<dyn GuestWay>,
     clock: Clock,
     typed: Receiver<Typed>,
+    signals: Receiver<Signal>,
     address: Address,
     session: Session,
     server: String,
+    /// How long to wait for a server where there is no terminal, and so nobody to tire of it.
+    timeout: Option<Duration>,
+    /// When it was last inside, or started.
+    inside: Time,
+    calendar: Calendar,
+    /// Messages that the server did not take.
+    not_taken: u64,
     leave: Leave,
     signal: Option<Signal>,
 }
@@ -211,11 +247,16 @@ impl Client {
             self.obey(&mut face)?;
             self.way.settle(now).map_err(failed)?;
             if let Some(reason) = self.way.refusal() {
-                return Err(Exit::Environment(format!("{}: {reason}", self.server)));
+                return Err(Exit::Environment(reason));
             }
             let redraw = face.draw(&self.guest, now)?;
             if self.guest.is_over() || self.is_late(now) {
                 return self.end();
+            }
+            if self.guest.is_inside() {
+                self.inside = now;
+            } else if self.tires_at().is_some_and(|tires| tires <= now) {
+                return self.give_up();
             }
             if !more {
                 self.wait(sleeper, redraw);
@@ -230,7 +271,9 @@ impl Client {
             Leave::By(by) => by,
             _ => None,
         };
-        let due = [self.guest.deadline(), self.way.deadline(), redraw, late];
+        let tires = self.tires_at().filter(|_| !self.guest.is_inside());
+        let (guest, way) = (self.guest.deadline(), self.way.deadline());
+        let due = [guest, way, redraw, late, tires];
         wait(
             &sources,
             sleeper,
@@ -240,16 +283,15 @@ impl Client {
     }
 
     fn listen_to_person(&mut self, now: Time, face: &mut impl Face) -> Result<(), Exit> {
-        while self.guest.has_room()
+        if let Ok(signal) = self.signals.try_recv() {
+            self.signal = Some(signal);
+            self.leave_now(now);
+        }
+        while (self.guest.has_room() || face.hears_when_full())
             && let Ok(typed) = self.typed.try_recv()
         {
-            if let Typed::Signal(signal) = typed {
-                self.signal = Some(signal);
-                self.leave_now(now);
-                continue;
-            }
             match face.typed(typed) {
-                Some(Wish::Line(line)) => self.take_line(now, &line, face)?,
+                Some(Wish::Line(line)) => self.take_line(now, line, face)?,
                 Some(Wish::LeaveWhenDone) if self.leave == Leave::No => {
                     self.leave = Leave::WhenDone;
                 }
@@ -282,10 +324,31 @@ impl Client {
         }
     }
 
-    fn take_line(&mut self, now: Time, line: &str, face: &mut impl Face) -> Result<(), Exit> {
-        match command::read(line, self.guest.last()) {
+    /// When nobody is waited for any longer.
+    fn tires_at(&self) -> Option<Time> {
+        self.timeout.map(|timeout| self.inside + timeout)
+    }
+
+    fn give_up(&self) -> Result<(), Exit> {
+        let goodbye = u64::from(matches!(self.leave, Leave::By(_)));
+        let unsaid = (self.guest.unsaid() as u64).saturating_sub(goodbye);
+        if goodbye > 0 && unsaid == 0 {
+            // Everything but the goodbye has been heard.
+            return self.end();
+        }
+        Err(Exit::Environment(format!(
+            "no chat server has answered at {} for {:?} ({} not sent): start one with `mutirao chat server`, or wait longer with --timeout",
+            self.server,
+            self.timeout.unwrap_or_default(),
+            counted(unsaid, "message"),
+        )))
+    }
+
+    fn take_line(&mut self, now: Time, line: String, face: &mut impl Face) -> Result<(), Exit> {
+        match command::read(&line, self.guest.last()) {
             Ok(Command::Nothing) => {}
             Ok(Command::Word(Word::Leave)) => self.say_goodbye(now, Some(now + GOODBYE)),
+            Ok(Command::Word(_)) if !self.guest.has_room() => face.keep(line),
             Ok(Command::Word(word)) => self.guest.handle(now, GuestInput::Word(word)),
             Ok(Command::Help) => {
                 for line in HELP {
@@ -314,8 +377,10 @@ impl Client {
                     return Err(Exit::Environment(crate::shown::shown(&reason)));
                 }
                 GuestOutput::Tell(news) => {
+                    let refused = matches!(news, News::Letter(Letter::NotTaken(_)));
+                    self.not_taken += u64::from(refused);
                     for talk in talk::of_news(&news, &self.server) {
-                        face.show(talk)?;
+                        self.show(talk, face)?;
                     }
                 }
             }
@@ -323,14 +388,28 @@ impl Client {
         Ok(())
     }
 
+    /// Shows something, after its date if that is another one.
+    fn show(&mut self, talk: Talk, face: &mut impl Face) -> Result<(), Exit> {
+        let date = talk.at.as_ref().and_then(|at| self.calendar.turn(at));
+        if let Some(date) = date {
+            face.show(Talk::aside(date))?;
+        }
+        face.show(talk)
+    }
+
     fn end(&self) -> Result<(), Exit> {
         let unsaid = self.guest.unsaid().saturating_sub(1) as u64;
         match self.signal {
             _ if !self.guest.is_over() && unsaid > 0 => Err(Exit::Interrupted(format!(
                 "left with {} that the server has not confirmed",
-                crate::count::counted(unsaid, "message")
+                counted(unsaid, "message")
             ))),
             Some(Signal::Interrupt) => Err(Exit::Interrupted("left".into())),
+            // In a terminal somebody has read why.
+            _ if self.not_taken > 0 && self.timeout.is_some() => Err(Exit::SomeFailed(format!(
+                "the server has not taken {}",
+                counted(self.not_taken, "message")
+            ))),
             _ => Ok(()),
         }
     }
@@ -339,3 +418,6 @@ impl Client {
 fn failed(error: mutirao::transport::TransportError) -> Exit {
     Exit::from(OpenError::Transport(error))
 }
+
+#[cfg(test)]
+mod tests;

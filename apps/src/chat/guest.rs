@@ -8,6 +8,7 @@ mod stay;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use mutirao::Pattern;
 use mutirao::machine::{Machine, Time};
 
 use super::bucket::Bucket;
@@ -41,6 +42,8 @@ const WORTH_TELLING: u64 = 50;
 #[derive(Clone, Debug)]
 pub(crate) struct GuestConfig {
     pub(crate) session: Session,
+    /// How its packets travel.
+    pub(crate) pattern: Pattern,
     pub(crate) name: String,
     pub(crate) room: String,
     /// How many of the last messages it wants to see on entering a room.
@@ -125,6 +128,8 @@ pub(crate) struct Guest {
     incarnation: u64,
     lane: u64,
     letters: Incoming<Letter>,
+    /// The last letter that it knows to be on its way.
+    last_letter: u64,
     /// Whether the hall is to be told which letters have arrived.
     owes: bool,
     /// What is to be said, and what is being said.
@@ -152,6 +157,7 @@ impl Guest {
             incarnation: 0,
             lane: 0,
             letters: Incoming::starting_at(1),
+            last_letter: 0,
             owes: false,
             waiting: VecDeque::new(),
             words: Outgoing::new(),
@@ -202,10 +208,11 @@ impl Guest {
         self.waiting.len() + self.words.len()
     }
 
-    /// Whether all words are confirmed, and all lines told that it knows of.
+    /// Whether all words are confirmed, and all letters and lines told that it knows of.
     pub(crate) fn has_said_and_heard_all(&self) -> bool {
         let stay = self.stay.as_ref();
-        self.is_inside() && self.unsaid() == 0 && stay.is_some_and(Stay::is_complete)
+        let read = self.letters.heard() >= self.last_letter;
+        self.is_inside() && self.unsaid() == 0 && read && stay.is_some_and(Stay::is_complete)
     }
 
     /// How many messages it shows on entering a room.
@@ -238,6 +245,7 @@ impl Guest {
         self.knock_at = self.now + self.knock_pause;
         self.knock_pause = (self.knock_pause * 2).min(KNOCK_MAX);
         let knock = Knock {
+            pattern: self.config.pattern.name().to_string(),
             attempt: self.attempt,
             name: self.config.name.clone(),
             room: self.room().to_string(),
@@ -286,7 +294,9 @@ impl Guest {
                 word,
                 room,
                 latest,
-            } if lane == self.lane && latest <= MAX_NUMBER => {
+                letter,
+            } if lane == self.lane && latest.max(letter) <= MAX_NUMBER => {
+                self.last_letter = self.last_letter.max(letter);
                 if let Some(stay) = self.stay.as_mut().filter(|stay| stay.room() == room) {
                     stay.learn(self.now, latest);
                 }
@@ -297,10 +307,11 @@ impl Guest {
                 story,
                 oldest,
                 first,
+                next,
                 lines,
-            } if first.max(oldest) <= MAX_NUMBER => {
+            } if first.max(oldest).max(next) <= MAX_NUMBER => {
                 if let Some(stay) = self.stay.as_mut().filter(|stay| stay.is(&room, story)) {
-                    stay.take(self.now, oldest, first, lines);
+                    stay.take(self.now, oldest, first..next, lines);
                     self.listen_on();
                 }
             }
@@ -337,7 +348,7 @@ impl Guest {
         self.incarnation = welcome.incarnation;
         if self.lane != welcome.lane {
             self.lane = welcome.lane;
-            self.letters = Incoming::starting_at(1);
+            (self.letters, self.last_letter) = (Incoming::starting_at(1), 0);
         }
         self.config.name = welcome.name;
         self.beat_at = self.now + BEAT;
@@ -402,7 +413,7 @@ impl Guest {
             } => {
                 let stay = self.stay.as_mut().filter(|stay| stay.room() == room);
                 if stay.is_some_and(|stay| !stay.list(as_of, names, done)) {
-                    self.waiting.push_back(Word::Who);
+                    self.ask_who();
                 }
             }
             Letter::Renamed(name) => {
@@ -436,16 +447,26 @@ impl Guest {
             heard.push(line);
         }
         let behind = stay.is_behind(WORTH_TELLING);
+        // Comings and goings may be among what is lost.
+        let uncertain = stay.take_uncertain();
         if lost > 0 {
             self.tell(News::Missed(lost));
-            // Comings and goings may be among them.
-            self.waiting.push_back(Word::Who);
+        }
+        if lost > 0 || uncertain {
+            self.ask_who();
         }
         for line in heard {
             self.tell(News::Heard(line));
         }
         if let Some(behind) = behind {
             self.tell(News::Behind(behind));
+        }
+    }
+
+    /// Asks for the list of members, unless that is about to be done.
+    fn ask_who(&mut self) {
+        if self.waiting.back() != Some(&Word::Who) {
+            self.waiting.push_back(Word::Who);
         }
     }
 

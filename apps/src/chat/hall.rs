@@ -9,43 +9,38 @@
 //!
 //! So it does not matter whether what carries the packets loses, repeats or reorders them.
 
+mod entrance;
+mod knocks;
 mod member;
+mod outlet;
+mod remembered;
 mod room;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mutirao::Pattern;
 use mutirao::machine::{Machine, Time};
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
 use super::lane::{Incoming, Outgoing};
-use super::text::{check_name, check_text};
-use super::wire::{
-    self, Down, Event, FILL_BYTES, Knock, Leaving, Letter, Line, MAX_NUMBER, Place, Says, Session,
-    Up, Welcome, Word,
-};
+use super::text::{check_name, name_key};
+use super::wire::{self, Down, Event, Leaving, Letter, Line, MAX_NUMBER, Says, Session, Up};
+use knocks::Knocks;
+pub(crate) use knocks::Peer;
 use member::Member;
 pub(crate) use member::{Author, author};
+use remembered::Remembered;
 use room::Room;
 
-/// Authors of whom the hall remembers which words it has obeyed, beyond those who are there.
-const MAX_REMEMBERED: usize = 16_384;
-
-/// Letters that may wait for a member when a private message is refused, and when the member is cut
-/// off.
-const LETTERS_FULL: usize = 96;
+/// Letters that may wait for a member; beyond it, the member is cut off.
 const LETTERS_TOO_MANY: usize = 128;
 
-/// How soon after something was heard the room's number is said, for those who missed the last line.
-const SOON: Duration = Duration::from_millis(500);
-
-/// How long a room waits, for each member, between what it publishes, and at most. Where a thousand come in
-/// at once, one packet for each of them to all of the others would be a million; many lines in one cost
-/// little more than one.
-const PACE: Duration = Duration::from_micros(50);
-const LONGEST_PACE: Duration = Duration::from_millis(100);
+/// Characters of a message by which its author knows which one is meant.
+const SHOWN_CHARS: usize = 40;
 
 /// How often a member is told that it says too much.
 const SCOLD: Duration = Duration::from_secs(1);
@@ -102,8 +97,6 @@ pub(crate) struct Record {
 /// What the hall wants done.
 #[derive(Clone, Debug)]
 pub(crate) enum HallOutput {
-    /// Write this before anything that follows is sent.
-    Keep(Record),
     /// Send a packet to one guest.
     Send(Session, Arc<[u8]>),
     /// Send a packet to all who are in a room.
@@ -121,11 +114,17 @@ pub(crate) struct HallStats {
     pub(crate) fetches_refused: u64,
     /// Members cut off because they did not confirm what they were sent.
     pub(crate) cut_off: u64,
+    /// Knocks that were not answered because too many came over one connection.
+    pub(crate) knocks_refused: u64,
+    /// Messages that were not taken because they could not be kept.
+    pub(crate) unkept: u64,
 }
 
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct Hall {
+    /// How its packets travel.
+    pattern: Pattern,
     limits: Limits,
     /// Which start of the hall this is.
     incarnation: u64,
@@ -136,7 +135,8 @@ pub(crate) struct Hall {
     now: Time,
     rooms: BTreeMap<String, Room>,
     members: HashMap<Session, Member>,
-    /// By their names in small letters.
+    knocks: Knocks,
+    /// By what their names come down to.
     names: HashMap<String, Session>,
     /// What has been obeyed of those who are gone.
     obeyed: Remembered,
@@ -148,8 +148,14 @@ pub(crate) struct Hall {
     /// Members to whom a confirmation is owed, and those for whom there are letters.
     unconfirmed: BTreeSet<Session>,
     addressed: BTreeSet<Session>,
+    /// Members who want what a room has heard from a number on.
+    fetches: BTreeMap<Session, (String, u64)>,
+    /// Members who have said goodbye.
+    leaving: BTreeSet<Session>,
     /// Rooms with lines that have not been published.
     stirred: BTreeSet<String>,
+    /// Lines that are to be written.
+    keeps: VecDeque<Record>,
     out: VecDeque<HallOutput>,
     stats: HallStats,
 }
@@ -157,8 +163,9 @@ pub(crate) struct Hall {
 impl Hall {
     /// A hall without rooms. `incarnation` tells starts apart, `story` is that of the history, if there
     /// is one.
-    pub(crate) fn new(limits: Limits, incarnation: u64, story: u64) -> Hall {
+    pub(crate) fn new(pattern: Pattern, limits: Limits, incarnation: u64, story: u64) -> Hall {
         Hall {
+            pattern,
             limits,
             incarnation,
             story,
@@ -166,6 +173,7 @@ impl Hall {
             now: Time::START,
             rooms: BTreeMap::new(),
             members: HashMap::new(),
+            knocks: Knocks::default(),
             names: HashMap::new(),
             obeyed: Remembered::default(),
             due: BTreeSet::new(),
@@ -173,7 +181,10 @@ impl Hall {
             first_number: 1,
             unconfirmed: BTreeSet::new(),
             addressed: BTreeSet::new(),
+            fetches: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             stirred: BTreeSet::new(),
+            keeps: VecDeque::new(),
             out: VecDeque::new(),
             stats: HallStats::default(),
         }
@@ -222,203 +233,29 @@ impl Hall {
         self.stats
     }
 
-    fn knock(&mut self, session: Session, knock: Knock) {
-        let attempt = knock.attempt;
-        match self.admit(session, knock) {
-            Ok(()) => self.welcome(session, attempt),
-            Err(reason) => {
-                self.send(session, &Down::Refused { attempt, reason });
-                self.out.push_back(HallOutput::Forget(session));
-            }
-        }
+    /// The next line to be written before anything is sent that [`poll`](Hall::poll) hands out later;
+    /// to be asked before `poll` and behind it.
+    pub(crate) fn poll_keep(&mut self) -> Option<Record> {
+        self.keeps.pop_front()
     }
 
-    /// Makes the guest a member, if it is none.
-    fn admit(&mut self, session: Session, knock: Knock) -> Result<(), String> {
-        if self.members.contains_key(&session) {
-            self.admit_again(session, &knock);
-            return Ok(());
-        }
-        check_name("member", &knock.name)?;
-        check_name("room", &knock.room)?;
-        if self.names.contains_key(&knock.name.to_lowercase()) {
-            return Err(format!(
-                "the name {} is taken: choose another (should it be yours from a moment ago, it is free in {} seconds)",
-                knock.name,
-                self.limits.silence.as_secs() + 1
-            ));
-        }
-        if self.members.len() >= self.limits.members {
-            return Err(format!(
-                "the chat is full: it has {} members",
-                self.limits.members
-            ));
-        }
-        self.make_room(&knock.room)?;
-        self.add(session, &knock);
-        self.enter(session, &knock.room, knock.last, knock.after);
-        Ok(())
-    }
-
-    /// A member that lost touch, or has not heard that it is one.
-    fn admit_again(&mut self, session: Session, knock: &Knock) {
-        let Some(member) = self.members.get_mut(&session) else {
+    /// A line cannot be written. To be said before anything else is polled: nobody has heard of it yet. A
+    /// message is as good as never said, and whoever said it is told the reason; that somebody came or went
+    /// stays true.
+    pub(crate) fn unkept(&mut self, record: &Record, reason: &str) {
+        let (Some((author, _)), Event::Said { text, .. }) = (record.by, &record.line.event) else {
             return;
         };
-        member.heard = self.now;
-        if knock.attempt <= member.attempt {
-            return;
+        self.stats.unkept += 1;
+        if let Some(room) = self.rooms.get_mut(&record.room) {
+            room.forget(record.number);
         }
-        member.attempt = knock.attempt;
-        member.letters.again();
-        let room = member.room.clone();
-        let after = knock.after.filter(|_| knock.room == room);
-        self.describe(session, &room, knock.last, after, None);
-    }
-
-    fn add(&mut self, session: Session, knock: &Knock) {
-        let (now, author) = (self.now, author(session));
-        let obeyed = self.obeyed.of(author);
-        // Whoever makes up numbers must not make ours overflow.
-        let next_word = knock.next_word.clamp(1, MAX_NUMBER).max(obeyed + 1);
-        let Limits { rate, burst, .. } = self.limits;
-        self.lanes = self.lanes.wrapping_add(1).max(1);
-        self.names.insert(knock.name.to_lowercase(), session);
-        let member = Member {
-            name: knock.name.clone(),
-            room: knock.room.clone(),
-            attempt: knock.attempt,
-            lane: self.lanes,
-            author,
-            words: Incoming::starting_at(next_word),
-            letters: Outgoing::new(),
-            heard: now,
-            patience: Bucket::new(rate, burst, now),
-            fetches: Bucket::new(rate, burst, now),
-            refused: 0,
-            scold_at: now,
-            due: None,
-        };
-        self.members.insert(session, member);
-    }
-
-    fn welcome(&mut self, session: Session, attempt: u32) {
-        let Some(member) = self.members.get(&session) else {
-            return;
-        };
-        let welcome = Down::Welcome(Welcome {
-            attempt,
-            incarnation: self.incarnation,
-            lane: member.lane,
-            word: member.words.heard(),
-            name: member.name.clone(),
-            rate: self.limits.rate,
-            burst: self.limits.burst,
-        });
-        self.send(session, &welcome);
-        self.addressed.insert(session);
-        self.plan(session);
-    }
-
-    /// Makes a room, unless it is there.
-    fn make_room(&mut self, name: &str) -> Result<(), String> {
-        if self.rooms.contains_key(name) {
-            return Ok(());
-        }
-        if self.rooms.len() >= self.limits.rooms {
-            self.forget_a_room()?;
-        }
-        let room = Room::new(self.first_number, self.now);
-        self.rooms.insert(name.to_string(), room);
-        Ok(())
-    }
-
-    /// Forgets the room that has been empty longest.
-    fn forget_a_room(&mut self) -> Result<(), String> {
-        let empty = self
-            .rooms
-            .iter()
-            .filter(|(_, room)| room.members.is_empty());
-        let oldest = empty.min_by_key(|(_, room)| room.used);
-        let Some(name) = oldest.map(|(name, _)| name.clone()) else {
-            return Err(format!(
-                "there are {} rooms, which is the most: choose one of them (/rooms)",
-                self.limits.rooms
-            ));
-        };
-        if let Some(room) = self.rooms.remove(&name) {
-            self.first_number = self.first_number.max(room.latest() + 1);
-        }
-        Ok(())
-    }
-
-    /// Puts a member into a room, which is there, and tells everybody.
-    fn enter(&mut self, session: Session, name: &str, last: u32, after: Option<Place>) {
-        let (Some(member), Some(room)) = (self.members.get_mut(&session), self.rooms.get_mut(name))
-        else {
-            return;
-        };
-        member.room = name.to_string();
-        room.members.insert(session);
-        let joined = Event::Joined {
-            who: member.name.clone(),
-            back: after.is_some(),
-        };
-        let before = room.latest();
-        self.hear(name, joined, None);
-        self.describe(session, name, last, after, Some(before));
-    }
-
-    /// Tells a member where it is: where to begin to listen, and who is there. `before` is the number
-    /// of the room before the member came.
-    fn describe(
-        &mut self,
-        session: Session,
-        name: &str,
-        last: u32,
-        after: Option<Place>,
-        before: Option<u64>,
-    ) {
-        let Some(room) = self.rooms.get(name) else {
-            return;
-        };
-        let (oldest, latest) = (room.oldest(), room.latest());
-        let known = after.filter(|place| place.story == self.story && place.number <= latest);
-        let first = match known {
-            Some(place) => place.number + 1,
-            None => (before.unwrap_or(latest) + 1).saturating_sub(u64::from(last)),
-        };
-        let first = first.max(oldest);
-        let names = room.members.iter().filter_map(|id| self.members.get(id));
-        let names: Vec<String> = names.map(|member| member.name.clone()).collect();
-        let (room, story) = (name.to_string(), self.story);
-        self.write(
-            session,
-            Letter::Entered {
-                room,
-                story,
-                first,
-                latest,
-                anew: after.is_some() && known.is_none(),
-            },
-        );
-        self.list_members(session, name, latest, names);
-    }
-
-    fn list_members(&mut self, session: Session, room: &str, as_of: u64, names: Vec<String>) {
-        let parts = parts(names, |name| name.len() + 5);
-        let count = parts.len();
-        for (i, names) in parts.into_iter().enumerate() {
-            let (room, done) = (room.to_string(), i + 1 == count);
-            self.write(
-                session,
-                Letter::Members {
-                    room,
-                    as_of,
-                    names,
-                    done,
-                },
-            );
+        let mut members = self.members.iter();
+        let sender = members.find_map(|(&id, member)| (member.author == author).then_some(id));
+        if let Some(sender) = sender {
+            let start: String = text.chars().take(SHOWN_CHARS).collect();
+            let sentence = format!("{start:?} was not taken: {reason}");
+            self.write(sender, Letter::NotTaken(sentence));
         }
     }
 
@@ -432,12 +269,12 @@ impl Hall {
         let number = room.hear(line.clone(), &self.limits);
         room.used = self.now;
         self.stirred.insert(name.to_string());
-        self.out.push_back(HallOutput::Keep(Record {
+        self.keeps.push_back(Record {
             room: name.to_string(),
             number,
             line,
             by,
-        }));
+        });
     }
 
     fn wall_ms(&self) -> u64 {
@@ -458,141 +295,6 @@ impl Hall {
         self.write(session, Letter::Notice(sentence.into()));
     }
 
-    /// Obeys the words that are there in order.
-    fn take_word(&mut self, session: Session, number: u64, word: Word) {
-        let Some(member) = self.members.get_mut(&session) else {
-            return;
-        };
-        member.words.take(number, word);
-        self.unconfirmed.insert(session);
-        while let Some(member) = self.members.get_mut(&session)
-            && let Some(word) = member.words.pop()
-        {
-            let number = member.words.heard();
-            if word == Word::Leave {
-                self.confirm(session);
-                self.remove(session, Leaving::Quit);
-            } else if member.patience.take(self.now) {
-                self.obey(session, number, word);
-            } else {
-                member.refused += 1;
-                self.stats.refused += 1;
-            }
-        }
-    }
-
-    fn obey(&mut self, session: Session, number: u64, word: Word) {
-        let done = match word {
-            Word::Say(text) => self.say(session, number, text),
-            Word::Tell { to, text } => self.tell(session, &to, text),
-            Word::Nick(name) => self.rename(session, name),
-            Word::Enter { room, last } => self.go(session, &room, last),
-            Word::Rooms => self.list_rooms(session),
-            Word::Who => self.who(session),
-            // Done by the caller.
-            Word::Leave => Ok(()),
-        };
-        if let Err(sentence) = done {
-            self.notice(session, sentence);
-        }
-    }
-
-    fn say(&mut self, session: Session, number: u64, text: String) -> Result<(), String> {
-        check_text(&text)?;
-        let Some(member) = self.members.get(&session) else {
-            return Ok(());
-        };
-        let (room, who, author) = (member.room.clone(), member.name.clone(), member.author);
-        self.hear(&room, Event::Said { who, text }, Some((author, number)));
-        Ok(())
-    }
-
-    fn tell(&mut self, session: Session, to: &str, text: String) -> Result<(), String> {
-        check_text(&text)?;
-        check_name("member", to)?;
-        let at = self.wall_ms();
-        let other = self.names.get(&to.to_lowercase()).copied();
-        let (Some(other), Some(from)) = (other, self.members.get(&session)) else {
-            return Err(format!("nobody is called {to}: the message was not sent"));
-        };
-        let from = from.name.clone();
-        let Some(receiver) = self.members.get(&other) else {
-            return Ok(());
-        };
-        let to = receiver.name.clone();
-        if receiver.letters.len() >= LETTERS_FULL {
-            return Err(format!(
-                "{to} does not read at the moment: the message was not sent"
-            ));
-        }
-        let private = text.clone();
-        self.write(
-            other,
-            Letter::Private {
-                from,
-                at,
-                text: private,
-            },
-        );
-        self.write(session, Letter::Told { to, at, text });
-        Ok(())
-    }
-
-    fn rename(&mut self, session: Session, to: String) -> Result<(), String> {
-        check_name("member", &to)?;
-        let Some(member) = self.members.get_mut(&session) else {
-            return Ok(());
-        };
-        let key = to.to_lowercase();
-        if self.names.get(&key).is_some_and(|&other| other != session) {
-            return Err(format!("the name {to} is taken: choose another"));
-        }
-        self.names.remove(&member.name.to_lowercase());
-        self.names.insert(key, session);
-        let from = std::mem::replace(&mut member.name, to.clone());
-        let room = member.room.clone();
-        self.write(session, Letter::Renamed(to.clone()));
-        self.hear(&room, Event::Renamed { from, to }, None);
-        Ok(())
-    }
-
-    fn go(&mut self, session: Session, room: &str, last: u32) -> Result<(), String> {
-        check_name("room", room)?;
-        let old = self.members.get(&session).map(|member| member.room.clone());
-        if old.as_deref() == Some(room) {
-            return Err(format!("you are in {room} already"));
-        }
-        self.make_room(room)?;
-        self.part(session, Leaving::Moved);
-        self.enter(session, room, last, None);
-        Ok(())
-    }
-
-    fn list_rooms(&mut self, session: Session) -> Result<(), String> {
-        let rooms = self.rooms.iter();
-        let rooms = rooms.map(|(name, room)| (name.clone(), room.members.len() as u64));
-        let parts = parts(rooms.collect(), |(name, _)| name.len() + 15);
-        let count = parts.len();
-        for (i, rooms) in parts.into_iter().enumerate() {
-            let done = i + 1 == count;
-            self.write(session, Letter::Rooms { rooms, done });
-        }
-        Ok(())
-    }
-
-    fn who(&mut self, session: Session) -> Result<(), String> {
-        let Some(name) = self.members.get(&session).map(|member| member.room.clone()) else {
-            return Ok(());
-        };
-        let Some(room) = self.rooms.get(&name) else {
-            return Ok(());
-        };
-        let names = room.members.iter().filter_map(|id| self.members.get(id));
-        let names = names.map(|member| member.name.clone()).collect();
-        self.list_members(session, &name, room.latest(), names);
-        Ok(())
-    }
-
     /// Takes a member out of its room.
     fn part(&mut self, session: Session, how: Leaving) {
         let Some(member) = self.members.get(&session) else {
@@ -611,12 +313,13 @@ impl Hall {
         let Some(member) = self.members.remove(&session) else {
             return;
         };
-        self.names.remove(&member.name.to_lowercase());
+        self.leaving.remove(&session);
+        self.names.remove(&name_key(&member.name));
         cross_out(&mut self.due, member.due, session);
         self.obeyed.insert(member.author, member.words.heard());
         for letter in member.letters.iter() {
             if let Letter::Private { from, .. } = letter
-                && let Some(&sender) = self.names.get(&from.to_lowercase())
+                && let Some(&sender) = self.names.get(&name_key(from))
             {
                 let who = &member.name;
                 self.notice(
@@ -628,42 +331,9 @@ impl Hall {
         self.out.push_back(HallOutput::Forget(session));
     }
 
-    fn fetch(&mut self, session: Session, name: &str, from: u64) {
-        let Some(member) = self.members.get_mut(&session) else {
-            return;
-        };
-        let room = self.rooms.get(name).filter(|_| member.room == name);
-        let Some(room) = room else { return };
-        if !member.fetches.take(self.now) {
-            self.stats.fetches_refused += 1;
-            return;
-        }
-        let (first, lines) = room.lines_from(from);
-        let lines = Down::Lines {
-            room: name.to_string(),
-            story: self.story,
-            oldest: room.oldest(),
-            first,
-            lines,
-        };
-        self.send(session, &lines);
-    }
-
     fn send(&mut self, session: Session, packet: &Down) {
         let packet = wire::encode(packet).into();
         self.out.push_back(HallOutput::Send(session, packet));
-    }
-
-    fn confirm(&mut self, session: Session) {
-        if let Some(member) = self.members.get(&session) {
-            let confirmed = Down::Confirmed {
-                lane: member.lane,
-                word: member.words.heard(),
-                room: member.room.clone(),
-                latest: self.rooms.get(&member.room).map_or(0, Room::latest),
-            };
-            self.send(session, &confirmed);
-        }
     }
 
     /// Makes sure that the member is looked at in time.
@@ -719,102 +389,18 @@ impl Hall {
             );
         }
     }
-
-    /// Rooms say how much they have told: nobody shall fetch what is about to come.
-    fn beat(&mut self) {
-        let now = self.now;
-        let mut beats = Vec::new();
-        for (name, room) in &mut self.rooms {
-            if room.beat_at <= now && !room.members.is_empty() {
-                (room.beat_at, room.used) = (now + self.limits.beat, now);
-                beats.push((name.clone(), room.published()));
-            }
-        }
-        for (room, latest) in beats {
-            let beat = Down::Beat {
-                incarnation: self.incarnation,
-                room: room.clone(),
-                story: self.story,
-                latest,
-            };
-            let packet = wire::encode(&beat).into();
-            self.out.push_back(HallOutput::Publish(room, packet));
-        }
-    }
-
-    /// Sends what has gathered: lines to rooms, confirmations and letters to members.
-    fn settle(&mut self) {
-        for name in std::mem::take(&mut self.stirred) {
-            self.publish_if_due(name);
-        }
-        for session in std::mem::take(&mut self.unconfirmed) {
-            self.confirm(session);
-            self.plan(session);
-        }
-        for session in std::mem::take(&mut self.addressed) {
-            self.post(session);
-            self.plan(session);
-        }
-    }
-
-    /// Publishes what a room has heard, now or when it has waited long enough since the last time.
-    fn publish_if_due(&mut self, name: String) {
-        match self.rooms.get(&name) {
-            Some(room) if room.publish_at > self.now => {
-                self.stirred.insert(name);
-            }
-            _ => self.publish(&name),
-        }
-    }
-
-    fn publish(&mut self, name: &str) {
-        let Some(room) = self.rooms.get_mut(name) else {
-            return;
-        };
-        room.beat_at = room.beat_at.min(self.now + SOON);
-        let members = u32::try_from(room.members.len()).unwrap_or(u32::MAX);
-        room.publish_at = self.now + PACE.saturating_mul(members).min(LONGEST_PACE);
-        while let Some((first, lines)) = room.publish() {
-            let lines = Down::Lines {
-                room: name.to_string(),
-                story: self.story,
-                oldest: room.oldest(),
-                first,
-                lines,
-            };
-            let packet = wire::encode(&lines).into();
-            let output = HallOutput::Publish(name.to_string(), packet);
-            self.out.push_back(output);
-        }
-    }
-
-    /// Sends the letters that may be on their way.
-    fn post(&mut self, session: Session) {
-        let Some(member) = self.members.get_mut(&session) else {
-            return;
-        };
-        let lane = member.lane;
-        while let Some((number, letter)) = member.letters.poll(self.now) {
-            let packet = wire::encode(&Down::Letter {
-                lane,
-                number,
-                letter: letter.clone(),
-            });
-            let output = HallOutput::Send(session, packet.into());
-            self.out.push_back(output);
-        }
-    }
 }
 
 impl Machine for Hall {
-    type Input = Up;
+    /// A packet, and over which connection it came.
+    type Input = (Peer, Up);
     type Output = HallOutput;
 
-    fn handle(&mut self, now: Time, up: Up) {
+    fn handle(&mut self, now: Time, (peer, up): (Peer, Up)) {
         self.now = now;
         let session = up.session;
         if let Says::Knock(knock) = up.says {
-            return self.knock(session, knock);
+            return self.knock(peer, session, knock);
         }
         let Some(member) = self.members.get_mut(&session) else {
             self.send(session, &Down::Stranger);
@@ -828,7 +414,7 @@ impl Machine for Hall {
         }
         match up.says {
             Says::Word { number, word } => self.take_word(session, number, word),
-            Says::Fetch { room, from } => self.fetch(session, &room, from),
+            Says::Fetch { room, from } => self.fetch(session, room, from),
             Says::Beat | Says::Knock(_) => {}
         }
     }
@@ -857,53 +443,9 @@ impl Machine for Hall {
     }
 }
 
-/// Cuts a list into parts that fit into a packet; an empty one is one empty part.
-fn parts<T>(items: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let (mut parts, mut filled) = (vec![Vec::new()], 0);
-    for item in items {
-        let bytes = bytes(&item);
-        if filled > 0 && filled + bytes > FILL_BYTES {
-            parts.push(Vec::new());
-            filled = 0;
-        }
-        filled += bytes;
-        if let Some(part) = parts.last_mut() {
-            part.push(item);
-        }
-    }
-    parts
-}
-
 /// Removes a member's entry from the list of those who are looked at.
 fn cross_out(list: &mut BTreeSet<(Time, Session)>, due: Option<Time>, session: Session) {
     if let Some(due) = due {
         list.remove(&(due, session));
-    }
-}
-
-/// Which words of which authors have been obeyed; the oldest are forgotten.
-#[derive(Debug, Default)]
-struct Remembered {
-    words: HashMap<Author, u64>,
-    order: VecDeque<Author>,
-}
-
-impl Remembered {
-    fn insert(&mut self, author: Author, word: u64) {
-        match self.words.get_mut(&author) {
-            Some(known) => *known = (*known).max(word),
-            None => {
-                self.words.insert(author, word);
-                self.order.push_back(author);
-            }
-        }
-        while self.order.len() > MAX_REMEMBERED {
-            let oldest = self.order.pop_front();
-            oldest.map(|author| self.words.remove(&author));
-        }
-    }
-
-    fn of(&self, author: Author) -> u64 {
-        self.words.get(&author).copied().unwrap_or(0)
     }
 }

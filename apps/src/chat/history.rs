@@ -43,8 +43,15 @@ pub(crate) struct History {
     /// Whether something was written since the last sync.
     dirty: Arc<AtomicBool>,
     /// What is to be written.
-    pending: Vec<u8>,
+    pending: Vec<Record>,
     trouble: Complaints,
+}
+
+/// Lines that could not be written, and why.
+#[derive(Debug, Default)]
+pub(crate) struct Unwritten {
+    pub(crate) records: Vec<Record>,
+    pub(crate) reason: String,
 }
 
 impl History {
@@ -80,33 +87,58 @@ impl History {
     }
 
     /// Takes a line; it is in the file after [`write`](History::write).
-    pub(crate) fn keep(&mut self, record: &Record) {
-        // Writing to memory cannot fail.
-        let _ = serde_json::to_writer(&mut self.pending, record);
-        self.pending.push(b'\n');
+    pub(crate) fn keep(&mut self, record: Record) {
+        self.pending.push(record);
     }
 
-    /// Writes what was taken. What cannot be written is lost to the history, and complained of; the
-    /// chat goes on.
-    pub(crate) fn write(&mut self) {
-        if self.pending.is_empty() {
-            return;
+    /// Writes what was taken.
+    ///
+    /// # Errors
+    ///
+    /// Some of it is not in the file; the next lines may well find room.
+    pub(crate) fn write(&mut self) -> Result<(), Unwritten> {
+        let records = std::mem::take(&mut self.pending);
+        if records.is_empty() || self.append(&records).is_ok() {
+            return Ok(());
         }
-        let before = self.file.metadata().map(|metadata| metadata.len());
-        if let Err(error) = self.file.write_all(&self.pending) {
+        // Not all of them together, but perhaps some.
+        let mut unwritten = Unwritten::default();
+        for record in records {
+            if let Err(error) = self.append(std::slice::from_ref(&record)) {
+                unwritten.reason = format!("the server cannot write its history ({error})");
+                unwritten.records.push(record);
+            }
+        }
+        if unwritten.records.is_empty() {
+            return Ok(());
+        }
+        let place = self.path.display();
+        let told = format_args!("{}; messages are refused until it can", unwritten.reason);
+        self.trouble.add(&place, &told);
+        Err(unwritten)
+    }
+
+    fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record)?;
+            lines.push(b'\n');
+        }
+        let before = self.file.metadata()?.len();
+        let written = self.file.write_all(&lines);
+        if written.is_err() {
             // Half a line would spoil the next one.
-            let _ = before.and_then(|length| self.file.set_len(length));
-            self.trouble
-                .add(&self.path.display(), &format!("cannot be written: {error}"));
+            let _ = self.file.set_len(before);
         }
-        self.pending.clear();
         self.dirty.store(true, Ordering::Release);
+        written
     }
 }
 
 impl Drop for History {
     fn drop(&mut self) {
-        self.write();
+        // Nobody is left to tell.
+        let _ = self.write();
         let _ = self.file.sync_data();
         // The thread that syncs has the file open for a while yet.
         let _ = flock(&self.file, FlockOperation::Unlock);
@@ -218,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history");
         let (mut history, story) = History::open(&path, |_| panic!("it is new")).unwrap();
-        (1..=3).for_each(|number| history.keep(&record(number)));
+        (1..=3).for_each(|number| history.keep(record(number)));
         drop(history);
         let expected: Vec<_> = (1..=3).map(record).collect();
         assert_eq!(read(&path), (expected.clone(), story));
@@ -230,6 +262,25 @@ mod tests {
             assert_eq!(read(&path), (expected[..2].to_vec(), story), "{cut}");
             assert_eq!(std::fs::read(&path).unwrap(), whole[..last.unwrap() + 1]);
         }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_handed_back_and_what_comes_later_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        let (mut history, story) = History::open(&path, |_| ()).unwrap();
+        let mut options = OpenOptions::new();
+        let full = options.write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut history.file, full);
+        (1..=2).for_each(|number| history.keep(record(number)));
+        let unwritten = history.write().unwrap_err();
+        assert_eq!(unwritten.records, [record(1), record(2)]);
+        assert!(unwritten.reason.contains("No space left"), "{unwritten:?}");
+        history.file = file;
+        history.keep(record(3));
+        assert!(history.write().is_ok());
+        drop(history);
+        assert_eq!(read(&path), (vec![record(3)], story));
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl<T> Outgoing<T> {
         self.first
     }
 
+    /// The number of the last item, or of the one before the first.
+    pub(crate) fn last(&self) -> u64 {
+        self.first + self.items.len() as u64 - 1
+    }
+
     /// The items that are not confirmed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter()

@@ -12,6 +12,7 @@
 //! `lane`, `guest`, `hall`, `ways`, `server`, `client`.
 
 mod bucket;
+mod calendar;
 mod client;
 mod command;
 mod crowd;
@@ -49,11 +50,8 @@ pub(crate) struct ChatArgs {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Run a chat server until stopped
     Server(server::ServerArgs),
-    /// Take part in a chat
     Client(client::ClientArgs),
-    /// Let many simulated members talk, and measure
     Crowd(crowd::CrowdArgs),
 }
 

@@ -8,6 +8,7 @@ use super::client::{Face, Keyboard, Typed, Wish};
 use super::guest::Guest;
 use super::talk::Talk;
 use crate::exit::Exit;
+use crate::shown::shown;
 
 /// The longest line that is read whole; longer ones could not be said anyway.
 const MAX_LINE_BYTES: u64 = 16 << 10;
@@ -80,9 +81,19 @@ impl Face for Plain {
                 "a line of more than {MAX_LINE_BYTES} bytes was not sent"
             ))),
             Typed::End => return Some(Wish::LeaveWhenDone),
-            Typed::Terminal(_) | Typed::Signal(_) => {}
+            Typed::Terminal(_) => {}
         }
         None
+    }
+
+    /// Lines wait in their pipe.
+    fn hears_when_full(&self) -> bool {
+        false
+    }
+
+    fn keep(&mut self, line: String) {
+        let sentence = format!("not sent, too much is on the way: {}", shown(&line));
+        self.asides.push(Talk::aside(sentence));
     }
 
     fn show(&mut self, talk: Talk) -> Result<(), Exit> {

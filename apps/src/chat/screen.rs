@@ -18,6 +18,7 @@ use ratatui::crossterm::execute;
 use super::client::{Face, Keyboard, Typed, Wish};
 use super::guest::Guest;
 use super::talk::Talk;
+use crate::count::counted;
 use crate::exit::Exit;
 use view::{Status, View};
 
@@ -93,8 +94,16 @@ impl Face for Screen {
         match typed {
             Typed::Terminal(event) => on_event(&mut self.view, event),
             Typed::End => Some(Wish::LeaveNow),
-            Typed::Line(_) | Typed::LongLine | Typed::Signal(_) => None,
+            Typed::Line(_) | Typed::LongLine => None,
         }
+    }
+
+    fn hears_when_full(&self) -> bool {
+        true
+    }
+
+    fn keep(&mut self, line: String) {
+        self.view.line.put_back(line);
     }
 
     fn show(&mut self, talk: Talk) -> Result<(), Exit> {
@@ -133,14 +142,24 @@ fn on_event(view: &mut View, event: Event) -> Option<Wish> {
     match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => on_key(view, key),
         Event::Paste(text) => {
-            view.line.insert(&text);
+            write(view, &text);
             None
         }
         _ => None,
     }
 }
 
+/// Puts text into the line, and tells what finds no room there.
+fn write(view: &mut View, text: &str) {
+    let cut = view.line.insert(text);
+    view.note = (cut > 0).then(|| {
+        let cut = counted(cut as u64, "byte");
+        format!("the line is full: {cut} found no room and are not in it")
+    });
+}
+
 fn on_key(view: &mut View, key: KeyEvent) -> Option<Wish> {
+    view.note = None;
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     let alt = key.modifiers.contains(KeyModifiers::ALT);
     let line = &mut view.line;
@@ -160,7 +179,7 @@ fn on_key(view: &mut View, key: KeyEvent) -> Option<Wish> {
         KeyCode::Char('b') if alt => line.word_left(),
         KeyCode::Char('f') if alt => line.word_right(),
         KeyCode::Char(_) if control || alt => {}
-        KeyCode::Char(c) => line.insert(c.encode_utf8(&mut [0; 4])),
+        KeyCode::Char(c) => write(view, c.encode_utf8(&mut [0; 4])),
         KeyCode::Left if control || alt => line.word_left(),
         KeyCode::Right if control || alt => line.word_right(),
         KeyCode::Left => line.left(),

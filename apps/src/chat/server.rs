@@ -105,9 +105,12 @@ fn found(args: &ServerArgs) -> Result<(Hall, Option<History>), Exit> {
     };
     let incarnation = rand::random_range(1..u64::MAX / 2);
     let Some(path) = &args.history else {
-        return Ok((Hall::new(limits, incarnation, incarnation), None));
+        return Ok((
+            Hall::new(args.pattern, limits, incarnation, incarnation),
+            None,
+        ));
     };
-    let mut hall = Hall::new(limits, incarnation, 0);
+    let mut hall = Hall::new(args.pattern, limits, incarnation, 0);
     let (history, story) = History::open(path, |record| hall.remember(record))?;
     hall.set_story(story);
     Ok((hall, Some(history)))
@@ -126,7 +129,9 @@ impl Server {
             let now = self.clock.now();
             self.hall.set_epoch(epoch_ms(now));
             let hall = &mut self.hall;
-            let more = self.way.receive(&mut |up| hall.handle(now, up))?;
+            let more = self
+                .way
+                .receive(&mut |peer, up| hall.handle(now, (peer, up)))?;
             self.hall.wake(now);
             self.obey()?;
             self.way.settle(now)?;
@@ -147,16 +152,23 @@ impl Server {
 
     /// Does what the hall wants: first what is to be kept, then what is to be sent.
     fn obey(&mut self) -> Result<(), TransportError> {
-        let mut sends = Vec::new();
-        while let Some(output) = self.hall.poll() {
-            match (output, &mut self.history) {
-                (HallOutput::Keep(record), Some(history)) => history.keep(&record),
-                (HallOutput::Keep(_), None) => {}
-                (output, _) => sends.push(output),
-            }
-        }
-        self.history.iter_mut().for_each(History::write);
+        self.keep();
+        let sends: Vec<HallOutput> = std::iter::from_fn(|| self.hall.poll()).collect();
+        self.keep();
         sends.into_iter().try_for_each(|output| self.send(output))
+    }
+
+    fn keep(&mut self) {
+        while let Some(record) = self.hall.poll_keep() {
+            self.history
+                .iter_mut()
+                .for_each(|history| history.keep(record.clone()));
+        }
+        let history = self.history.as_mut();
+        if let Some(Err(unwritten)) = history.map(History::write) {
+            let records = unwritten.records.iter();
+            records.for_each(|record| self.hall.unkept(record, &unwritten.reason));
+        }
     }
 
     fn send(&mut self, output: HallOutput) -> Result<(), TransportError> {
@@ -170,17 +182,18 @@ impl Server {
                 self.way.forget(guest);
                 Ok(())
             }
-            HallOutput::Keep(_) => Ok(()),
         }
     }
 
     fn say_goodbye(&self) {
         let stats = self.hall.stats();
         log::info!(
-            "stopped with {} present; {} not taken, {} unanswered, {} dropped towards slow members, {} cut off",
+            "stopped with {} present; not taken: {} that came too fast, {} that could not be kept; not answered: {} for the history, {}; {} found no room in the queues of slow members and had to be sent again, {} cut off because nothing was confirmed any more",
             counted(self.hall.len() as u64, "member"),
             counted(stats.refused, "message"),
+            counted(stats.unkept, "message"),
             counted(stats.fetches_refused, "request"),
+            counted(stats.knocks_refused, "knock"),
             counted(self.way.dropped(), "packet"),
             counted(stats.cut_off, "member"),
         );

@@ -9,8 +9,8 @@ use mutirao::sim::{Link, NodeId, Rng, run_seeds};
 
 use super::guest::News;
 use super::hall::Limits;
-use super::wire::{Event, Leaving, Letter, Line, Word};
-use nodes::{HALL, HallNode, World};
+use super::wire::{Down, Event, Leaving, Letter, Line, Word};
+use nodes::{Crowd, HALL, HallNode, World, knock, word};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -146,7 +146,12 @@ fn nobody_is_taken_for_gone_who_is_there() {
 #[test]
 fn rooms_and_names_come_out_the_same_everywhere() {
     run_seeds(0..60, |seed| {
-        let mut world = World::new(seed, Limits::default());
+        // In every other of the worlds old comings and goings are soon forgotten.
+        let limits = Limits {
+            room_lines: if seed % 2 == 0 { 1_000 } else { 12 },
+            ..Limits::default()
+        };
+        let mut world = World::new(seed, limits);
         let link = bad_link(world.sim.rng());
         world.sim.set_links(link);
         let guests: Vec<NodeId> = (0..5).map(|n| world.add_guest(&format!("g{n}"))).collect();
@@ -312,6 +317,12 @@ fn a_taken_name_is_refused_and_a_guest_takes_its_own_back_at_once() {
         _ => None,
     });
     assert!(refused[0].contains("Ana is taken"), "{refused:?}");
+    for name in ["Ａｎａ", "𝐚𝐧𝐚", "an\u{200d}a", "ana\u{fe0f}"] {
+        let other = world.add_guest(name);
+        world.run_until(world.sim.now() + seconds(1) / 4);
+        let refused = world.news(other, |news| matches!(news, News::Refused(_)).then_some(()));
+        assert_eq!(refused.len(), 1, "{name}");
+    }
     // The hall does not notice the absence, the guest does.
     world.crash_hall();
     world.restart_hall_if_gone();
@@ -333,7 +344,8 @@ fn nothing_that_strangers_send_breaks_the_hall() {
         let mut hall = HallNode::new(limits, 1, Vec::new());
         for step in 0..3_000 {
             let now = Time::START + Duration::from_millis(step * 20);
-            hall.take(now, nodes::some_packet(&mut rng));
+            let from = rng.below(100);
+            hall.take(now, from, nodes::some_packet(&mut rng));
             hall.check(now);
         }
     });
@@ -351,4 +363,141 @@ fn nothing_that_a_hall_sends_breaks_a_guest() {
         // Let in once, so that it was not all in vain.
         assert!(guest.was_inside());
     });
+}
+
+/// What somebody causes to be kept who does something so often in five seconds.
+fn kept_after(times: u64, mut step: impl FnMut(&mut HallNode, Time, u64)) -> HallNode {
+    let mut hall = HallNode::new(Limits::default(), 1, Vec::new());
+    for number in 1..=times {
+        let now = Time::START + seconds(5) / times as u32 * number as u32;
+        step(&mut hall, now, number);
+    }
+    hall
+}
+
+#[test]
+fn who_comes_and_goes_without_end_is_soon_not_let_in() {
+    let hall = kept_after(10_000, |hall, now, session| {
+        hall.take(now, 7, knock(session, 1, "eva"));
+        hall.take(now, 7, word(session, 1, Word::Leave));
+    });
+    let kept = hall.disk().len();
+    assert!((40..=100).contains(&kept), "{kept}");
+    assert_eq!(hall.hall.stats().knocks_refused as usize, 10_000 - kept / 2);
+}
+
+#[test]
+fn who_knocks_again_is_not_announced_and_knocking_has_its_measure() {
+    let mut hall = kept_after(5_000, |hall, now, attempt| {
+        hall.take(now, 7, knock(1, attempt as u32, "eva"));
+    });
+    let events: Vec<_> = hall
+        .disk()
+        .iter()
+        .map(|record| &record.line.event)
+        .collect();
+    let [Event::Joined { back: false, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert!(hall.hall.stats().knocks_refused > 4_900);
+    // Each time that it is let in it is told where it is, in two letters.
+    let numbers = hall.sent().into_iter().filter_map(|down| match down {
+        Down::Letter { number, .. } => Some(number),
+        _ => None,
+    });
+    let letters = numbers.max().unwrap_or(0);
+    assert!((2..=100).contains(&letters), "{letters}");
+}
+
+#[test]
+fn who_changes_names_without_end_is_soon_not_obeyed() {
+    let hall = kept_after(10_000, |hall, now, number| {
+        if number == 1 {
+            hall.take(now, 7, knock(1, 1, "eva"));
+        }
+        hall.take(now, 7, word(1, number, Word::Nick(format!("e{number}"))));
+    });
+    let kept = hall.disk().len();
+    assert!((100..=360).contains(&kept), "{kept}");
+    assert!(hall.hall.stats().refused as usize >= 10_000 - kept);
+}
+
+#[test]
+fn another_pattern_is_refused_by_its_name() {
+    let mut hall = HallNode::new(Limits::default(), 1, Vec::new());
+    let mut up = knock(1, 1, "ana");
+    if let super::wire::Says::Knock(knock) = &mut up.says {
+        knock.pattern = "req-rep".into();
+    }
+    hall.take(Time::START, 7, up);
+    let [Down::Refused { reason, .. }] = &hall.sent()[..] else {
+        panic!("it was let in");
+    };
+    assert!(reason.contains("speaks pub-sub") && reason.contains("--pattern pub-sub"));
+    assert_eq!(hall.hall.len(), 0);
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_refused_and_heard_by_nobody() {
+    run_seeds(0..40, |seed| {
+        let mut world = World::new(seed, Limits::default());
+        let [ana, bia] = ["ana", "bia"].map(|name| world.add_guest(name));
+        world.run_until(at(3));
+        let say = |text: &str| [Word::Say(text.into())];
+        world.fill_disk(true);
+        world.script(
+            ana,
+            Duration::ZERO,
+            (0..5).map(|n| Word::Say(format!("lost {n}"))),
+        );
+        world.run_until(at(5));
+        // Who comes and goes is announced all the same.
+        let eva = world.add_guest("eva");
+        world.run_until(at(7));
+        world.fill_disk(false);
+        world.script(ana, Duration::ZERO, say("kept"));
+        world.run_until(at(10));
+        let refused = world.letters(ana, |letter| match letter {
+            Letter::NotTaken(sentence) => Some(sentence.clone()),
+            _ => None,
+        });
+        assert_eq!(refused.len(), 5);
+        assert!(refused[0].contains("\"lost 0\" was not taken: the disk is full"));
+        assert_eq!(world.hall().hall.stats().unkept, 5);
+        for guest in [ana, bia, eva] {
+            let heard = world.heard(guest);
+            assert_eq!(texts(&heard).collect::<Vec<_>>(), ["kept"]);
+            assert_eq!(world.members(guest), ["ana", "bia", "eva"]);
+            assert!(world.is_at_rest(guest));
+        }
+        // What was not kept leaves a gap in the numbers, which a start anew gets over.
+        world.crash_hall();
+        world.restart_hall_if_gone();
+        world.script(bia, Duration::ZERO, say("after"));
+        world.run_until(at(20));
+        for guest in [ana, bia, eva] {
+            let heard = world.heard(guest);
+            assert_eq!(texts(&heard).collect::<Vec<_>>(), ["kept", "after"]);
+        }
+    });
+}
+
+#[test]
+fn a_thousand_members_hear_the_same() {
+    let mut crowd = Crowd::new();
+    for _ in 0..20 {
+        (0..50).for_each(|_| crowd.add_guest());
+        crowd.rounds(1);
+    }
+    crowd.rounds(20);
+    let texts: Vec<String> = (0..10).map(|n| format!("message {n}")).collect();
+    for (number, text) in texts.iter().enumerate() {
+        crowd.say(number * 100, text.clone());
+        crowd.rounds(3);
+    }
+    crowd.rounds(20);
+    for (guest, (said, members)) in crowd.heard().enumerate() {
+        assert_eq!(said, texts, "guest {guest}");
+        assert_eq!(members, 1_000, "guest {guest}");
+    }
 }

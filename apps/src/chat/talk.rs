@@ -1,11 +1,8 @@
 //! What happens in a chat, in words. Everything that others wrote is made harmless here.
 
 use std::fmt;
-use std::sync::LazyLock;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
+use super::calendar::Moment;
 use super::guest::News;
 use super::wire::{Event, Leaving, Letter, Line};
 use crate::shown::shown;
@@ -28,7 +25,7 @@ pub(crate) enum Kind {
 pub(crate) struct Talk {
     pub(crate) kind: Kind,
     /// The local time, where the server gave one.
-    pub(crate) time: Option<String>,
+    pub(crate) at: Option<Moment>,
     /// Who speaks, if anybody does.
     pub(crate) who: Option<String>,
     pub(crate) text: String,
@@ -39,7 +36,7 @@ impl Talk {
     pub(crate) fn aside(text: impl Into<String>) -> Talk {
         Talk {
             kind: Kind::Aside,
-            time: None,
+            at: None,
             who: None,
             text: text.into(),
         }
@@ -48,7 +45,7 @@ impl Talk {
     fn note(at: u64, text: String) -> Talk {
         Talk {
             kind: Kind::Note,
-            time: Some(local_time(at)),
+            at: Some(Moment::local(at)),
             who: None,
             text,
         }
@@ -57,7 +54,7 @@ impl Talk {
     fn said(kind: Kind, at: u64, who: String, text: &str) -> Talk {
         Talk {
             kind,
-            time: Some(local_time(at)),
+            at: Some(Moment::local(at)),
             who: Some(who),
             text: shown(text),
         }
@@ -66,8 +63,8 @@ impl Talk {
 
 impl fmt::Display for Talk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(time) = &self.time {
-            write!(f, "{time} ")?;
+        if let Some(at) = &self.at {
+            write!(f, "{} ", at.time)?;
         }
         match (&self.who, self.kind) {
             (Some(who), Kind::Private) => write!(f, "[private] {who}: ")?,
@@ -76,18 +73,6 @@ impl fmt::Display for Talk {
             (None, _) => f.write_str("* ")?,
         }
         f.write_str(&self.text)
-    }
-}
-
-/// Milliseconds since 1970 as the clock on the wall shows them.
-fn local_time(at_ms: u64) -> String {
-    static ZONE: LazyLock<TimeZone> = LazyLock::new(TimeZone::system);
-    let at = i64::try_from(at_ms)
-        .ok()
-        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    match at {
-        Some(at) => at.to_zoned(ZONE.clone()).strftime("%H:%M").to_string(),
-        None => "--:--".into(),
     }
 }
 
@@ -155,7 +140,7 @@ fn of_letter(letter: &Letter) -> Vec<Talk> {
             })
             .collect(),
         Letter::Renamed(name) => vec![Talk::aside(format!("you are called {} now", shown(name)))],
-        Letter::Notice(sentence) => vec![Talk::aside(shown(sentence))],
+        Letter::Notice(sentence) | Letter::NotTaken(sentence) => vec![Talk::aside(shown(sentence))],
         // The guest keeps these to itself.
         Letter::Entered { .. } | Letter::Members { .. } => Vec::new(),
     }
@@ -228,11 +213,5 @@ mod tests {
         let members = [evil];
         let text = of_members("r", members.iter()).to_string();
         assert!(!text.contains('\u{1b}'));
-    }
-
-    #[test]
-    fn times_that_no_clock_shows_are_no_trouble() {
-        assert_eq!(local_time(u64::MAX), "--:--");
-        assert_eq!(local_time(0).len(), 5);
     }
 }

@@ -13,16 +13,20 @@ mod pub_sub;
 mod push_pull;
 mod req_rep;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mutirao::endpoint::Scheme;
 use mutirao::machine::Time;
 use mutirao::security::Security;
-use mutirao::transport::{Heartbeat, Needs, SocketOptions, Source, TransportError, WhenFull};
+use mutirao::transport::{
+    Frame, Heartbeat, Needs, SocketOptions, Source, TransportError, WhenFull,
+};
 use mutirao::wait::Interest;
 use mutirao::{Endpoint, OpenError, Pattern};
 
+use super::hall::Peer;
 use super::wire::{Down, MAX_PACKET_BYTES, Session, Up};
 use crate::exit::Exit;
 
@@ -31,8 +35,9 @@ const QUEUE: i32 = 1_000;
 
 /// The hall's end.
 pub(crate) trait HallWay {
-    /// Takes what has arrived, a bounded number at a time; whether there may be more.
-    fn receive(&mut self, take: &mut dyn FnMut(Up)) -> Result<bool, TransportError>;
+    /// Takes what has arrived and over which connection, a bounded number at a time; whether there may
+    /// be more.
+    fn receive(&mut self, take: &mut dyn FnMut(Peer, Up)) -> Result<bool, TransportError>;
 
     /// Sends a packet to one guest.
     fn send(&mut self, to: Session, packet: &Arc<[u8]>) -> Result<(), TransportError>;
@@ -179,6 +184,13 @@ fn options(security: &Security) -> SocketOptions {
         security: security.clone(),
         ..SocketOptions::default()
     }
+}
+
+/// The connection that a router calls so.
+fn peer(route: &Frame) -> Peer {
+    let mut hasher = DefaultHasher::new();
+    route[..].hash(&mut hasher);
+    Peer(hasher.finish())
 }
 
 /// The topic of a room: no other topic begins with it.

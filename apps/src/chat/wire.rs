@@ -85,6 +85,9 @@ impl Says {
 /// A guest at the door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Knock {
+    /// How its packets travel, as the command line calls it: where the sockets of two patterns get on with
+    /// each other, only this tells.
+    pub(crate) pattern: String,
     /// Grows with each time that it wants to get in anew; the same for repetitions.
     pub(crate) attempt: u32,
     pub(crate) name: String,
@@ -166,6 +169,8 @@ pub(crate) enum Down {
         /// The room of the member, and the last number that it has heard by now.
         room: String,
         latest: u64,
+        /// The last letter that was written to the member: there may be an answer in it.
+        letter: u64,
     },
     /// What a room has heard.
     Lines {
@@ -175,10 +180,13 @@ pub(crate) enum Down {
         story: u64,
         /// The oldest number that is still known.
         oldest: u64,
-        /// The number of the first line.
+        /// What follows is all that is known of the numbers from this one on …
         first: u64,
-        /// Consecutive lines.
-        lines: Vec<Line>,
+        /// … to the one before this.
+        next: u64,
+        /// Lines with their numbers, which grow. Where one is left out, somebody came or went, and it is
+        /// forgotten.
+        lines: Vec<(u64, Line)>,
     },
     /// The hall is here, and the room has heard so much.
     Beat {
@@ -267,6 +275,8 @@ pub(crate) enum Letter {
     Renamed(String),
     /// A sentence.
     Notice(String),
+    /// Why something that was said will never be heard.
+    NotTaken(String),
 }
 
 /// Something that a room has heard.
@@ -321,6 +331,13 @@ pub(crate) enum Leaving {
     Moved,
     /// Nothing was heard any more.
     Vanished,
+}
+
+impl Event {
+    /// Whether it is a message, and not somebody's coming, going or renaming.
+    pub(crate) fn is_said(&self) -> bool {
+        matches!(self, Event::Said { .. })
+    }
 }
 
 impl Line {
@@ -403,18 +420,20 @@ mod tests {
             },
         };
         assert_eq!(decode(&encode(&up)), Ok(up));
+        let line = Line {
+            at: 5,
+            event: Event::Left {
+                who: "ana".into(),
+                how: Leaving::Vanished,
+            },
+        };
         let down = Down::Lines {
             room: "sala".into(),
             story: 1,
             oldest: 1,
             first: 2,
-            lines: vec![Line {
-                at: 5,
-                event: Event::Left {
-                    who: "ana".into(),
-                    how: Leaving::Vanished,
-                },
-            }],
+            next: 4,
+            lines: vec![(3, line)],
         };
         assert_eq!(decode(&encode(&down)), Ok(down));
     }
@@ -435,6 +454,28 @@ mod tests {
         assert_eq!(read(&[&good[..], b"x"].concat()), Err(Unreadable::Damaged));
         let long = vec![0; MAX_PACKET_BYTES + 1];
         assert_eq!(read(&long), Err(Unreadable::TooLong));
+    }
+
+    #[test]
+    fn the_description_has_all_of_them() {
+        let description = include_str!("../../../docs/chat.md");
+        let ours = include_str!("wire.rs");
+        for kind in ["Says", "Word", "Down", "Letter", "Event"] {
+            let start = format!("pub(crate) enum {kind} {{\n");
+            let body = ours.split(&start).nth(1).unwrap().split("\n}\n").next();
+            let variants = body.unwrap().lines().filter_map(|line| {
+                let name = line
+                    .strip_prefix("    ")?
+                    .split(['(', '{', ',', ' '])
+                    .next()?;
+                name.starts_with(char::is_uppercase).then_some(name)
+            });
+            let variants: Vec<&str> = variants.collect();
+            assert!(variants.len() >= 4, "{kind}: {variants:?}");
+            for name in variants {
+                assert!(description.contains(&format!("`{name}`")), "{kind}::{name}");
+            }
+        }
     }
 
     proptest! {

@@ -56,7 +56,8 @@ pub(crate) struct CompareArgs {
     )]
     loss: Vec<f64>,
 
-    /// How long everything takes on the bad path, each way, in milliseconds
+    /// How long everything takes on the bad path, each way, in milliseconds; it is measured for 20 round trips there
+    /// if that is longer than --seconds
     #[arg(
         long,
         env = "MUTIRAO_COMPARE_DELAY",
@@ -100,7 +101,7 @@ pub(crate) struct CompareArgs {
     pub(super) seed: Option<u64>,
 
     /// Write report.html, summary.svg, results.json and results.csv into this folder, in place of those
-    /// that are there
+    /// that are there; one that Ctrl-C ends writes into DIR/partial where a complete report is there
     #[arg(long, env = "MUTIRAO_COMPARE_REPORT", value_name = "DIR")]
     pub(super) report: Option<PathBuf>,
 }
@@ -124,6 +125,38 @@ impl CompareArgs {
     pub(super) fn window(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
+
+    /// What repeats it with this seed, wherever the values came from: flags, the environment, defaults.
+    pub(super) fn command(&self, seed: u64) -> String {
+        let names = once(&self.transports);
+        let names: Vec<&str> = names.iter().map(|contender| contender.name()).collect();
+        let mut words = vec!["mutirao".into(), "compare".into()];
+        let mut flag = |name: &str, value: String| words.extend([name.into(), value]);
+        flag("--transports", names.join(","));
+        flag("--sizes", joined(&self.sizes));
+        flag("--loss", joined(&self.loss));
+        flag("--delay", self.delay.to_string());
+        for (name, percent) in [("--reorder", self.reorder), ("--duplicate", self.duplicate)] {
+            if let Some(percent) = percent {
+                flag(name, percent.to_string());
+            }
+        }
+        flag("--seconds", self.seconds.to_string());
+        flag("--rounds", self.rounds.to_string());
+        flag("--seed", seed.to_string());
+        if let Some(folder) = &self.report {
+            let folder = folder.display().to_string();
+            // The only word that a shell could take apart.
+            let quoted = shlex::try_quote(&folder).map(|word| word.into_owned());
+            flag("--report", quoted.unwrap_or_else(|_| folder.clone()));
+        }
+        words.join(" ")
+    }
+}
+
+fn joined<T: Copy + PartialEq + ToString>(list: &[T]) -> String {
+    let words: Vec<String> = once(list).iter().map(T::to_string).collect();
+    words.join(",")
 }
 
 fn once<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
@@ -137,8 +170,8 @@ fn once<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    match crate::flags::bytes(text)? {
-        bytes @ LEAST_BYTES..=MOST_BYTES => Ok(bytes),
+    match crate::flags::any_bytes(text)? {
+        Some(bytes @ LEAST_BYTES..=MOST_BYTES) => Ok(bytes),
         _ => Err(format!(
             "{text:?} is out of range: give 16 bytes to 4MiB (a message carries a number and a mark)"
         )),
@@ -154,8 +187,8 @@ fn percent(text: &str) -> Result<f64, String> {
 
 fn milliseconds(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("ms").unwrap_or(text);
-    within(number, 0.0..=1000.0).ok_or(format!(
-        "{text:?} is no delay: give milliseconds, from 0 to 1000"
+    within(number, 0.0..=500.0).ok_or(format!(
+        "{text:?} is no delay: give milliseconds, from 0 to 500"
     ))
 }
 
@@ -184,12 +217,37 @@ mod tests {
         for wrong in ["", "-1", "NaN", "inf", "51", "x"] {
             assert!(percent(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["15", "5MiB", "-16", "big"] {
-            assert!(size(wrong).is_err(), "{wrong}");
+        for wrong in ["0", "15", "5MiB", "2GiB", "99999999999GiB"] {
+            let error = size(wrong).unwrap_err();
+            assert!(error.contains("give 16 bytes to 4MiB"), "{error}");
+        }
+        for wrong in ["-16", "big", "16x"] {
+            let error = size(wrong).unwrap_err();
+            assert!(error.contains("is not a size"), "{error}");
         }
         for wrong in ["0", "-1", "NaN", "601"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CompareArgs,
+    }
+
+    #[test]
+    fn the_command_has_every_value_and_repeats_itself() {
+        use clap::Parser as _;
+        let given = "compare --transports tcp,udp,tcp --sizes 1KiB,16 --loss 0.1,5% --delay 2.5ms --reorder 3 \
+                     --seconds 1s --rounds 2 --report";
+        let line = Line::parse_from(given.split_whitespace().chain(["a folder"]));
+        let command = line.args.command(7);
+        let expected = "mutirao compare --transports tcp,udp --sizes 1024,16 --loss 0.1,5 --delay 2.5 --reorder 3 \
+                        --seconds 1 --rounds 2 --seed 7 --report 'a folder'";
+        assert_eq!(command, expected);
+        let again = Line::parse_from(shlex::split(&command).unwrap().split_off(1));
+        assert_eq!(again.args.command(7), command);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mutirao::StopHandle;
@@ -35,6 +36,8 @@ pub(super) struct Helper {
     child: Child,
     orders: Option<ChildStdin>,
     lines: Receiver<String>,
+    /// The last thing that it said on standard error.
+    last_words: Arc<Mutex<String>>,
 }
 
 impl Helper {
@@ -49,25 +52,25 @@ impl Helper {
             .args(["compare-peer", &part])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // What it logs would tear the bar that shows the progress.
+            .stderr(Stdio::piped())
             // Ctrl-C in a terminal is for us, who then end the parts.
             .process_group(0)
             .spawn()
             .map_err(|error| cannot(error.to_string()))?;
-        let orders = child.stdin.take();
         let (sender, lines) = mpsc::channel();
         if let Some(output) = child.stdout.take() {
             std::thread::spawn(move || {
-                let lines = BufReader::new(output).lines().map_while(Result::ok);
-                lines
-                    .map_while(|line| sender.send(line).ok())
-                    .for_each(drop);
+                let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+                lines.try_for_each(|line| sender.send(line).ok())
             });
         }
         Ok(Helper {
             name,
-            child,
-            orders,
+            orders: child.stdin.take(),
             lines,
+            last_words: child.stderr.take().map(last_words).unwrap_or_default(),
+            child,
         })
     }
 
@@ -111,7 +114,11 @@ impl Helper {
             Some((Some(code), _)) => format!("exit status {code}"),
             _ => "no status".into(),
         };
-        Trouble::Failed(format!("{} ended before its time ({how})", self.name))
+        let why = match self.last_words.lock() {
+            Ok(words) if !words.is_empty() => format!(": {words}"),
+            _ => String::new(),
+        };
+        Trouble::Failed(format!("{} ended before its time ({how}){why}", self.name))
     }
 
     /// What it should say now is something else.
@@ -137,6 +144,23 @@ impl Drop for Helper {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Reads it to its end; the last line so far. Of a panic that is what went wrong, not the advice behind it.
+fn last_words(stderr: ChildStderr) -> Arc<Mutex<String>> {
+    let last = Arc::new(Mutex::new(String::new()));
+    let ours = last.clone();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let telling = |line: &String| !line.is_empty() && !line.starts_with("note:");
+        for line in lines.filter(telling) {
+            log::debug!("{line}");
+            if let Ok(mut last) = ours.lock() {
+                *last = line;
+            }
+        }
+    });
+    last
 }
 
 fn name(part: &Part) -> &'static str {

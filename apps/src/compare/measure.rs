@@ -8,7 +8,7 @@ use mutirao::{Endpoint, StopHandle};
 use super::contender::{Between, Contender};
 use super::control::Order;
 use super::helper::{Helper, Trouble};
-use super::peer::{Flow, Part, Pings, Said};
+use super::peer::{Flow, Part, Pings, Said, Way};
 use super::plan::{Cell, Question};
 use super::proxy::{Conditions, HELD_BACK, Injected};
 use super::results::Values;
@@ -21,11 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a peer that was killed may stay away, and a little more than the part itself waits.
 const RETURN: Duration = Duration::from_secs(22);
 
-/// After so long without an arrival, what was promised to come does not come any more.
+/// After so long without an arrival, nothing more comes through a connection that has ended.
 const QUIET: Duration = Duration::from_millis(2500);
 
 /// The same for those that promise nothing.
-const QUIET_IF_LOSSY: Duration = Duration::from_millis(150);
+pub(super) const QUIET_IF_LOSSY: Duration = Duration::from_millis(150);
+
+/// Datagrams of reliable UDP where a path is in between: as it sends them to other machines. To loopback
+/// addresses, as that of the proxy is one, they would be longer than any network carries whole.
+const DATAGRAM_BYTES: usize = 1232;
+
+/// Fewer arrivals than this do not tell how memory grows with them: what a process takes to begin with would be
+/// stretched many times over.
+const TELLING_ARRIVALS: u64 = 100_000;
 
 /// How often connecting is tried in one measurement.
 const CONNECTIONS: u32 = 5;
@@ -83,7 +91,7 @@ impl Bench<'_> {
         let mut path = self.lay_path(cell, listens, seed)?;
         let at = path.as_ref().map_or(listens, |(_, at)| at).clone();
         let mut sender = Helper::start(&Part::Send { at, flow })?;
-        let patience = self.window + PATIENCE;
+        let patience = cell.window(self.window) + way(cell.path).drain() + PATIENCE;
         let Said::Sent(sent) = sender.hear(patience, self.stop)? else {
             return Err(sender.unexpected());
         };
@@ -111,9 +119,11 @@ impl Bench<'_> {
         let quiet = quiet + delay(cell.path) * 2 + HELD_BACK;
         Flow {
             size_bytes: cell.size_bytes,
-            window_ms: milliseconds(self.window),
+            window_ms: milliseconds(cell.window(self.window)),
             pace: cell.pace(),
+            promised: cell.transport.is_complete(),
             quiet_ms: milliseconds(quiet),
+            way: way(cell.path),
             mark: monotonic_ns(),
         }
     }
@@ -155,27 +165,32 @@ impl Bench<'_> {
         &self,
         transport: Contender,
         mark: Option<u64>,
+        way: Way,
     ) -> Result<(Option<Helper>, String), Trouble> {
         let at = self.endpoint(transport)?;
         if transport.is_one_process() {
             return Ok((None, at));
         }
-        let (echo, at) = self.listen(&Part::Echo { at, mark })?;
+        let (echo, at) = self.listen(&Part::Echo { at, mark, way })?;
         Ok((Some(echo), at))
     }
 
     fn round_trip(&self, cell: &Cell, seed: u64) -> Result<Values, Trouble> {
-        let (_echo, listens) = self.echo(cell.transport, None)?;
+        let (_echo, listens) = self.echo(cell.transport, None, way(cell.path))?;
         let mut path = self.lay_path(cell, &listens, seed)?;
         let at = path.as_ref().map_or(&listens, |(_, at)| at).clone();
+        let (window, way) = (cell.window(self.window), way(cell.path));
+        let answers = patience_for_answers(cell);
         let pings = Pings {
             size_bytes: cell.size_bytes,
-            window_ms: milliseconds(self.window),
-            patience_ms: milliseconds(patience_for_answers(cell)),
+            window_ms: milliseconds(window),
+            patience_ms: milliseconds(answers),
             pace: cell.pace(),
+            way,
         };
         let mut asker = Helper::start(&Part::Ping { at, pings })?;
-        let Said::Pinged(pinged) = asker.hear(self.window + PATIENCE * 2, self.stop)? else {
+        let patience = way.connect() + window + answers + PATIENCE;
+        let Said::Pinged(pinged) = asker.hear(patience, self.stop)? else {
             return Err(asker.unexpected());
         };
         let values = Values {
@@ -192,7 +207,7 @@ impl Bench<'_> {
     }
 
     fn connect(&self, transport: Contender) -> Result<Values, Trouble> {
-        let (_echo, at) = self.echo(transport, None)?;
+        let (_echo, at) = self.echo(transport, None, Way::default())?;
         let times = CONNECTIONS;
         let mut asker = Helper::start(&Part::Connect { at, times })?;
         match asker.hear(PATIENCE * times, self.stop)? {
@@ -205,7 +220,7 @@ impl Bench<'_> {
     }
 
     fn recover(&self, transport: Contender) -> Result<Values, Trouble> {
-        let (echo, at) = self.echo(transport, Some(1))?;
+        let (echo, at) = self.echo(transport, Some(1), Way::default())?;
         let mut watcher = Helper::start(&Part::Watch { at: at.clone() })?;
         let Said::Up = watcher.hear(PATIENCE, self.stop)? else {
             return Err(watcher.unexpected());
@@ -213,8 +228,8 @@ impl Bench<'_> {
         let killed = Instant::now();
         let killed_ns = monotonic_ns();
         drop(echo);
-        let mark = Some(2);
-        let (_echo, _) = self.listen(&Part::Echo { at, mark })?;
+        let (mark, way) = (Some(2), Way::default());
+        let (_echo, _) = self.listen(&Part::Echo { at, mark, way })?;
         let patience = RETURN.saturating_sub(killed.elapsed());
         match watcher.hear(patience, self.stop)? {
             Said::Back { at_ns } => Ok(Values {
@@ -230,10 +245,18 @@ fn delay(path: Option<Conditions>) -> Duration {
     path.map_or(Duration::ZERO, |path| path.delay())
 }
 
+/// What both ends have to know of it.
+pub(super) fn way(path: Option<Conditions>) -> Way {
+    path.map_or_else(Way::default, |path| Way {
+        round_trip_ms: path.delay_ms * 2.0,
+        datagram_bytes: Some(DATAGRAM_BYTES),
+    })
+}
+
 /// Those that lose nothing are waited for; for the others a lost question shall not cost the whole time.
 fn patience_for_answers(cell: &Cell) -> Duration {
     match cell.transport.is_complete() {
-        true => Duration::from_secs(5),
+        true => way(cell.path).connect(),
         false => Duration::from_millis(100) + (delay(cell.path) + HELD_BACK) * 2,
     }
 }
@@ -261,7 +284,8 @@ struct Tally {
 impl Tally {
     fn values(&self, size_bytes: usize) -> Values {
         let Tally { sent, received } = self;
-        let delivered = rate(received.distinct as f64, received.seconds);
+        // The time begins with the first arrival, so that one is not what it took time for.
+        let delivered = rate(received.distinct.saturating_sub(1) as f64, received.seconds);
         let million = received.distinct as f64 / 1e6;
         let both: Usage = sent.usage + received.usage;
         // Within one process nobody can tell whose time it was.
@@ -285,7 +309,8 @@ impl Tally {
                 .and_then(|million| rate(received.usage.cpu_seconds, million)),
             cpu_seconds_per_million: rate(both.cpu_seconds, million),
             memory_peak_bytes: Some(both.memory_peak_bytes).filter(|bytes| *bytes > 0),
-            memory_growth_bytes_per_million: rate(grown as f64, million),
+            memory_growth_bytes_per_million: rate(grown as f64, million)
+                .filter(|_| received.distinct >= TELLING_ARRIVALS),
             ..Values::default()
         }
     }
@@ -305,5 +330,41 @@ fn with_path(values: Values, injected: Option<Injected>) -> Values {
         path_stalls: injected.map(|injected| injected.stalls),
         path_overrun: injected.map(|injected| injected.overrun),
         ..values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::{Received, Sent};
+    use super::*;
+
+    fn growth(messages: u64) -> Option<f64> {
+        let usage = Usage {
+            memory_before_bytes: 1_000_000,
+            memory_peak_bytes: 2_000_000,
+            ..Usage::default()
+        };
+        let sent = Sent {
+            messages,
+            seconds: 1.0,
+            usage,
+        };
+        let received = Received {
+            seconds: 1.0,
+            distinct: messages,
+            complete: true,
+            duplicated: 0,
+            reordered: 0,
+            usage,
+        };
+        Tally { sent, received }
+            .values(100)
+            .memory_growth_bytes_per_million
+    }
+
+    #[test]
+    fn memory_is_not_stretched_from_few_messages_to_a_million() {
+        assert_eq!(growth(200_000), Some(10e6));
+        assert_eq!(growth(TELLING_ARRIVALS - 1), None);
     }
 }

@@ -66,10 +66,11 @@ pub(crate) fn run(args: CompareArgs) -> Result<(), Exit> {
     let (results, done) = measure_all(&args, &cells, seed, &stop)?;
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
-        command: command(args.seed, seed),
+        command: args.command(seed),
         seed,
         rounds: args.rounds,
         seconds: args.window().as_secs_f64(),
+        path_seconds: plan::longer(&cells, args.window()).map(|window| window.as_secs_f64()),
         done,
         planned: cells.len() as u64 * u64::from(args.rounds),
         machine: Machine::this(),
@@ -123,32 +124,45 @@ fn measure_one(bench: &mut Bench<'_>, round: usize, cell: &Cell, seed: u64) -> O
     }
 }
 
-/// Prints what was found, and writes the report where one is wanted.
+/// Writes the report where one is wanted, and prints what was found: one although the other fails.
 fn tell(results: &Results, facts: &Facts, folder: Option<&Folder>) -> Result<(), Exit> {
     let tables = tables::tables(results);
     let sentences = words::sentences(results);
-    let text = text(&tables, &sentences, facts);
-    if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-        return Err(match error.kind() {
-            io::ErrorKind::BrokenPipe => Exit::ReaderGone,
-            _ => Exit::Environment(format!("standard output cannot be written: {error}")),
-        });
-    }
-    let Some(folder) = folder else { return Ok(()) };
-    let plots = plot::plots(results);
-    let summary = plot::summary(results);
-    let report = Report {
-        facts,
-        sentences: &sentences,
-        tables: &tables,
-        plots: &plots,
-        summary: summary.as_ref(),
-        results,
-    };
-    report.write(folder)?;
+    let written = folder.map_or(Ok(()), |folder| {
+        let plots = plot::plots(results);
+        let summary = plot::summary(results);
+        write(
+            folder,
+            &Report {
+                facts,
+                sentences: &sentences,
+                tables: &tables,
+                plots: &plots,
+                summary: summary.as_ref(),
+                results,
+            },
+        )
+    });
+    let printed = print(&text(&tables, &sentences, facts));
+    written.and(printed)
+}
+
+fn write(folder: &Folder, report: &Report<'_>) -> Result<(), Exit> {
+    let folder = report.write(folder)?;
     let page = folder.path().join("report.html");
     let _ = writeln!(io::stderr(), "The report is in {}.", page.display());
     Ok(())
+}
+
+fn print(text: &str) -> Result<(), Exit> {
+    let mut stdout = io::stdout();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    printed.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Exit::ReaderGone,
+        _ => Exit::Environment(format!("standard output cannot be written: {error}")),
+    })
 }
 
 fn text(tables: &[tables::Table], sentences: &[String], facts: &Facts) -> String {
@@ -161,16 +175,37 @@ fn text(tables: &[tables::Table], sentences: &[String], facts: &Facts) -> String
         text.push_str(&tables::wrap(sentence, COLUMNS));
         text.push('\n');
     }
-    let Facts { seconds, seed, .. } = facts;
-    let rounds = counted(u64::from(facts.rounds), "round");
-    let how = match facts.is_partial() {
+    text + "\n" + &tables::wrap(&how(facts), COLUMNS) + "\n"
+}
+
+/// What the numbers are made of.
+fn how(facts: &Facts) -> String {
+    let Facts {
+        rounds,
+        seconds,
+        seed,
+        ..
+    } = facts;
+    let (medians, range) = match rounds {
+        1 => ("One round".to_string(), ""),
+        _ if facts.is_partial() => (
+            format!("Medians of up to {rounds} rounds"),
+            ", min–max behind them",
+        ),
+        _ => (
+            format!("Medians of {rounds} rounds"),
+            ", min–max behind them",
+        ),
+    };
+    let partial = match facts.is_partial() {
         true => format!(
-            "Partial ({} of {} measurements): up to",
+            "Partial ({} of {} measurements). ",
             facts.done, facts.planned
         ),
-        false => "Medians of".into(),
+        false => String::new(),
     };
-    text + &format!("\n{how} {rounds} of {seconds} s each, min–max behind them; seed {seed}.\n")
+    let longer = facts.over_path();
+    format!("{partial}{medians} of {seconds} s each{longer}{range}; seed {seed}.")
 }
 
 /// How it ended, beyond the tables.
@@ -191,24 +226,15 @@ fn end(results: &Results, facts: &Facts) -> Result<(), Exit> {
     }
 }
 
-/// The command that repeats it, seed included.
-fn command(given: Option<u64>, seed: u64) -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words = std::iter::once("mutirao").chain(arguments.iter().map(String::as_str));
-    let command = shlex::try_join(words).unwrap_or_else(|_| "mutirao compare".into());
-    match given {
-        Some(_) => command,
-        None => format!("{command} --seed {seed}"),
-    }
-}
-
 /// A folder for sockets of the file system, gone with this value.
 struct Sockets(PathBuf);
 
 impl Sockets {
     fn make() -> Result<Sockets, Exit> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let path = std::env::temp_dir().join(format!("mutirao-compare-{}", std::process::id()));
+        // Not after the process, whose number comes again: that of a container each time.
+        let name = format!("mutirao-compare-{:08x}", rand::random::<u32>());
+        let path = std::env::temp_dir().join(name);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| {
             Exit::Environment(format!(

@@ -6,6 +6,7 @@
 mod ask;
 mod flow;
 mod ping;
+mod way;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::exit::Exit;
 
 pub(super) use flow::{Flow, LEAST_BYTES, Received, Sent};
 pub(super) use ping::{Pinged, Pings};
+pub(super) use way::Way;
 
 /// What a part shall do; endpoints are texts as everywhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +34,11 @@ pub(super) enum Part {
     /// Send that flow.
     Send { at: String, flow: Flow },
     /// Answer every message with itself, with a mark of who answered if there is one.
-    Echo { at: String, mark: Option<u64> },
+    Echo {
+        at: String,
+        mark: Option<u64>,
+        way: Way,
+    },
     /// Ask and wait for the answer, again and again.
     Ping { at: String, pings: Pings },
     /// Connect and ask once, so many times.
@@ -110,7 +116,7 @@ fn play(part: Part, control: &Control) -> Result<(), String> {
             )?));
         }
         Part::Send { at, flow } => send(&parse(&at)?, flow, control)?,
-        Part::Echo { at, mark } => ask::answer(&parse(&at)?, mark, control, ready)?,
+        Part::Echo { at, mark, way } => ask::answer(&parse(&at)?, mark, &way, control, ready)?,
         Part::Ping { at, pings } => {
             let ask = |at: &Endpoint| ping::ping(at, &pings, control).map(Said::Pinged);
             say(&beside_echo(&parse(&at)?, ask)?);
@@ -173,7 +179,7 @@ fn beside_echo(
         return ours(at);
     }
     let echo = OtherEnd::start(at, |at, control, ready| {
-        ask::answer(at, None, control, ready)
+        ask::answer(at, None, &Way::default(), control, ready)
     })?;
     let said = ours(at);
     echo.teller.tell(Order::End);

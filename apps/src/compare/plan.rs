@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::contender::{Between, Contender};
-use super::proxy::Conditions;
+use super::measure::{QUIET_IF_LOSSY, way};
+use super::proxy::stream::{LEAST_ROUND_TRIP, SEGMENT_BYTES};
+use super::proxy::{Conditions, HELD_BACK};
 
 /// Over the path that is made bad, so many messages a second are sent where losses are counted, or as
 /// many as make [`STEADY_BYTES`]: few enough that nothing is lost but what the path loses.
@@ -16,6 +18,18 @@ const STEADY_BYTES: f64 = 10e6;
 
 /// Questions a second over a bad path, so that each is as likely to meet a loss as any other.
 const STEADY_QUESTIONS: f64 = 500.0;
+
+/// Over a bad path it is measured for so many round trips at least: less is all beginning.
+const LEAST_ROUND_TRIPS: u32 = 20;
+
+/// About how long it takes to start the parts of a measurement.
+const START: Duration = Duration::from_millis(50);
+
+/// About how many round trips it takes until two ends have greeted each other.
+const GREETINGS: u32 = 4;
+
+/// About how much may wait at both ends when a sender stops that never waited for anybody.
+const BUFFERED_BYTES: f64 = 6e6;
 
 /// The size of messages over a bad path, as near as the sizes that were asked for come.
 const PATH_BYTES: usize = 1024;
@@ -88,16 +102,45 @@ impl Cell {
         }
     }
 
+    /// For how long it is measured where so long was asked for.
+    pub(super) fn window(&self, asked: Duration) -> Duration {
+        asked.max(self.round_trip() * LEAST_ROUND_TRIPS)
+    }
+
     /// About how long it takes to measure it once.
-    fn cost(&self, window: Duration) -> Duration {
-        let start = Duration::from_millis(60);
-        match self.question {
-            _ if self.passed().is_some() => Duration::ZERO,
-            Question::Throughput | Question::Delivery => window + Duration::from_millis(300),
-            Question::RoundTrip => window + start,
-            Question::Connect => start * 2,
-            Question::Recover => Duration::from_millis(300),
+    fn cost(&self, asked: Duration) -> Duration {
+        if self.passed().is_some() {
+            return Duration::ZERO;
         }
+        let window = self.window(asked);
+        let begin = START + self.round_trip() * GREETINGS;
+        match self.question {
+            Question::Throughput | Question::Delivery => begin + window + self.end(),
+            Question::RoundTrip => begin + window + self.round_trip(),
+            Question::Connect => START * 2,
+            Question::Recover => START * 4,
+        }
+    }
+
+    /// What the path adds to a round trip.
+    fn round_trip(&self) -> Duration {
+        self.path.map_or(Duration::ZERO, |path| path.delay() * 2)
+    }
+
+    /// About how long is waited for what still comes when all has been sent.
+    fn end(&self) -> Duration {
+        if !self.transport.is_complete() {
+            return QUIET_IF_LOSSY + HELD_BACK + self.round_trip();
+        }
+        let Some(path) = self.path.filter(|_| self.pace().is_none()) else {
+            return self.round_trip();
+        };
+        // What waits in queues and buffers goes at the rate that losses leave (Mathis, Semke, Mahdavi, Ott 1997).
+        let round_trip = self.round_trip().max(LEAST_ROUND_TRIP);
+        let packets = 1.22 / (path.loss_percent / 100.0).max(1e-6).sqrt();
+        let bytes_per_second = packets * SEGMENT_BYTES as f64 / round_trip.as_secs_f64();
+        let emptied = Duration::from_secs_f64(BUFFERED_BYTES / bytes_per_second);
+        (self.round_trip() + emptied).min(way(self.path).drain())
     }
 }
 
@@ -147,6 +190,12 @@ fn nearest(sizes_bytes: &[usize]) -> usize {
         .copied()
         .min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
     nearest.unwrap_or(PATH_BYTES)
+}
+
+/// For how long is measured over the bad path, where that is longer than was asked for.
+pub(super) fn longer(cells: &[Cell], asked: Duration) -> Option<Duration> {
+    let windows = cells.iter().map(|cell| cell.window(asked));
+    windows.max().filter(|window| *window > asked)
 }
 
 /// About how long so many rounds take.
@@ -218,10 +267,37 @@ mod tests {
     }
 
     #[test]
+    fn a_long_way_is_measured_for_longer() {
+        let mut cell = Cell {
+            question: Question::Delivery,
+            transport: Contender::Tcp,
+            size_bytes: 1024,
+            path: None,
+        };
+        let asked = Duration::from_millis(300);
+        assert_eq!(cell.window(asked), asked);
+        let after = |delay_ms| {
+            cell.path = Some(Conditions {
+                delay_ms,
+                ..Conditions::default()
+            });
+            cell.window(asked).as_millis()
+        };
+        assert_eq!([5.0, 10.0, 100.0].map(after), [300, 400, 4000]);
+    }
+
+    #[test]
     fn the_estimate_grows_with_rounds_and_leaves_out_what_is_not_measured() {
         let cells = cells(&wanted(&[Contender::Tcp], &[16]));
         let second = Duration::from_secs(1);
         assert_eq!(estimate(&cells, second, 6), estimate(&cells, second, 3) * 2);
+        let delayed = |delay_ms| {
+            let mut wanted = wanted(&[Contender::Tcp], &[16]);
+            wanted.paths[0].delay_ms = delay_ms;
+            estimate(&super::cells(&wanted), Duration::from_millis(300), 1)
+        };
+        // Three measurements of twenty round trips of 200 ms, and the others.
+        assert!(delayed(100.0) > Duration::from_secs(12) + delayed(0.0) / 2);
         let inproc = super::cells(&wanted(&[Contender::ZmqInproc], &[16]));
         assert!(estimate(&inproc, second, 1) < estimate(&cells, second, 1));
     }

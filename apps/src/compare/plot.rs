@@ -10,12 +10,29 @@ use super::contender::Contender;
 use super::plan::Question;
 use super::results::{Outcome, Results};
 use super::show::{count, microseconds, per_cent, size};
+use super::tables::{in_words, wrap};
 
-/// Width and height of a panel.
-const PANEL: (u32, u32) = (480, 360);
+/// Width and height of a panel: about as wide as the screen of a phone, so that its texts are not made smaller there.
+const PANEL: (u32, u32) = (360, 290);
 
-/// Room for the names of the transports above the panels.
-const LEGEND: u32 = 30;
+/// Room for a line of names of transports above the panels.
+const LEGEND: u32 = 26;
+
+/// Sizes of texts and titles; plotters writes them 1.24 times smaller.
+const TEXT: u32 = 17;
+const TITLE: u32 = 18;
+
+/// Width of one letter of a text, roughly.
+const LETTER: i32 = 8;
+
+/// How many places an axis can name.
+const NAMES: usize = 6;
+
+/// How far lines that may lie on each other are moved apart, as a part of the way from one place to the next.
+const STEP: f64 = 0.05;
+
+/// Height of a line that says who is missing.
+const LINE: u32 = 22;
 
 const FONT: &str = "sans-serif";
 
@@ -49,6 +66,10 @@ struct Panel {
     lines: Vec<Stroke>,
     show: fn(f64) -> String,
     logarithmic: bool,
+    /// Who has no value somewhere, and why.
+    absences: Vec<String>,
+    /// Whether lines may lie exactly on each other, and are drawn beside each other.
+    apart: bool,
 }
 
 /// The line of one transport: values at some of the places.
@@ -78,7 +99,7 @@ pub(super) fn plots(results: &Results) -> Vec<Plot> {
     drawn.flatten().collect()
 }
 
-/// Throughput and round trips side by side.
+/// Throughput, and round trips below.
 pub(super) fn summary(results: &Results) -> Option<Plot> {
     let panels: Vec<Panel> = [throughput(results), round_trip(results)]
         .into_iter()
@@ -94,59 +115,79 @@ fn throughput(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::Throughput, false).collect();
     let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
     let (places, lines) = over_sizes(&outcomes, value, false);
-    Panel::new("Messages a second, by size", places, lines, count, true)
+    let panel = Panel::new("Messages a second, by size", places, lines, count, true)?;
+    Some(panel.without(absences(&outcomes, by_size)))
 }
 
 fn round_trip(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::RoundTrip, false).collect();
     let (places, mut lines) = over_sizes(&outcomes, |outcome| outcome.median(|v| v.p50_us), false);
-    lines.extend(over_sizes(&outcomes, |outcome| outcome.median(|v| v.p99_us), true).1);
-    Panel::new(
-        "Round trip by size: p50, and p99 fainter",
-        places,
-        lines,
-        microseconds,
-        true,
-    )
+    let p99 = over_sizes(&outcomes, |outcome| outcome.median(|v| v.p99_us), true).1;
+    let title = match p99.is_empty() {
+        true => "Round trip by size: p50",
+        false => "Round trip by size: p50 (p99 faint)",
+    };
+    lines.extend(p99);
+    let panel = Panel::new(title, places, lines, microseconds, true)?;
+    Some(panel.without(absences(&outcomes, by_size)))
 }
 
 fn losses(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::Delivery, true).collect();
     let value = |outcome: &Outcome| outcome.percent(|v| v.lost, |v| v.sent);
     let (places, lines) = over_losses(&outcomes, value, false);
-    Panel::new(
+    let panel = Panel::new(
         "Messages lost, by what the path loses",
         places,
         lines,
         per_cent,
         false,
-    )
+    )?;
+    // Nothing lost is the same for several.
+    let panel = Panel {
+        apart: true,
+        ..panel
+    };
+    Some(panel.without(absences(&outcomes, by_loss)))
 }
 
 fn throughput_over_path(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::Throughput, true).collect();
     let value = |outcome: &Outcome| outcome.median(|v| v.delivered_per_second);
     let (places, lines) = over_losses(&outcomes, value, false);
-    Panel::new(
+    let panel = Panel::new(
         "Messages a second over a bad path",
         places,
         lines,
         count,
         true,
-    )
+    )?;
+    Some(panel.without(absences(&outcomes, by_loss)))
 }
 
 fn waits(results: &Results) -> Option<Panel> {
     let outcomes: Vec<&Outcome> = results.of(Question::RoundTrip, true).collect();
-    let (places, mut lines) = over_losses(&outcomes, |outcome| outcome.median(|v| v.p50_us), true);
-    lines.extend(over_losses(&outcomes, |outcome| outcome.median(|v| v.p99_us), false).1);
-    Panel::new(
-        "Round trip over a bad path: p99, and p50 fainter",
-        places,
-        lines,
-        microseconds,
-        true,
-    )
+    let p99 = over_losses(&outcomes, |outcome| outcome.median(|v| v.p99_us), false).1;
+    // Too few round trips for it leave the median alone.
+    let title = match p99.is_empty() {
+        true => "Round trip over a bad path: p50",
+        false => "Round trip, bad path: p99 (p50 faint)",
+    };
+    let p50 = |outcome: &Outcome| outcome.median(|v| v.p50_us);
+    let (places, mut lines) = over_losses(&outcomes, p50, !p99.is_empty());
+    lines.extend(p99);
+    let panel = Panel::new(title, places, lines, microseconds, true)?;
+    Some(panel.without(absences(&outcomes, by_loss)))
+}
+
+/// The place of an outcome where sizes are compared.
+fn by_size(outcome: &Outcome) -> String {
+    size(outcome.cell.size_bytes)
+}
+
+/// The same for losses.
+fn by_loss(outcome: &Outcome) -> String {
+    per_cent(outcome.cell.path.map_or(0.0, |path| path.loss_percent))
 }
 
 fn over_sizes(
@@ -154,8 +195,7 @@ fn over_sizes(
     value: impl Fn(&Outcome) -> Option<f64>,
     faint: bool,
 ) -> (Vec<String>, Vec<Stroke>) {
-    let place = |outcome: &Outcome| size(outcome.cell.size_bytes);
-    strokes(outcomes, place, value, faint)
+    strokes(outcomes, by_size, value, faint)
 }
 
 fn over_losses(
@@ -163,9 +203,7 @@ fn over_losses(
     value: impl Fn(&Outcome) -> Option<f64>,
     faint: bool,
 ) -> (Vec<String>, Vec<Stroke>) {
-    let place =
-        |outcome: &Outcome| per_cent(outcome.cell.path.map_or(0.0, |path| path.loss_percent));
-    strokes(outcomes, place, value, faint)
+    strokes(outcomes, by_loss, value, faint)
 }
 
 /// The places in the order of the plan, and a line for each transport.
@@ -204,6 +242,54 @@ fn strokes(
     (places, strokes)
 }
 
+/// Who has no value somewhere, and why; without places where it has none at all.
+fn absences(outcomes: &[&Outcome], place: impl Fn(&Outcome) -> String) -> Vec<String> {
+    let mut absences: Vec<(Contender, &str, Vec<String>)> = Vec::new();
+    for outcome in outcomes {
+        let Some((status, _)) = outcome.excuse() else {
+            continue;
+        };
+        let (contender, why) = (outcome.cell.transport, in_words(status));
+        let mut known = absences.iter_mut();
+        match known.find(|known| (known.0, known.1) == (contender, why)) {
+            Some((.., places)) => places.push(place(outcome)),
+            None => absences.push((contender, why, vec![place(outcome)])),
+        }
+    }
+    let asked = |contender| {
+        let of = outcomes.iter();
+        of.filter(|outcome| outcome.cell.transport == contender)
+            .count()
+    };
+    let words = |(contender, why, places): (Contender, &str, Vec<String>)| {
+        let name = contender.name();
+        match places.len() == asked(contender) {
+            true => format!("{name} ({why})"),
+            false => format!("{name} at {} ({why})", places.join(", ")),
+        }
+    };
+    absences.into_iter().map(words).collect()
+}
+
+/// Who is missing in the panels, in lines of at most so many pixels.
+fn missing(panels: &[Panel], width: u32) -> Vec<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for absence in panels.iter().flat_map(|panel| &panel.absences) {
+        if !names.contains(&absence.as_str()) {
+            names.push(absence);
+        }
+    }
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let text = format!("not shown: {}", names.join(", "));
+    let columns = (width - 16) / LETTER as u32;
+    wrap(&text, columns as usize)
+        .lines()
+        .map(String::from)
+        .collect()
+}
+
 impl Panel {
     fn new(
         title: &str,
@@ -219,7 +305,15 @@ impl Panel {
             lines,
             show,
             logarithmic,
+            absences: Vec::new(),
+            apart: false,
         })
+    }
+
+    /// The same, and who is missing in it.
+    fn without(mut self, absences: Vec<String>) -> Panel {
+        self.absences = absences;
+        self
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
@@ -248,10 +342,13 @@ fn draw(title: &str, panels: &[Panel]) -> Option<Plot> {
         return None;
     }
     let mut svg = String::new();
-    let size = (PANEL.0 * panels.len() as u32, PANEL.1 + LEGEND);
+    let legend = legend(panels);
+    let missing = missing(panels, PANEL.0);
+    let top = LEGEND * legend.len() as u32 + LINE * missing.len() as u32;
+    let size = (PANEL.0, PANEL.1 * panels.len() as u32 + top);
     let drawn = {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        draw_all(&root, panels).and_then(|()| Ok(root.present()?))
+        draw_all(&root, panels, &legend, &missing).and_then(|()| Ok(root.present()?))
     };
     if let Err(error) = drawn {
         log::warn!("{title}: the plot could not be drawn: {error}");
@@ -263,10 +360,16 @@ fn draw(title: &str, panels: &[Panel]) -> Option<Plot> {
     })
 }
 
-fn draw_all(root: &Area<'_>, panels: &[Panel]) -> Drawn {
-    let (top, rest) = root.split_vertically(LEGEND);
-    draw_legend(&top, panels)?;
-    let areas = rest.split_evenly((1, panels.len()));
+fn draw_all(root: &Area<'_>, panels: &[Panel], legend: &[Vec<Name>], missing: &[String]) -> Drawn {
+    let names = LEGEND * legend.len() as u32;
+    let (top, rest) = root.split_vertically(names + LINE * missing.len() as u32);
+    draw_legend(&top, legend)?;
+    for (line, text) in missing.iter().enumerate() {
+        let style = (FONT, TEXT).into_font().color(&INK);
+        let below = (names + LINE * line as u32) as i32;
+        top.draw(&Text::new(text.as_str(), (8, below), style))?;
+    }
+    let areas = rest.split_evenly((panels.len(), 1));
     for (panel, area) in panels.iter().zip(&areas) {
         match panel.logarithmic {
             true => draw_logarithmic(area, panel)?,
@@ -276,20 +379,44 @@ fn draw_all(root: &Area<'_>, panels: &[Panel]) -> Drawn {
     Ok(())
 }
 
-fn draw_legend(area: &Area<'_>, panels: &[Panel]) -> Drawn {
+/// A transport in the legend, and how far to the right.
+type Name = (Contender, i32);
+
+/// The transports of the panels, in lines that are no wider than a panel.
+fn legend(panels: &[Panel]) -> Vec<Vec<Name>> {
     let mut contenders: Vec<Contender> = panels
         .iter()
         .flat_map(|panel| panel.lines.iter().map(|line| line.contender))
         .collect();
     contenders.sort_unstable();
     contenders.dedup();
-    let mut left = 8;
+    let (mut lines, mut left) = (vec![Vec::new()], 8);
     for contender in contenders {
-        let colour = colour(contender);
-        area.draw(&Circle::new((left, 15), 5, colour.filled()))?;
-        let style = (FONT, 13).into_font().color(&INK);
-        area.draw(&Text::new(contender.name(), (left + 9, 9), style))?;
-        left += 24 + 7 * contender.name().len() as i32;
+        let width = 24 + LETTER * contender.name().len() as i32;
+        if left + width > PANEL.0 as i32 {
+            lines.push(Vec::new());
+            left = 8;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push((contender, left));
+        }
+        left += width;
+    }
+    lines
+}
+
+fn draw_legend(area: &Area<'_>, legend: &[Vec<Name>]) -> Drawn {
+    for (line, names) in legend.iter().enumerate() {
+        let top = line as i32 * LEGEND as i32;
+        for &(contender, left) in names {
+            area.draw(&Circle::new(
+                (left, top + 15),
+                5,
+                colour(contender).filled(),
+            ))?;
+            let style = (FONT, TEXT).into_font().color(&INK);
+            area.draw(&Text::new(contender.name(), (left + 10, top + 8), style))?;
+        }
     }
     Ok(())
 }
@@ -313,14 +440,14 @@ where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let mut chart = ChartBuilder::on(area)
-        .caption(&panel.title, (FONT, 15).into_font().color(&INK))
+        .caption(&panel.title, (FONT, TITLE).into_font().color(&INK))
         .margin(6)
-        .x_label_area_size(30)
-        .y_label_area_size(62)
+        .x_label_area_size(32)
+        .y_label_area_size(60)
         .build_cartesian_2d(Places(panel.places.clone()), range)?;
     // The marks are round numbers: digits behind the point say nothing.
     let value = |y: &f64| (panel.show)(*y).replace(".00 ", " ").replace(".0 ", " ");
-    let text = (FONT, 13).into_font().color(&INK);
+    let text = (FONT, TEXT).into_font().color(&INK);
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -331,12 +458,20 @@ where
         .y_labels(6)
         .y_label_formatter(&value)
         .draw()?;
-    for line in &panel.lines {
+    let middle = (panel.lines.len().saturating_sub(1)) as f64 / 2.0;
+    for (number, line) in panel.lines.iter().enumerate() {
+        let aside = match panel.apart {
+            true => (number as f64 - middle) * STEP,
+            false => 0.0,
+        };
         let (colour, radius) = match line.faint {
             true => (colour(line.contender).mix(0.4), 2),
             false => (colour(line.contender).mix(1.0), 4),
         };
-        let points = || line.points.iter().map(|&(at, value)| (at as f64, value));
+        let points = || {
+            let points = line.points.iter();
+            points.map(|&(at, value)| (at as f64 + aside, value))
+        };
         chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
         chart.draw_series(points().map(|point| Circle::new(point, radius, colour.filled())))?;
     }
@@ -364,7 +499,11 @@ impl Ranged for Places {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
-        (0..self.0.len()).map(|at| at as f64).collect()
+        let step = self.0.len().div_ceil(NAMES).max(1);
+        (0..self.0.len())
+            .step_by(step)
+            .map(|at| at as f64)
+            .collect()
     }
 
     fn range(&self) -> std::ops::Range<f64> {
@@ -402,6 +541,8 @@ pub(super) fn alone(plot: &Plot) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::{Cell, Passed};
+    use super::super::results::{Row, Values};
     use super::*;
 
     #[test]
@@ -421,6 +562,96 @@ mod tests {
         assert!(plots(&results).is_empty() && summary(&results).is_none());
     }
 
+    fn panel(contenders: &[Contender]) -> Panel {
+        let stroke = |&contender: &Contender| Stroke {
+            contender,
+            points: vec![(0, 0.0), (1, 1.0)],
+            faint: false,
+        };
+        let places = vec!["16 B".to_string(), "1 KiB".to_string()];
+        let lines = contenders.iter().map(stroke).collect();
+        Panel::new("Title", places, lines, count, false).unwrap()
+    }
+
+    #[test]
+    fn the_legend_is_no_wider_than_a_panel_and_panels_stand_below_each_other() {
+        use clap::ValueEnum as _;
+        let all = panel(Contender::value_variants());
+        let lines = legend(&[all]);
+        assert_eq!(lines.len(), 2);
+        let names = lines.concat().into_iter().map(|(contender, _)| contender);
+        assert!(names.eq(Contender::value_variants().iter().copied()));
+        let two = [&Contender::Tcp, &Contender::Udp].map(|one| panel(&[*one]));
+        let plot = draw("Two", &two).unwrap();
+        assert!(plot.svg.contains("viewBox=\"0 0 360 606\""), "{}", plot.svg);
+    }
+
+    #[test]
+    fn lines_that_lie_on_each_other_are_drawn_apart() {
+        let circles = |apart| {
+            let two = panel(&[Contender::Tcp, Contender::Udp]);
+            let plot = draw("Two", &[Panel { apart, ..two }]).unwrap();
+            let circles = plot.svg.matches("<circle cx=").count();
+            let mut at: Vec<&str> = plot
+                .svg
+                .split("<circle ")
+                .skip(1)
+                .filter_map(|circle| circle.split(" r=").next())
+                .collect();
+            at.sort_unstable();
+            at.dedup();
+            (circles, at.len())
+        };
+        // Two in the legend, two for each line.
+        assert_eq!(circles(true), (6, 6));
+        assert_eq!(circles(false), (6, 4));
+    }
+
+    #[test]
+    fn many_places_are_not_all_named() {
+        let places = |count: usize| {
+            Places(vec!["x".into(); count]).key_points(plotters::coord::ranged1d::BoldPoints(9))
+        };
+        assert_eq!(places(6).len(), 6);
+        assert_eq!(places(7), [0.0, 2.0, 4.0, 6.0]);
+    }
+
+    #[test]
+    fn whoever_is_missing_is_named_with_the_reason() {
+        let cell = |transport, size_bytes| Cell {
+            question: Question::Throughput,
+            transport,
+            size_bytes,
+            path: None,
+        };
+        let outcome = |cell: Cell, row: fn(&Cell) -> Row| Outcome {
+            rows: vec![row(&cell)],
+            cell,
+        };
+        let measured = |cell: &Cell| {
+            let values = Values {
+                delivered_per_second: Some(1000.0),
+                ..Values::default()
+            };
+            Row::measured(1, cell, values)
+        };
+        let failed = |cell: &Cell| Row::failed(1, cell, "no room".into());
+        let too_large = |cell: &Cell| Row::passed(1, cell, Passed::TooLarge("so it is".into()));
+        let results = Results {
+            outcomes: vec![
+                outcome(cell(Contender::Tcp, 16), measured),
+                outcome(cell(Contender::Udp, 16), measured),
+                outcome(cell(Contender::ZmqIpc, 16), failed),
+                outcome(cell(Contender::Tcp, 65_536), measured),
+                outcome(cell(Contender::Udp, 65_536), too_large),
+                outcome(cell(Contender::ZmqIpc, 65_536), failed),
+            ],
+        };
+        let plot = plots(&results).remove(0);
+        let words = "not shown: udp at 64 KiB (too large), zmq-ipc (failed)";
+        assert!(plot.svg.contains(words), "{}", plot.svg);
+    }
+
     #[test]
     fn a_plot_has_words_a_view_box_and_takes_the_colour_of_its_surroundings() {
         let stroke = Stroke {
@@ -433,7 +664,7 @@ mod tests {
         let plot = draw("In words", &[panel]).unwrap();
         for part in [
             "<title>In words</title>",
-            "viewBox=\"0 0 480 390\"",
+            "viewBox=\"0 0 360 316\"",
             "currentColor",
             "16 B",
             "1 KiB",
@@ -441,7 +672,7 @@ mod tests {
         ] {
             assert!(plot.svg.contains(part), "{part}:\n{}", plot.svg);
         }
-        assert!(!plot.svg.contains(INK_AS_WRITTEN));
+        assert!(!plot.svg.contains(INK_AS_WRITTEN) && !plot.svg.contains("not shown"));
         assert!(alone(&plot).contains("prefers-color-scheme"));
     }
 }

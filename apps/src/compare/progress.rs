@@ -1,15 +1,13 @@
 //! How far the comparison is: a bar on a terminal, a line now and then elsewhere.
 
-mod terminal;
-
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use self::terminal::Terminal;
 use super::plan::{Cell, Question};
 use super::show::{per_cent, size};
+use crate::terminal;
 
 /// How often a line is written where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -76,8 +74,7 @@ impl Drop for Progress {
 fn bar(all: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed} {wide_msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10);
-    let bar = ProgressBar::with_draw_target(Some(all), target).with_style(style);
+    let bar = ProgressBar::with_draw_target(Some(all), terminal::target()).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }

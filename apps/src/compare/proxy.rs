@@ -23,7 +23,8 @@ pub(super) const HELD_BACK: Duration = Duration::from_millis(5);
 /// How bad a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Conditions {
-    /// Datagrams, or segments of a stream, that get lost, in per cent.
+    /// Packets (datagrams, parts of those that are too long for one, segments of a stream) that get lost, in per
+    /// cent.
     pub(super) loss_percent: f64,
     /// Datagrams that are held back by [`HELD_BACK`], so that others overtake them, in per cent.
     pub(super) reorder_percent: f64,
@@ -43,9 +44,9 @@ impl Conditions {
 /// What a proxy did to those who talked through it, both ways together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Injected {
-    /// Datagrams, or segments of a stream, that came to the proxy.
+    /// Packets that entered the path: datagrams, parts of those that are too long for one, segments of a stream.
     pub(super) arrived: u64,
-    /// Datagrams that it threw away on purpose, or segments whose loss it acted out.
+    /// Packets that it threw away on purpose, or whose loss it acted out. A datagram is lost with any of its packets.
     pub(super) lost: u64,
     /// Datagrams that it held back.
     pub(super) held_back: u64,

@@ -5,7 +5,7 @@ mod html;
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
 use super::plot::{Plot, alone};
@@ -16,6 +16,9 @@ use crate::exit::Exit;
 
 pub(super) use files::Folder;
 
+/// The file that says all.
+const RESULTS: &str = "results.json";
+
 /// How it was measured.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Facts {
@@ -25,6 +28,8 @@ pub(super) struct Facts {
     pub(super) seed: u64,
     pub(super) rounds: u32,
     pub(super) seconds: f64,
+    /// How long each measurement took over the bad path, where that was longer.
+    pub(super) path_seconds: Option<f64>,
     /// How many measurements were made, and how many were planned.
     pub(super) done: u64,
     pub(super) planned: u64,
@@ -35,6 +40,13 @@ impl Facts {
     /// Whether it was ended before its time.
     pub(super) fn is_partial(&self) -> bool {
         self.done < self.planned
+    }
+
+    /// How long it was measured over the bad path, in words, where that was longer.
+    pub(super) fn over_path(&self) -> String {
+        self.path_seconds.map_or_else(String::new, |seconds| {
+            format!(" ({seconds} s over the bad path)")
+        })
     }
 }
 
@@ -49,18 +61,22 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Writes all of it, in place of an earlier one.
-    pub(super) fn write(&self, folder: &Folder) -> Result<(), Exit> {
-        let mut files = vec![
-            ("report.html", html::page(self).into_bytes()),
-            ("results.json", self.json()?),
-            ("results.csv", csv(&self.results.rows())?),
+    /// Writes all of it, in place of an earlier one; where it is then. One that was ended before its time does not
+    /// take the place of a complete one.
+    pub(super) fn write(&self, folder: &Folder) -> Result<Folder, Exit> {
+        let summary = self.summary.map(|plot| alone(plot).into_bytes());
+        let files = [
+            ("report.html", Some(html::page(self).into_bytes())),
+            (RESULTS, Some(self.json()?)),
+            ("results.csv", Some(csv(&self.results.rows())?)),
+            ("summary.svg", summary),
         ];
-        files.extend(
-            self.summary
-                .map(|plot| ("summary.svg", alone(plot).into_bytes())),
-        );
-        folder.replace(&files)
+        let folder = match self.facts.is_partial() && is_complete(folder) {
+            true => Folder::prepare(&folder.path().join("partial"))?,
+            false => folder.clone(),
+        };
+        folder.replace(&files)?;
+        Ok(folder)
     }
 
     fn json(&self) -> Result<Vec<u8>, Exit> {
@@ -73,6 +89,17 @@ impl Report<'_> {
         };
         serde_json::to_vec_pretty(&document).map_err(|error| unwritten(&error.to_string()))
     }
+}
+
+/// Whether the report that is there is a complete one.
+fn is_complete(folder: &Folder) -> bool {
+    #[derive(Deserialize)]
+    struct Header {
+        partial: bool,
+    }
+    let found = std::fs::read(folder.path().join(RESULTS)).ok();
+    let header = found.and_then(|bytes| serde_json::from_slice::<Header>(&bytes).ok());
+    header.is_some_and(|header| !header.partial)
 }
 
 #[derive(Serialize)]

@@ -81,6 +81,16 @@ pub(super) struct Values {
     pub(super) path_overrun: Option<u64>,
 }
 
+impl Values {
+    /// Messages that had not arrived when it was over, but may have come later.
+    pub(super) fn open(&self) -> Option<u64> {
+        match self.lost {
+            Some(_) => None,
+            None => Some(self.sent?.saturating_sub(self.received?)),
+        }
+    }
+}
+
 impl Row {
     /// What was measured.
     pub(super) fn measured(round: usize, cell: &Cell, values: Values) -> Row {

@@ -4,6 +4,9 @@ use super::plan::Question;
 use super::results::{Outcome, Results, Status, Values};
 use super::show::{NONE, count, digits, microseconds, or_none, per_cent, size, spread, whole};
 
+/// The head of a column with the range over the rounds.
+const RANGE: &str = "min–max";
+
 /// A question, what it means, and its answers.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
@@ -45,6 +48,7 @@ pub(super) fn tables(results: &Results) -> Vec<Table> {
     tables
         .into_iter()
         .filter(|table| !table.lines.is_empty())
+        .map(Table::without_empty_ranges)
         .collect()
 }
 
@@ -52,7 +56,7 @@ fn throughput(results: &Results) -> Table {
     Table {
         title: "Throughput".into(),
         note: "Messages a second that arrived, PUSH to PULL, sent as fast as the socket takes them; what was offered, and what of it never arrived.".into(),
-        heads: vec!["size", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
+        heads: vec!["size", "transport", "delivered/s", RANGE, "MB/s", "offered/s", "lost"],
         names: 2,
         lines: results.of(Question::Throughput, false).map(|o| by_size(o, rates)).collect(),
     }
@@ -87,7 +91,7 @@ fn round_trip(results: &Results) -> Table {
         title: "Round trip".into(),
         note: "A question and its answer of the same size, DEALER and ROUTER, one at a time."
             .into(),
-        heads: vec!["size", "transport", "p50", "min–max", "p90", "p99", "p99.9"],
+        heads: vec!["size", "transport", "p50", RANGE, "p90", "p99", "p99.9"],
         names: 2,
         lines: results
             .of(Question::RoundTrip, false)
@@ -116,8 +120,8 @@ fn cost(results: &Results) -> Table {
     };
     Table {
         title: "Cost".into(),
-        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew, stretched to a million (queues are bounded: it does not go on), in MB.".into(),
-        heads: vec!["size", "transport", "CPU s/M", "min–max", "sender", "receiver", "peak MB", "MB/M"],
+        note: "Processor seconds for a million messages that arrived, at both ends together and each; the most memory of both, and how much they grew, stretched to a million (queues are bounded: it does not go on; – for fewer than 100,000), in MB.".into(),
+        heads: vec!["size", "transport", "CPU s/M", RANGE, "sender", "receiver", "peak MB", "MB/M"],
         names: 2,
         lines: results.of(Question::Throughput, false).map(|o| by_size(o, values)).collect(),
     }
@@ -166,10 +170,17 @@ fn delivery(results: &Results) -> Table {
 }
 
 fn throughput_over_path(results: &Results) -> Table {
+    let mut over_path = results.of(Question::Throughput, true);
+    let drowned = match over_path.any(|outcome| !outcome.cell.transport.is_complete()) {
+        true => {
+            " Nothing holds plain UDP back: most of what it loses here is lost before the path, in the full buffer of the socket that leads to it."
+        }
+        false => "",
+    };
     Table {
         title: "Throughput over a bad path".into(),
-        note: "The same messages over the same path, as fast as the socket takes them; the proxy itself is a limit, so compare within this table.".into(),
-        heads: vec!["loss", "transport", "delivered/s", "min–max", "MB/s", "offered/s", "lost"],
+        note: "The same messages over the same path, as fast as the socket takes them; the proxy itself is a limit, so compare within this table.".to_string() + drowned,
+        heads: vec!["loss", "transport", "delivered/s", RANGE, "MB/s", "offered/s", "lost"],
         names: 2,
         lines: by_loss(results.of(Question::Throughput, true), rates),
     }
@@ -204,7 +215,7 @@ fn round_trip_over_path(results: &Results) -> Table {
             "loss",
             "transport",
             "p50",
-            "min–max",
+            RANGE,
             "p90",
             "p99",
             "max",
@@ -239,7 +250,7 @@ fn coming_and_going(results: &Results) -> Table {
     Table {
         title: "Connecting and recovering".into(),
         note: "From opening a socket to its first answer; from kill -9 of the peer, which is started again at once, to the first answer of the new one.".into(),
-        heads: vec!["transport", "connect", "min–max", "recover", "min–max"],
+        heads: vec!["transport", "connect", RANGE, "recover", RANGE],
         names: 1,
         lines: results.of(Question::Connect, false).map(line).collect(),
     }
@@ -312,15 +323,42 @@ fn line_of(outcome: &Outcome, names: Vec<String>, values: Vec<String>) -> Line {
 }
 
 fn excuse(status: Status, reason: &str) -> String {
-    let what = match status {
+    format!("{}: {reason}", in_words(status))
+}
+
+/// Why there are no values, in a word or two.
+pub(super) fn in_words(status: Status) -> &'static str {
+    match status {
         Status::TooLarge => "too large",
         Status::DoesNotApply => "does not apply",
         Status::Failed | Status::Measured => "failed",
-    };
-    format!("{what}: {reason}")
+    }
 }
 
 impl Table {
+    /// Without ranges where there was but one round.
+    fn without_empty_ranges(mut self) -> Table {
+        let empty = |column: usize| {
+            self.lines.iter().all(|line| match &line.cells {
+                Cells::Values(values) => values[column - self.names].is_empty(),
+                Cells::Excuse(_) => true,
+            })
+        };
+        let columns = self.names..self.heads.len();
+        let idle: Vec<usize> = columns
+            .filter(|&column| self.heads[column] == RANGE && empty(column))
+            .collect();
+        for column in idle.into_iter().rev() {
+            self.heads.remove(column);
+            for line in &mut self.lines {
+                if let Cells::Values(values) = &mut line.cells {
+                    values.remove(column - self.names);
+                }
+            }
+        }
+        self
+    }
+
     /// For a terminal of so many columns; a blank line between groups.
     pub(super) fn text(&self, columns: usize) -> String {
         let mut text = format!("{}\n{}\n", self.title, wrap(&self.note, columns));
@@ -338,11 +376,18 @@ impl Table {
             last = group;
             match &line.cells {
                 Cells::Values(values) => cells.extend(values.iter().cloned()),
-                Cells::Excuse(excuse) => cells.push(excuse.clone()),
+                Cells::Excuse(excuse) => cells.push(self.indented(excuse, &widths, columns)),
             }
             text.push_str(&self.row(&cells, &widths));
         }
         text
+    }
+
+    /// A reason, as wide as there is room behind the names.
+    fn indented(&self, excuse: &str, widths: &[usize], columns: usize) -> String {
+        let before: usize = widths[..self.names].iter().map(|width| width + 2).sum();
+        let room = columns.saturating_sub(before).max(20);
+        wrap(excuse, room).replace('\n', &format!("\n{:before$}", ""))
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -427,6 +472,51 @@ mod tests {
             \n\
             1 KiB  a      too large: really\n";
         assert_eq!(table.text(80), expected);
+    }
+
+    #[test]
+    fn a_long_reason_is_wrapped_behind_the_names() {
+        let table = Table {
+            title: "T".into(),
+            note: "note".into(),
+            heads: vec!["size", "name", "x"],
+            names: 2,
+            lines: vec![line(
+                ["16 B", "a"],
+                Cells::Excuse("failed: nobody answered within 5 s".into()),
+            )],
+        };
+        let expected = "T\nnote\n\
+            size  name  x\n\
+            16 B  a     failed: nobody\n\
+            \u{20}           answered within 5 s\n";
+        assert_eq!(table.text(32), expected);
+    }
+
+    #[test]
+    fn one_round_has_no_ranges() {
+        let table = |range: &str| {
+            let table = Table {
+                title: "T".into(),
+                note: "note".into(),
+                heads: vec!["size", "name", "x", RANGE, "y"],
+                names: 2,
+                lines: vec![
+                    line(
+                        ["16 B", "a"],
+                        Cells::Values(vec!["1".into(), range.into(), "3".into()]),
+                    ),
+                    line(["16 B", "b"], Cells::Excuse("failed: so".into())),
+                ],
+            };
+            table.without_empty_ranges().text(80)
+        };
+        let expected = "T\nnote\n\
+            size  name  x  y\n\
+            16 B  a     1  3\n\
+            \u{20}     b     failed: so\n";
+        assert_eq!(table(""), expected);
+        assert!(table("1–2").contains(RANGE));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::contender::Contender;
 use super::plan::Question;
-use super::results::{Outcome, Results, Status};
+use super::results::{Outcome, Results, Status, Values};
 use super::show::{count, digits, microseconds, per_cent, size};
 
 /// The sentences, the most important ones first; computed, not judged.
@@ -13,6 +13,7 @@ pub(super) fn sentences(results: &Results) -> Vec<String> {
     sentences.extend(quickest(results));
     sentences.extend(drowned(results));
     sentences.extend(deliveries(results));
+    sentences.extend(late(results));
     sentences.extend(waits(results));
     sentences.extend(recoveries(results));
     sentences.extend(missing(results));
@@ -154,6 +155,28 @@ fn delivery(results: &Results, loss: f64) -> Option<String> {
     (!parts.is_empty()).then(|| format!("At {} loss {}.", per_cent(loss), parts.join("; ")))
 }
 
+/// What neither arrived in time nor is known to be lost.
+fn late(results: &Results) -> Vec<String> {
+    let open = |outcome: &Outcome| {
+        outcome
+            .percent(Values::open, |v| v.sent)
+            .filter(|open| *open > 0.0)
+    };
+    let late = results
+        .of(Question::Delivery, true)
+        .filter_map(|outcome| Some((outcome, open(outcome)?)));
+    let sentence = |(outcome, open): (&Outcome, f64)| {
+        let loss = outcome.cell.path.map_or(0.0, |path| path.loss_percent);
+        format!(
+            "At {} loss {} had not delivered {} of the messages some seconds after the last; they may still have come.",
+            per_cent(loss),
+            outcome.cell.transport.title(),
+            per_cent(open)
+        )
+    };
+    late.map(sentence).collect()
+}
+
 /// What nothing lost costs: the time of the slowest round trips.
 fn waits(results: &Results) -> Option<String> {
     let loss = losses(results).into_iter().rfind(|loss| *loss > 0.0)?;
@@ -223,7 +246,7 @@ mod tests {
     use super::*;
     use crate::compare::plan::Cell;
     use crate::compare::proxy::Conditions;
-    use crate::compare::results::{Row, Values};
+    use crate::compare::results::Row;
 
     fn outcome(
         question: Question,
@@ -279,6 +302,24 @@ mod tests {
             sentences,
             ["At 1 % loss bare TCP lost 0.1 % of the messages."]
         );
+    }
+
+    #[test]
+    fn what_is_still_on_its_way_is_not_called_lost() {
+        let values = Values {
+            sent: Some(1000),
+            received: Some(750),
+            ..Values::default()
+        };
+        let sentences = said(vec![outcome(
+            Question::Delivery,
+            Contender::UdpReliable,
+            Some(50.0),
+            values,
+        )]);
+        let expected = "At 50 % loss reliable UDP had not delivered 25 % of the messages some seconds after the last; \
+                        they may still have come.";
+        assert_eq!(sentences, [expected]);
     }
 
     #[test]

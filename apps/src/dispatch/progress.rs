@@ -12,6 +12,7 @@ use mutirao::pipeline::Progress;
 use mutirao::trio::VentilatorHandle;
 
 use crate::count::counted;
+use crate::terminal;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -143,16 +144,13 @@ fn bar(total_bytes: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let (bar, template) = match total_bytes {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{bar:30} {binary_bytes}/{binary_total_bytes} {elapsed} {msg}",
-        ),
-        None => (ProgressBar::new_spinner(), "{spinner} {elapsed} {msg}"),
+    let template = match total_bytes {
+        Some(_) => "{bar:30} {binary_bytes}/{binary_total_bytes} {elapsed} {msg}",
+        None => "{spinner} {elapsed} {msg}",
     };
-    bar.with_style(
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(total_bytes, terminal::target()).with_style(style)
 }
 
 fn show(bar: &ProgressBar, job: &impl Watched, meter: &Meter, bytes_known: bool) {

@@ -33,7 +33,7 @@ pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Failures that are printed one by one; the rest is counted.
 pub(crate) const SHOWN_FAILURES: u64 = 20;
 
-/// Do a whole job in this process.
+/// Do a whole job in this process: ventilator, workers and sink together.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  mutirao run texts/ --op wordcount --out results\n  \

@@ -1,6 +1,7 @@
 //! The client: a message, or one for every line of standard input, and their answers.
 
 use std::io::{BufRead, Read as _, Write as _};
+use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const ENVELOPE_BYTES: usize = 64;
     seq 3 | mutirao echo client 10.0.0.7:5000 --transport tcp")]
 pub(crate) struct ClientArgs {
     /// Where the server is; the port is 5000 unless it is given
-    #[arg(env = "MUTIRAO_SERVER", value_name = "HOST[:PORT]")]
+    #[arg(env = "MUTIRAO_ECHO_SERVER", value_name = "HOST[:PORT]")]
     server: String,
 
     /// What to send; without it, every line of standard input
@@ -38,7 +39,7 @@ pub(crate) struct ClientArgs {
     /// Where every answer is written down
     #[arg(
         long,
-        env = "MUTIRAO_LOG",
+        env = "MUTIRAO_ECHO_LOG",
         default_value = "respuestas.txt",
         value_name = "FILE"
     )]
@@ -120,7 +121,7 @@ fn connect(args: &ClientArgs, endpoint: &Endpoint) -> Result<Requester<str, Stri
 
 impl Client {
     fn ask_all(&mut self, mut lines: impl BufRead) -> Result<(), Exit> {
-        loop {
+        for number in 1_u64.. {
             let mut line = Vec::new();
             let mut bounded = (&mut lines).take(MAX_MESSAGE_BYTES as u64 + 1);
             let read = bounded.read_until(b'\n', &mut line);
@@ -128,19 +129,21 @@ impl Client {
                 Exit::Environment(format!("standard input cannot be read: {error}"))
             })?;
             if line.is_empty() {
-                return Ok(());
+                break;
             }
-            check_length(line.len())?;
+            let place = format!("line {number} of standard input");
+            check_length(&place, line.len())?;
             let text = String::from_utf8(line).map_err(|_| {
-                Exit::Environment("a line of standard input is not UTF-8: convert it first".into())
+                Exit::Environment(format!("{place} is not UTF-8: convert it first"))
             })?;
             let text = text.strip_suffix('\n').unwrap_or(&text);
             self.ask(text.strip_suffix('\r').unwrap_or(text))?;
         }
+        Ok(())
     }
 
     fn ask(&mut self, message: &str) -> Result<(), Exit> {
-        check_length(message.len())?;
+        check_length("the message", message.len())?;
         let answer = self.requester.call(message);
         let answer = answer.map_err(|error| self.explain(&error))?;
         self.record.add(&self.endpoint.to_string(), &answer)?;
@@ -153,9 +156,18 @@ impl Client {
         }
     }
 
+    fn resolves(&self) -> bool {
+        let place = (self.endpoint.host().unwrap_or_default(), PORT);
+        place.to_socket_addrs().is_ok()
+    }
+
     fn explain(&self, error: &CallError) -> Exit {
         match error {
             CallError::Stopped => interrupted(),
+            CallError::TimedOut { .. } if !self.resolves() => Exit::Environment(format!(
+                "the host of {} does not resolve: check the name",
+                self.endpoint
+            )),
             CallError::TimedOut { .. } => Exit::Environment(format!(
                 "no server answers at {}: start one there with `mutirao echo server` and the same --transport",
                 self.endpoint
@@ -165,11 +177,11 @@ impl Client {
     }
 }
 
-fn check_length(bytes: usize) -> Result<(), Exit> {
+fn check_length(what: &str, bytes: usize) -> Result<(), Exit> {
     let most = MAX_MESSAGE_BYTES - ENVELOPE_BYTES;
     match bytes > most {
         true => Err(Exit::Usage(format!(
-            "the message has more than {most} bytes: send it in parts"
+            "{what} has more than {most} bytes: send it in parts"
         ))),
         false => Ok(()),
     }

@@ -15,7 +15,7 @@ const PORT: u16 = 5000;
 /// The longest message, in bytes: what a datagram carries with room to spare.
 const MAX_MESSAGE_BYTES: usize = 32 << 10;
 
-/// A server that answers every message, and clients that ask it.
+/// Answer messages, or send some, over ZeroMQ, TCP or UDP.
 #[derive(Debug, Args)]
 pub(crate) struct EchoArgs {
     #[command(subcommand)]
@@ -24,9 +24,7 @@ pub(crate) struct EchoArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer every message, and write it down with the time and the client's address
     Server(server::ServerArgs),
-    /// Send a message, or every line of standard input, and print the answers
     Client(client::ClientArgs),
 }
 
@@ -45,6 +43,11 @@ pub(crate) fn run(args: EchoArgs) -> Result<(), Exit> {
 }
 
 fn endpoint(host: &str, port: u16) -> Result<Endpoint, Exit> {
+    if host.contains("://") {
+        return Err(Exit::Usage(format!(
+            "{host} is an endpoint, and echo takes HOST[:PORT]: what carries the messages goes into --transport"
+        )));
+    }
     let host = match host.contains(':') && !host.starts_with('[') {
         true => format!("[{host}]"),
         false => host.to_string(),

@@ -39,7 +39,9 @@ impl Record {
     pub(crate) fn add(&mut self, whom: &str, text: &str) -> Result<(), Exit> {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
         self.line.clear();
-        let _ = writeln!(self.line, "{now} {whom} {}", shown(text));
+        // What stands for something else is told from what is meant as it stands.
+        let text = text.replace('\\', r"\\").replace('\t', r"\t");
+        let _ = writeln!(self.line, "{now} {whom} {}", shown(&text));
         // One call, at the end of the file wherever that is: no other writer comes between.
         loop {
             match self.file.write(&self.line) {
@@ -82,6 +84,7 @@ mod tests {
         let path = folder.path().join("log.txt");
         let mut record = Record::open(&path).unwrap();
         record.add("10.0.0.1", "one\ntwo\x1b[2J").unwrap();
+        record.add("10.0.0.1", "one\\ntwo\t").unwrap();
         drop(record);
         // As a full disk leaves it.
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
@@ -89,12 +92,13 @@ mod tests {
         Record::open(&path).unwrap().add("::1", "ñandú").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines.len(), 4, "{text}");
         assert!(
             lines[0].ends_with("Z 10.0.0.1 one\\ntwo\\u{1b}[2J"),
             "{text}"
         );
-        assert!(lines[2].ends_with("Z ::1 ñandú"), "{text}");
+        assert!(lines[1].ends_with(r"Z 10.0.0.1 one\\ntwo\t"), "{text}");
+        assert!(lines[3].ends_with("Z ::1 ñandú"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use mutirao::transport::SocketOptions;
 
 use super::record::Record;
 use super::{MAX_MESSAGE_BYTES, PORT};
+use crate::count::counted;
 use crate::exit::Exit;
 use crate::flags::{self, GuardFlags, KeyFlag, TransportFlags};
 use crate::signals::Caught;
@@ -39,7 +40,7 @@ pub(crate) struct ServerArgs {
     /// Where every message is written down
     #[arg(
         long,
-        env = "MUTIRAO_LOG",
+        env = "MUTIRAO_ECHO_LOG",
         default_value = "log.txt",
         value_name = "FILE"
     )]
@@ -70,8 +71,8 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Exit> {
     let served = serve(&mut replier, &mut record);
     let stats = replier.stats();
     log::info!(
-        "stopped after {} messages; repeated {}, malformed {}, answers not delivered {}",
-        stats.requests,
+        "stopped after {}; repeated {}, malformed {}, answers not delivered {}",
+        counted(stats.requests, "message"),
         stats.repeated,
         stats.malformed,
         stats.undelivered

@@ -21,7 +21,8 @@ pub(crate) enum Transport {
 /// Whether ZeroMQ or bare sockets carry the messages.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TransportFlags {
-    /// What carries the messages: zmq, tcp or udp; by default what the endpoint says, such as raw+tcp://HOST:PORT
+    /// What carries the messages; otherwise the endpoint says it, such as raw+tcp://HOST:PORT, and ZeroMQ does where none
+    /// is given
     #[arg(long, env = "MUTIRAO_TRANSPORT", value_name = "TRANSPORT")]
     pub(crate) transport: Option<Transport>,
 

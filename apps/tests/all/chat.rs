@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
-use rustix::process::Signal;
+use mutirao::sim::Rng;
+use mutirao::transport::{self, Role, Side, SocketOptions};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::harness::{Launch, Place, Process, mutirao, wait_until};
 
@@ -32,6 +34,10 @@ impl Server {
         let process = mutirao(["chat", "server", "--pattern", pattern, "--bind", bind])
             .args(more)
             .start();
+        Server::of(process, pattern)
+    }
+
+    fn of(process: Process, pattern: &'static str) -> Server {
         let said = process.wait_for("chat at ");
         let endpoint = said.split("chat at ").nth(1).unwrap();
         let endpoint = endpoint.split(", by").next().unwrap().to_owned();
@@ -49,6 +55,9 @@ impl Server {
             self.pattern,
             "--server",
             &self.endpoint,
+            // On a busy machine a start takes its time.
+            "--timeout",
+            "1m",
         ])
     }
 
@@ -152,13 +161,17 @@ fn the_last_messages_are_there_for_those_who_come_later() {
         server.client("ana").stdin(text).run().expect_code(0);
         let late = server.client("bia").args(["--last", "6"]).run();
         let late = late.expect_code(0);
-        // Of the last six lines one says that ana has left.
+        // That ana has left is no message.
         let lines: Vec<&str> = late.stdout_text().lines().collect();
         let said = lines.iter().filter(|line| line.contains("ana: "));
         let said: Vec<_> = said
             .map(|line| line.split("ana: ").nth(1).unwrap())
             .collect();
-        assert_eq!(said, ["n26.", "n27.", "n28.", "n29.", "n30."], "{lines:?}");
+        assert_eq!(
+            said,
+            ["n25.", "n26.", "n27.", "n28.", "n29.", "n30."],
+            "{lines:?}"
+        );
     });
 }
 
@@ -266,8 +279,9 @@ fn a_flood_and_a_stopped_member_hold_up_nobody() {
         ana.wait().expect_code(0);
         server.process.signal(Signal::TERM);
         let said = server.process.wait().expect_code(0).stderr;
-        let refused = said.split("present; ").nth(1).unwrap();
+        let refused = said.split("not taken: ").nth(1).unwrap();
         assert!(!refused.starts_with("0 messages"), "{said}");
+        assert!(refused.contains("found no room in the queues of slow members"));
     });
 }
 
@@ -323,7 +337,7 @@ fn who_calls_in_vain_is_told_and_goes_on_trying() {
     let endpoint = server.endpoint.clone();
     server.process.kill();
     let client = mutirao(["chat", "client", "--name", "ana", "--pattern", "req-rep"])
-        .args(["--server", &endpoint])
+        .args(["--server", &endpoint, "--timeout", "5m"])
         .stdin_open();
     let client = client.start();
     client.wait_for_output(&format!(
@@ -333,6 +347,133 @@ fn who_calls_in_vain_is_told_and_goes_on_trying() {
     client.wait_for_output("connected as ana");
     client.signal(Signal::INT);
     client.wait().expect_code(130);
+}
+
+#[test]
+fn a_pipe_into_a_server_that_is_not_there_ends_after_a_while() {
+    let place = Place::new();
+    let client = mutirao(["chat", "client", "--name", "ci", "--timeout", "1s"]);
+    let client = client.args(["--server", &place.ipc("nobody")]);
+    let ended = client.stdin("one\ntwo\n").run().expect_code(3);
+    ended.expect_sentence(&[
+        "no chat server has answered at ipc://",
+        "(2 messages not sent)",
+    ]);
+}
+
+#[test]
+fn a_signal_is_heard_while_messages_wait() {
+    let place = Place::new();
+    let mut client = mutirao(["chat", "client", "--name", "ci", "--timeout", "1h"])
+        .args(["--server", &place.ipc("nobody")])
+        .stdin_open()
+        .start();
+    client.write_stdin("more than can wait\n".repeat(1_000).as_bytes());
+    // Said some seconds after the lines were read.
+    client.wait_for_output("no chat server answers");
+    client.signal(Signal::TERM);
+    let ended = client.wait().expect_code(130);
+    ended.expect_sentence(&["left with 256 messages that the server has not confirmed"]);
+}
+
+#[test]
+fn a_client_of_another_pattern_is_told_which_one_it_is() {
+    for (ours, theirs) in [("pub-sub", "push-pull"), ("push-pull", "pub-sub")] {
+        let server = Server::start(ours, TRANSPORTS[0]);
+        let client = mutirao(["chat", "client", "--name", "ana", "--pattern", theirs]);
+        let client = client.args(["--server", &server.endpoint, "--timeout", "1m"]);
+        let ended = client.stdin("olá\n").run().expect_code(3);
+        ended.expect_sentence(&[&format!(
+            "the server speaks {ours}: start the client with --pattern {ours}"
+        )]);
+        talk(&server);
+    }
+}
+
+#[test]
+fn a_history_from_other_days_is_shown_with_its_dates() {
+    let place = Place::new();
+    let noon_ms = |day: u64| (24 * day + 12) * 3_600_000;
+    let said = |number, day, text| {
+        let at = noon_ms(day);
+        format!(
+            "{{\"room\":\"lobby\",\"number\":{number},\"at\":{at},\"event\":{{\"said\":{{\"who\":\"eva\",\"text\":\"{text}\"}}}}}}\n"
+        )
+    };
+    let lines = said(1, 1, "one") + &said(2, 1, "two") + &said(3, 2, "three");
+    place.write("history", format!("{{\"chat\":1,\"story\":7}}\n{lines}"));
+    let server = Server::start_with(
+        "pub-sub",
+        TRANSPORTS[1],
+        &["--history", &place.arg("history")],
+    );
+    let ended = server.client("ana").stdin("").run().expect_code(0);
+    let lines = ended.stdout_text().lines();
+    let lines: Vec<&str> = lines
+        .filter(|line| line.contains("eva: ") || line.contains("1970-"))
+        .collect();
+    assert_eq!(lines[0], "-- Friday 1970-01-02");
+    assert!(
+        lines[1].ends_with("eva: one") && lines[2].ends_with("eva: two"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[3], "-- Saturday 1970-01-03");
+    assert!(
+        lines[4].ends_with("eva: three") && lines.len() == 5,
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn what_finds_no_room_in_the_history_is_refused_until_there_is_some() {
+    let place = Place::new();
+    // Files may have 4 KiB, until that is taken back; the signal that would come with it is ignored.
+    let small = "trap '' XFSZ; ulimit -S -f 8; exec \"$@\"";
+    let process = mutirao(["chat", "server", "--bind", TRANSPORTS[1]])
+        .args(["--history", &place.arg("history")])
+        .through(["sh", "-c", small, "sh"])
+        .start();
+    let server = Server::of(process, "pub-sub");
+    let (mut ana, mut bia) = (server.enter("ana"), server.enter("bia"));
+    for number in 0..12 {
+        say(&mut ana, &format!("{number}: {}", "x".repeat(500)));
+    }
+    let refused = ana.wait_for_output("was not taken");
+    assert!(
+        refused.contains("the server cannot write its history (File too large"),
+        "{refused}"
+    );
+    server.process.wait_for("messages are refused until it can");
+    let long = "y".repeat(4_000) + "\n";
+    let ended = server.client("ci").stdin(long).run().expect_code(1);
+    ended.expect_sentence(&["the server has not taken 1 message"]);
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    prlimit(Some(server.process.pid()), Resource::Fsize, unlimited).unwrap();
+    say(&mut ana, "room again");
+    bia.wait_for_output("ana: room again");
+    bia.close_stdin();
+    let heard = bia.wait().expect_code(0);
+    let kept = String::from_utf8(place.read("history")).unwrap();
+    for number in 0..12 {
+        let text = format!("{number}: xxx");
+        let both = (
+            heard.stdout_text().contains(&format!("ana: {text}")),
+            kept.contains(&format!("\"{text}")),
+        );
+        assert!(
+            both == (true, true) || both == (false, false),
+            "{number}: {both:?}"
+        );
+    }
+    assert!(!heard.stdout_text().contains("yyy") && !kept.contains("yyy"));
+    assert!(heard.stdout_text().contains("ana: 0: xxx"));
+    // The first time, and perhaps the tenth.
+    let told = server.process.said();
+    let told = told.matches("cannot write its history").count();
+    assert!((1..=2).contains(&told), "{told}");
 }
 
 #[test]
@@ -409,6 +550,81 @@ fn rubbish_on_bare_sockets_stops_nobody() {
         }
         let _silent = std::net::TcpStream::connect(address).unwrap();
         talk(&server);
+    }
+}
+
+#[test]
+fn rubbish_over_udp_is_counted_and_stops_nobody() {
+    for pattern in PATTERNS {
+        for bind in &TRANSPORTS[2..] {
+            let server = Server::start(pattern, bind);
+            let (scheme, address) = server.endpoint.split_once("://").unwrap();
+            let (host, port) = address.rsplit_once(':').unwrap();
+            let first: u16 = port.parse().unwrap();
+            let ports = if pattern == "req-rep" {
+                first..=first
+            } else {
+                first..=first + 1
+            };
+            for port in ports {
+                stray_datagrams(&format!("{host}:{port}"));
+            }
+            server.process.wait_for("a datagram of");
+            let (role, port) = match pattern {
+                "push-pull" => (Role::Push, first),
+                "pub-sub" => (Role::Dealer, first + 1),
+                _ => (Role::Dealer, first),
+            };
+            truncated_packets(role, &format!("{scheme}://{host}:{port}"));
+            server.process.wait_for("dropped a message");
+            talk(&server);
+        }
+    }
+}
+
+/// Datagrams of somebody who knows nothing, or only how they begin.
+fn stray_datagrams(address: &str) {
+    let stray = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut rng = Rng::new(1);
+    for number in 0..200 {
+        let length = rng.below(1_400) as usize;
+        let mut datagram: Vec<u8> = (0..length).map(|_| rng.below(256) as u8).collect();
+        if number % 2 == 0 {
+            let start = [&b"MUTU1"[..], &[number as u8 % 16]].concat();
+            datagram.splice(..length.min(start.len()), start);
+        }
+        stray.send_to(&datagram, address).unwrap();
+    }
+}
+
+/// A peer that gets as far as sending messages, none of which is a whole packet.
+fn truncated_packets(role: Role, endpoint: &str) {
+    let endpoint = endpoint.parse().unwrap();
+    let mut socket =
+        transport::open(role, Side::Connect, &endpoint, &SocketOptions::default()).unwrap();
+    // As much as a knock begins with.
+    let packet = b"CHT1\x94\x01\x00\x00\x81\xa5Knock\x97\xa7pub-sub\x01";
+    for length in 0..packet.len() {
+        let number = 7_u64.to_be_bytes();
+        let frames = match length % 2 {
+            0 => vec![packet[..length].into()],
+            _ => vec![
+                number[..].into(),
+                number[..].into(),
+                packet[..length].into(),
+            ],
+        };
+        wait_until(crate::harness::DEADLINE, "the peer to connect", || {
+            while socket.receive().unwrap().is_some() {}
+            let sent = socket.send(&frames).is_ok();
+            socket.flush();
+            sent
+        });
+    }
+    // What is reliable is repeated until it has arrived.
+    for _ in 0..20 {
+        while socket.receive().unwrap().is_some() {}
+        std::thread::yield_now();
     }
 }
 

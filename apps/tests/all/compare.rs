@@ -218,10 +218,117 @@ fn over_a_bad_path_streams_are_late_and_complete() {
 }
 
 #[test]
+fn over_a_bad_path_datagrams_are_lost_and_reliable_ones_are_not() {
+    let place = Place::new();
+    let report = place.arg("report");
+    let bad = [
+        "--transports",
+        "udp,udp-reliable,zmq-ipc",
+        "--sizes",
+        "100",
+        "--loss",
+        "5",
+        "--reorder",
+        "5",
+        "--duplicate",
+        "5",
+        "--report",
+        &report,
+    ];
+    // Long enough for losses of some per cent to show in each count.
+    let second = ["compare", "--rounds", "1", "--seconds", "1"];
+    let ended = mutirao(second).args(bad).run().expect_code(0);
+    let said = ended.stdout_text();
+    assert!(said.contains("At 5 % loss plain UDP lost "), "{said}");
+    let json = json(&place);
+    check_plain(of(&json, "delivery", "udp")[0]);
+    check_reliable(of(&json, "delivery", "udp-reliable")[0]);
+    let ipc = of(&json, "delivery", "zmq-ipc")[0];
+    assert_eq!(ipc["status"], "does-not-apply");
+    for transport in ["udp", "udp-reliable", "zmq-ipc"] {
+        let recover = of(&json, "recover", transport)[0];
+        assert!(recover["recover_ms"].as_f64().unwrap() > 0.0, "{recover}");
+    }
+}
+
+/// A message a datagram, so the path's chances are those of the messages.
+fn check_plain(delivery: &Value) {
+    let count = |name: &str| delivery[name].as_u64().expect(name) as f64;
+    let share = |name| count(name) / count("sent");
+    // Of some thousand messages; more may be lost where the machine is busy.
+    assert!(count("sent") > 1000.0, "{delivery}");
+    assert!((0.025..0.5).contains(&share("lost")), "{delivery}");
+    assert!((0.01..0.1).contains(&share("duplicated")), "{delivery}");
+    assert!((0.01..0.5).contains(&share("reordered")), "{delivery}");
+    assert_eq!(count("received") + count("lost"), count("sent"));
+}
+
+/// Nothing lost, nothing twice, nothing late, although the path did its worst.
+fn check_reliable(delivery: &Value) {
+    // Not told where the rest was still on its way at the end.
+    assert_eq!(delivery["lost"].as_u64().unwrap_or(0), 0, "{delivery}");
+    for nothing in ["duplicated", "reordered"] {
+        assert_eq!(delivery[nothing], 0, "{delivery}");
+    }
+    for done in ["received", "path_lost", "path_held_back", "path_duplicated"] {
+        assert!(delivery[done].as_u64().unwrap() > 0, "{done}: {delivery}");
+    }
+}
+
+#[test]
+fn a_lost_packet_costs_all_about_as_many_bytes() {
+    let place = Place::new();
+    let report = place.arg("report");
+    let lossy = [
+        "--transports",
+        "tcp,udp,udp-reliable,zmq-tcp",
+        "--sizes",
+        "16384",
+        "--loss",
+        "1",
+        "--report",
+        &report,
+    ];
+    compare(&lossy);
+    let json = json(&place);
+    for transport in ["tcp", "udp", "udp-reliable", "zmq-tcp"] {
+        let rows = of(&json, "throughput", transport);
+        let row = rows.iter().find(|row| row["loss_percent"] == 1.0);
+        let row = row.expect("over the path");
+        let number = |name: &str| row[name].as_f64().expect(name);
+        // Of what entered the path; acknowledgements are packets as well, and some are sent twice.
+        let arrived = number("received") / (1.0 - number("path_lost") / number("path_arrived"));
+        let bytes = arrived * 16_384.0 / number("path_arrived");
+        assert!((200.0..1600.0).contains(&bytes), "{bytes}: {row}");
+    }
+}
+
+#[test]
+fn the_report_is_written_although_nobody_reads_what_is_printed() {
+    let place = Place::new();
+    let report = place.arg("report");
+    let command = mutirao(["compare", "--transports", "zmq-inproc", "--loss", "0"])
+        .args(QUICK)
+        .args(["--sizes", "16", "--report", &report])
+        .into_command();
+    let (read, write) = std::io::pipe().expect("a pipe");
+    drop(read);
+    let mut copy = std::process::Command::new(command.get_program());
+    let status = copy
+        .args(command.get_args())
+        .stdout(write)
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(141), "as after SIGPIPE");
+    assert_eq!(json(&place)["partial"], false);
+    assert!(place.files("report").contains(&"report.html".to_string()));
+}
+
+#[test]
 fn what_does_not_fit_into_a_datagram_is_said_to_be_too_large() {
     let udp = ["--transports", "udp", "--sizes", "65536", "--loss", "0"];
     let ended = compare(&udp);
-    let expected = "too large: a datagram carries at most 65507 bytes";
+    let expected = "too large: a datagram carries at most 65479 bytes";
     assert!(
         ended.stdout_text().contains(expected),
         "{}",
@@ -235,6 +342,7 @@ fn wrong_arguments_get_one_sentence() {
         (["--transports", "pigeon"], ["pigeon", "--transports"]),
         (["--transports", ""], ["--transports", "value"]),
         (["--sizes", "8"], ["16 bytes", "--sizes"]),
+        (["--sizes", "0"], ["16 bytes", "--sizes"]),
         (["--sizes", "16,x"], ["\"x\"", "--sizes"]),
         (["--loss", "80"], ["from 0 to 50", "--loss"]),
         (["--loss", "-1"], ["-1", "--"]),
@@ -281,6 +389,28 @@ fn ctrl_c_ends_it_with_what_is_there() {
     assert_eq!(json(&place)["partial"], true);
     let html = String::from_utf8(place.read("report/report.html")).unwrap();
     assert!(html.contains("what follows is partial"));
+}
+
+#[test]
+fn a_complete_report_is_not_replaced_by_a_partial_one_and_leaves_nothing_of_an_older() {
+    let place = Place::new();
+    let report = place.arg("report");
+    // Of which there is no plot.
+    let too_large = ["--transports", "udp", "--sizes", "65536", "--loss", "0"];
+    let arguments = [&too_large[..], &["--report", &report]].concat();
+    place.write("report/summary.svg", "old");
+    compare(&arguments).expect_code(0);
+    let complete = ["report.html", "results.csv", "results.json"];
+    assert_eq!(place.files("report"), complete);
+    let process = mutirao(["compare", "--rounds", "1000"])
+        .args(arguments)
+        .start();
+    process.wait_for("measurements, which take about");
+    process.signal(Signal::INT);
+    let ended = process.wait().expect_code(130);
+    ended.expect_said(&["partial/report.html"]);
+    assert_eq!(json(&place)["partial"], false);
+    assert_eq!(place.files("report/partial"), complete);
 }
 
 #[test]

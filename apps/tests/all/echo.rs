@@ -192,6 +192,27 @@ fn what_is_wrong_is_a_sentence() {
             .run()
             .expect_code(3)
             .expect_sentence(&["no server answers", "echo server"]);
+        mutirao(["echo", "client", "no.such.host.invalid", "--message", "a"])
+            .args(["--log", &place.arg("r"), "--timeout", "300ms"])
+            .args(transport)
+            .run()
+            .expect_code(3)
+            .expect_sentence(&["no.such.host.invalid", "does not resolve"]);
+    }
+    mutirao(["echo", "client", "raw+tcp://127.0.0.1:1", "--message", "a"])
+        .args(["--log", &place.arg("r")])
+        .run()
+        .expect_code(2)
+        .expect_sentence(&["--transport"]);
+    for log in ["/dev/full", &place.arg("")] {
+        let server = Server::start(&place, TRANSPORTS[1]);
+        let port = &server.port;
+        mutirao(["echo", "client", &format!("127.0.0.1:{port}"), "--log", log])
+            .args(["--transport", "tcp", "--message", "a"])
+            .run()
+            .expect_code(3)
+            .expect_sentence(&["cannot be written", "--log"]);
+        server.process.signal(Signal::TERM);
     }
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -85,6 +85,7 @@ fn what_a_killed_worker_in_python_was_at_goes_to_another() {
     wait_until(DEADLINE, "the first worker to have a task", || {
         office.status()["services"]["lowercase"]["leased"] == 1
     });
+    assert_eq!(office.status()["workers"][0]["worker"], "first");
     first.kill();
     let second = office.python_worker("second");
     let ended = submit.wait().expect_code(0);

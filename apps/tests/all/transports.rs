@@ -58,6 +58,31 @@ fn a_job_in_one_process_gives_the_same_over_every_transport() {
     }
 }
 
+/// More under way than a connection keeps ready, whoever has to wait for whom.
+#[test]
+fn a_broker_loses_nothing_of_what_is_large() {
+    let place = Place::new();
+    let files: Vec<(String, Vec<u8>)> = (0..48_u8)
+        .map(|i| (format!("{i}"), vec![b'a' + i % 26; 1 << 20]))
+        .collect();
+    write_files(&place, "in", &files);
+    for (scheme, flags) in TRANSPORTS {
+        mutirao([
+            "run",
+            &place.arg("in"),
+            "--op",
+            "uppercase",
+            "--pattern",
+            "broker",
+        ])
+        .args(["--out", &place.arg(scheme), "--workers", "4"])
+        .args(flags)
+        .run()
+        .expect_code(0);
+        check_results(&place, scheme, "uppercase", &files);
+    }
+}
+
 #[test]
 fn three_processes_give_the_same_over_every_transport() {
     for pattern in PATTERNS {

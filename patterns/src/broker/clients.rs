@@ -605,7 +605,7 @@ impl BrokerMachine {
     /// How the broker fares.
     pub fn status(&self, now: Time) -> StatusView {
         let workers = self.workers.values().map(|worker| WorkerView {
-            worker: worker.id.to_string(),
+            worker: (worker.name.clone()).unwrap_or_else(|| worker.id.to_string()),
             protocol: match worker.majordomo {
                 Some(version) => version.to_string(),
                 None => "mutirao".into(),

@@ -66,7 +66,7 @@ impl BrokerMachine {
         match deed {
             Deed::Reply(address, record) => self.hand_done(now, peer, &address, &record),
             Deed::Partial(address, record) => self.hand_part(peer, &address, record),
-            Deed::Disconnect => self.lose_worker(now, peer, false),
+            Deed::Disconnect => self.part_with(now, peer),
             Deed::Heartbeat | Deed::Ready(_) => {}
         }
     }
@@ -74,7 +74,7 @@ impl BrokerMachine {
     fn hire(&mut self, now: Time, peer: PeerId, version: Version, service: &str) {
         let reserved = mmi::is_reserved(service) || titanic::Service::named(service).is_some();
         if reserved || self.workers.contains_key(&peer) {
-            self.lose_worker(now, peer, false);
+            self.part_with(now, peer);
             return self.dismiss(peer, version);
         }
         // A name for people: nobody comes back under it.
@@ -84,6 +84,7 @@ impl BrokerMachine {
             slots: 1,
             operations: vec![service.to_string()],
             takes: Takes::One,
+            name: None,
         };
         self.register(now, peer, registration);
         if let Some(worker) = self.workers.get_mut(&peer) {

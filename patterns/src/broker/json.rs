@@ -412,7 +412,7 @@ fn read_ready(json: &[u8]) -> Result<Vec<u8>, JsonError> {
         let job = job.ok_or(JsonError::Field("holding lists ids as PROCESS had them"))?;
         ready.held.push(Held { lease, job, span });
     }
-    let named = ready.name.map(|name| WorkerId(number_of(&name)));
+    let named = ready.name.as_deref().map(number_of).map(WorkerId);
     let worker = ready.worker.or(named);
     let tells = WorkerTells::Ready {
         worker: worker.ok_or(JsonError::Field("a worker needs a name that no other has"))?,
@@ -420,6 +420,7 @@ fn read_ready(json: &[u8]) -> Result<Vec<u8>, JsonError> {
         operations: ready.operations,
         held: ready.held,
         takes: ready.takes,
+        name: ready.name,
     };
     frame(Kind::Worker, &tells)
 }

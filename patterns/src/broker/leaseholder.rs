@@ -80,6 +80,8 @@ pub enum LeaseholderOutput<B> {
     Unwanted(LeaseId),
     /// The broker answers; a new one, or after silence.
     Found(Incarnation),
+    /// No broker has answered yet, for as long as one may be silent; said once.
+    Missing,
     /// The broker has been silent for too long.
     Lost,
     /// All that was begun is worked off and handed on: the worker may go.
@@ -101,6 +103,8 @@ pub struct Leaseholder<B> {
     seen: LeaseId,
     broker: Option<Incarnation>,
     heard: Time,
+    /// Whether it was said that there is none.
+    missed: bool,
     next_beat: Time,
     pulse: Pulse,
     leaving: bool,
@@ -129,6 +133,7 @@ impl<B> Leaseholder<B> {
             seen: 0,
             broker: None,
             heard: Time::START,
+            missed: false,
             next_beat: Time::START,
             pulse: Pulse::default(),
             leaving: false,
@@ -161,6 +166,7 @@ impl<B> Leaseholder<B> {
             operations: self.operations.clone(),
             held,
             takes: Takes::Batches,
+            name: None,
         });
         if self.leaving {
             // A broker that meets us anew would send what we only give back.
@@ -331,9 +337,14 @@ impl<B> Leaseholder<B> {
         self.next_beat = now + self.heartbeat;
         let interval = self.pulse.interval(self.heartbeat);
         let patience = interval.saturating_mul(self.liveness);
-        if self.broker.is_some() && now.since(self.heard) > patience {
+        let silent = now.since(self.heard) > patience;
+        if self.broker.is_some() && silent {
             self.broker = None;
+            self.missed = true;
             self.outbox.push_back(LeaseholderOutput::Lost);
+        }
+        if self.broker.is_none() && silent && !std::mem::replace(&mut self.missed, true) {
+            self.outbox.push_back(LeaseholderOutput::Missing);
         }
         if self.broker.is_none() {
             return self.ready();

@@ -291,6 +291,8 @@ pub(super) struct Worker {
     /// It speaks Majordomo.
     pub(super) majordomo: Option<Version>,
     pub(super) takes: Takes,
+    /// What people call it.
+    pub(super) name: Option<String>,
 }
 
 impl Worker {
@@ -540,7 +542,7 @@ impl BrokerMachine {
             }
             self.watched.remove(&peer);
             self.outbox.push_back(BrokerOutput::Gone(peer));
-            self.lose_worker(now, peer, true);
+            self.lose_worker(now, peer);
             self.lose_client(now, peer);
         }
     }
@@ -576,7 +578,7 @@ impl BrokerMachine {
         match self.workers.get_mut(&peer) {
             // It comes back as somebody else, and knows nothing of what it held.
             Some(worker) if worker.majordomo.is_some() => {
-                self.lose_worker(now, peer, true);
+                self.lose_worker(now, peer);
                 self.outbox.push_back(BrokerOutput::Gone(peer));
             }
             Some(worker) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::complaints::Complaints;
 use crate::driver::{Delivery, MESSAGES_PER_TURN, Node, Port};
 use crate::machine::{Machine, Time};
 use crate::pipeline::PeerId;
@@ -33,6 +34,7 @@ pub(super) struct BrokerNode {
     trouble: Option<String>,
     /// Nothing is read, as too much waits for the disk.
     deaf: bool,
+    unread: Complaints,
 }
 
 impl BrokerNode {
@@ -53,6 +55,7 @@ impl BrokerNode {
             stored: 0,
             trouble: None,
             deaf: false,
+            unread: Complaints::default(),
         }
     }
 
@@ -104,8 +107,13 @@ impl BrokerNode {
         }
         message.insert(0, route);
         match self.port.send_now(&message) {
-            Ok(Delivery::Unroutable) => self.machine.handle(now, BrokerInput::Unreachable(peer)),
             Ok(Delivery::Taken) => {}
+            Ok(Delivery::Unroutable) => self.machine.handle(now, BrokerInput::Unreachable(peer)),
+            Ok(Delivery::Full) => {
+                let what = "a peer does not read what it asked for: it counts as lost";
+                self.unread.add(&"the broker", &what);
+                self.machine.handle(now, BrokerInput::Unreachable(peer));
+            }
             // Nothing that one peer is to get may end the broker for all.
             Err(error @ TransportError::TooLarge { .. }) => {
                 log::error!("a message was not sent: {error}");

@@ -74,6 +74,10 @@ pub(super) fn holds(bytes: &[u8], values: u64) -> bool {
     rest.is_empty()
 }
 
+/// So often tasks may come back by chance, as messages get lost and workers leave; what comes back more often than
+/// that makes them leave it.
+const CHANCE: u32 = 16;
+
 /// Tasks that travel together and share a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -83,6 +87,8 @@ pub(super) struct Piece {
     pub(super) attempt: u32,
     /// Workers that died while they worked on it.
     pub(super) deaths: u32,
+    /// How often it came back although nobody asked for it: lost on the way, or left behind.
+    pub(super) strays: u32,
     /// One death more would be its end, so it is kept apart from others like it.
     pub(super) suspect: bool,
 }
@@ -95,8 +101,14 @@ impl Piece {
             records,
             attempt: 1,
             deaths: 0,
+            strays: 0,
             suspect: false,
         }
+    }
+
+    /// For how many workers it is taken to be their end.
+    pub(super) fn blame(&self) -> u32 {
+        self.deaths + self.strays.saturating_sub(CHANCE)
     }
 
     /// Cuts the first tasks off: at most `tasks`, at most `bytes` together, at least one. Tasks must

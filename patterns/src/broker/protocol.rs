@@ -319,7 +319,7 @@ pub struct StatusView {
 /// A worker as people see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerView {
-    /// Its name.
+    /// Its name, or a number where it has given none.
     pub worker: String,
     /// The protocol that it speaks.
     pub protocol: String,
@@ -367,6 +367,9 @@ pub enum WorkerTells {
         /// How many tasks it takes under one lease.
         #[serde(default)]
         takes: Takes,
+        /// What people call it, if they do; shown in the place of `worker`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// "I am alive, have seen leases up to `seen`, and hold exactly these."
     Beat {

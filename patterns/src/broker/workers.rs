@@ -30,12 +30,25 @@ const FALSE: u8 = 0xc2;
 /// MessagePack's `true`, before a result.
 const TRUE: u8 = 0xc3;
 
+/// Why a task is taken back from a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// The worker died, or came back without it, while it worked on it.
+    Died,
+    /// It is not there, for whatever reason: lost on the way, or left behind.
+    Strayed,
+    /// It was not begun, and nobody is to blame: the worker died of something else, or was asked for it.
+    Untouched,
+}
+
 /// What a worker says of itself.
 pub(super) struct Registration {
     pub(super) id: WorkerId,
     pub(super) slots: u32,
     pub(super) operations: Vec<String>,
     pub(super) takes: Takes,
+    /// What people call it.
+    pub(super) name: Option<String>,
 }
 
 impl BrokerMachine {
@@ -47,6 +60,7 @@ impl BrokerMachine {
             operations,
             held,
             takes,
+            name,
         } = tells
         {
             let registration = Registration {
@@ -54,6 +68,7 @@ impl BrokerMachine {
                 slots,
                 operations,
                 takes,
+                name,
             };
             return self.ready(now, peer, registration, held);
         }
@@ -78,7 +93,7 @@ impl BrokerMachine {
             WorkerTells::Returned { leases } => self.returned(now, peer, leases),
             WorkerTells::Cut { lease, from } => self.cut(now, peer, lease, from),
             WorkerTells::Leaving {} => self.see_leaving(peer),
-            WorkerTells::Gone {} => self.lose_worker(now, peer, false),
+            WorkerTells::Gone {} => self.part_with(now, peer),
             WorkerTells::Ready { .. } => {}
         }
     }
@@ -110,9 +125,9 @@ impl BrokerMachine {
 
     /// Takes back what a worker that came back does not hold any more.
     ///
-    /// One that holds exactly what it names never got the rest, or has answered it. One that takes a
-    /// task at a time names nothing and has begun what it was given: whatever made it come back, the
-    /// task may do so for ever.
+    /// One that takes batches and holds exactly what it names never got the rest, or has answered it: that is
+    /// believed as long as it may be chance. One that takes a task at a time names nothing and has begun what it was
+    /// given: whatever made it come back, the task may do so for ever.
     fn take_back_lost(&mut self, now: Time, id: WorkerId, peer: PeerId, lost: Vec<LeaseId>) {
         let worker = self.workers.get(&peer);
         let begun = worker.is_some_and(Worker::takes_one);
@@ -122,8 +137,9 @@ impl BrokerMachine {
                 "worker {id} came back without {count} of its tasks: they are tried again as if it had died"
             );
         }
+        let back = if begun { Back::Died } else { Back::Strayed };
         for lease in lost {
-            self.take_back(now, lease, begun);
+            self.take_back(now, lease, back);
         }
     }
 
@@ -134,7 +150,7 @@ impl BrokerMachine {
         if before == Some(peer) {
             return;
         }
-        self.lose_worker(now, peer, true);
+        self.lose_worker(now, peer);
         if let Some(before) = before {
             self.move_leases(before, peer);
         }
@@ -146,6 +162,7 @@ impl BrokerMachine {
             slots,
             operations,
             takes,
+            name,
         } = registration;
         let leases = self.forget_worker(peer);
         let mut names: Vec<Arc<str>> = operations
@@ -179,6 +196,7 @@ impl BrokerMachine {
                 done: 0,
                 majordomo: None,
                 takes,
+                name: name.filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len())),
             },
         );
     }
@@ -210,6 +228,7 @@ impl BrokerMachine {
                 done: 0,
                 majordomo: None,
                 takes: Takes::Batches,
+                name: None,
             },
         );
     }
@@ -255,15 +274,38 @@ impl BrokerMachine {
         true
     }
 
-    /// Ends everything with a worker; what it held goes to others.
-    pub(super) fn lose_worker(&mut self, now: Time, peer: PeerId, died: bool) {
-        // What it had not begun cannot have killed it.
-        let worker = self.workers.get(&peer);
-        let begun = worker.map_or(0, |worker| worker.slots);
+    /// Ends everything with a worker that is dead; what it held goes to others.
+    pub(super) fn lose_worker(&mut self, now: Time, peer: PeerId) {
         // One that was about to leave has left, if without a word.
-        let died = died && worker.is_some_and(|worker| !worker.leaving);
+        let worker = self.workers.get(&peer).filter(|worker| !worker.leaving);
+        let Some(worker) = worker else {
+            return self.part_with(now, peer);
+        };
+        // What it had not begun cannot have killed it.
+        let begun = worker.slots;
         for (at, lease) in self.forget_worker(peer).into_iter().enumerate() {
-            self.take_back(now, lease, died && at < begun);
+            let back = if at < begun {
+                Back::Died
+            } else {
+                Back::Untouched
+            };
+            self.take_back(now, lease, back);
+        }
+    }
+
+    /// Ends everything with a worker that has left; what it left behind goes to others.
+    pub(super) fn part_with(&mut self, now: Time, peer: PeerId) {
+        let back = self.unasked(peer);
+        for lease in self.forget_worker(peer) {
+            self.take_back(now, lease, back);
+        }
+    }
+
+    /// What it is to be given tasks back that were not asked for: nothing, from one that is about to leave.
+    fn unasked(&self, peer: PeerId) -> Back {
+        match self.workers.get(&peer).is_some_and(|worker| worker.leaving) {
+            true => Back::Untouched,
+            false => Back::Strayed,
         }
     }
 
@@ -286,7 +328,7 @@ impl BrokerMachine {
             self.tell(peer, BrokerTells::Drop { leases: unwanted });
         }
         for lease in lost {
-            self.take_back(now, lease, false);
+            self.take_back(now, lease, Back::Strayed);
         }
     }
 
@@ -298,10 +340,15 @@ impl BrokerMachine {
     }
 
     fn returned(&mut self, now: Time, peer: PeerId, leases: Vec<LeaseId>) {
+        let unasked = self.unasked(peer);
         for id in leases {
-            if self.leases.get(&id).is_some_and(|lease| lease.peer == peer) {
-                self.take_back(now, id, false);
-            }
+            let lease = self.leases.get(&id).filter(|lease| lease.peer == peer);
+            let Some(lease) = lease else { continue };
+            let back = match lease.recalled {
+                true => Back::Untouched,
+                false => unasked,
+            };
+            self.take_back(now, id, back);
         }
     }
 
@@ -334,40 +381,35 @@ impl BrokerMachine {
     }
 
     /// Ends a lease and puts what is left of it back into the queue.
-    pub(super) fn take_back(&mut self, now: Time, id: LeaseId, died: bool) {
+    pub(super) fn take_back(&mut self, now: Time, id: LeaseId, back: Back) {
         let Some(lease) = self.end_lease(id) else {
             return;
         };
         self.note_back(lease.job, lease.tasks_left());
-        let mut again = Vec::new();
+        let deaths_most = self.deaths_most(lease.job);
+        let (mut again, mut blamed) = (Vec::new(), false);
         for &span in &lease.left {
             let (_, mut piece, _) = lease.piece.clone().cut_out(span);
-            piece.deaths += u32::from(died);
-            let deaths_most = self.deaths_most(lease.job);
-            piece.suspect = piece.deaths + 1 >= deaths_most;
-            match piece.span.count == 1 && piece.deaths >= deaths_most {
-                true => self.give_up(
-                    now,
-                    lease.job,
-                    piece.span,
-                    &format!(
-                        "{} workers died, or came back without it, while they worked on it",
-                        piece.deaths
-                    ),
-                ),
-                false if died => again.extend(piece.split(SUSPECTS)),
+            let blame = piece.blame();
+            piece.deaths += u32::from(back == Back::Died);
+            piece.strays += u32::from(back == Back::Strayed);
+            piece.suspect = piece.blame() + 1 >= deaths_most;
+            blamed = piece.blame() > blame;
+            match piece.span.count == 1 && piece.blame() >= deaths_most {
+                true => self.give_up(now, lease.job, piece.span, &end_of(&piece)),
+                false if blamed => again.extend(piece.split(SUSPECTS)),
                 false => again.push(piece),
             }
         }
-        self.count_retries(lease.job, &again, died);
+        self.count_retries(lease.job, &again, blamed);
         self.enqueue(now, lease.job, again, Line::Again);
         self.replace(lease.peer);
         self.give(now, lease.peer);
     }
 
-    fn count_retries(&mut self, job: JobId, again: &[Piece], died: bool) {
+    fn count_retries(&mut self, job: JobId, again: &[Piece], begun: bool) {
         let tasks: u64 = again.iter().map(|piece| u64::from(piece.span.count)).sum();
-        if let Some(job) = self.jobs.get_mut(&job).filter(|_| died) {
+        if let Some(job) = self.jobs.get_mut(&job).filter(|_| begun) {
             job.retried += tasks;
             self.counts.retried += tasks;
         }
@@ -578,6 +620,20 @@ impl BrokerMachine {
     pub(super) fn tasks_at(&self, worker: &Worker) -> u64 {
         let leases = worker.leases.iter().filter_map(|id| self.leases.get(id));
         leases.map(Lease::tasks_left).sum()
+    }
+}
+
+/// Why a task is given up that nobody brought to an end.
+fn end_of(piece: &Piece) -> String {
+    match piece.strays {
+        0 => format!(
+            "{} workers died, or came back without it, while they worked on it",
+            piece.deaths
+        ),
+        strays => format!(
+            "{} workers died, or came back without it, while they worked on it, and it came back undone {strays} times",
+            piece.deaths
+        ),
     }
 }
 

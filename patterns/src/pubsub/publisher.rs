@@ -338,7 +338,8 @@ impl<T: Serialize + ?Sized> Publisher<T> {
     }
 
     /// Waits until somebody subscribes to anything, for at most `within`; what is published after
-    /// that reaches it.
+    /// that reaches it. Without ZeroMQ (`raw+tcp` and the like) a subscriber connects and subscribes while it
+    /// receives, as nobody else does its work.
     ///
     /// # Errors
     ///

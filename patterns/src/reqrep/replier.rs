@@ -145,6 +145,10 @@ pub struct Asker {
 /// Answers the requests of [`Requester`](super::Requester)s and of plain REQ sockets.
 ///
 /// A request that is malformed, or not a `Req`, is answered with an error and counted.
+///
+/// Without ZeroMQ (`raw+tcp`, `raw+udp`, `reliable+udp`) nobody answers heartbeats while a handler runs. Requesters that
+/// wait for a reply put up with that for a minute ([`Heartbeat::Ping`](crate::transport::Heartbeat::Ping)); what takes
+/// longer belongs into threads of its own, with [`Asker`]s to answer later, or on `tcp`.
 pub struct Replier<Req, Rep: ?Sized> {
     station: Station,
     limit_bytes: usize,

@@ -244,6 +244,13 @@ impl Pipe for MemoryPipe {
         self.input.lock().take()
     }
 
+    fn cut_off(&mut self, reason: &'static str) {
+        log::warn!("a peer in this process is cut off: {reason}");
+        let mut input = self.input.lock();
+        input.messages.clear();
+        input.writer_gone = true;
+    }
+
     fn is_closed(&self) -> bool {
         let input = self.input.lock();
         input.writer_gone && input.messages.is_empty()
@@ -387,7 +394,7 @@ impl MemorySocket {
 
     /// Lets go of the peers that are gone, and calls again if we are the one who calls.
     fn part(&mut self) {
-        for _ in 0..self.exchange.detach_closed() {
+        for _ in 0..self.exchange.detach_closed(|_| {}) {
             self.report(LinkEvent::Disconnected);
             if self.side == Side::Connect {
                 self.connect();

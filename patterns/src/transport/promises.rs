@@ -9,7 +9,7 @@ pub struct Promises {
     pub complete: bool,
     /// Messages arrive in the order in which they were sent, and none twice.
     pub ordered: bool,
-    /// The longest message in bytes, all frames together; `None` where only the socket's own limit counts.
+    /// The longest message of one frame in bytes, each other one taking four more; `None` where only the socket's own limit counts.
     pub message_bytes: Option<usize>,
     /// It can encrypt and authenticate.
     pub encrypts: bool,
@@ -19,6 +19,9 @@ pub struct Promises {
 
 /// The most that a datagram of plain UDP carries, in bytes: what IPv4 leaves of 65,535.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
+
+/// The longest message of one frame that plain UDP carries, in bytes: a datagram without its header and the frame's.
+pub const MAX_PLAIN_BYTES: usize = MAX_DATAGRAM_BYTES - 24 - 4;
 
 impl Scheme {
     /// What the transport behind this scheme promises.
@@ -48,7 +51,7 @@ impl Scheme {
             Scheme::RawUdp => Promises {
                 complete: false,
                 ordered: false,
-                message_bytes: Some(MAX_DATAGRAM_BYTES),
+                message_bytes: Some(MAX_PLAIN_BYTES),
                 ..stream
             },
         }

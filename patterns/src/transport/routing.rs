@@ -4,6 +4,7 @@
 //! the few strategies that libzmq is made of as well: load-balance, fair-queue, distribute, route.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use super::{Frame, Message, Role, SendError, WhenFull};
 use crate::complaints::Complaints;
@@ -49,10 +50,9 @@ pub(crate) trait Pipe {
         self.offer(message)
     }
 
-    /// Ends the connection, as the peer does what its role does not allow; `reason` is for the log.
-    fn cut_off(&mut self, reason: &'static str) {
-        let _ = reason;
-    }
+    /// Ends the connection, as the peer does what its role does not allow: nothing more is heard from it.
+    /// `reason` is for the log.
+    fn cut_off(&mut self, reason: &'static str);
 
     /// Whether the peer is gone and everything it sent has been taken.
     fn is_closed(&self) -> bool;
@@ -198,39 +198,45 @@ impl<P: Pipe> Exchange<P> {
         }
     }
 
-    /// The only peer's pipe if it is to be flushed anyway, for whoever sends to it without ado.
-    #[inline]
-    pub(crate) fn sole_dirty(&mut self) -> Option<&mut P> {
-        match &mut self.peers[..] {
-            [sole] if sole.is_dirty => Some(&mut sole.pipe),
+    /// The only peer's pipe if it is to be flushed anyway.
+    pub(crate) fn sole_dirty(&self) -> Option<&P> {
+        match &self.peers[..] {
+            [sole] if sole.is_dirty => Some(&sole.pipe),
             _ => None,
         }
     }
 
-    /// The only peer's pipe if it may have sent something, for whoever takes that without ado.
+    /// The only peer's pipe, for whoever knows what is allowed with it.
     #[inline]
-    pub(crate) fn sole_stirred(&mut self) -> Option<&mut P> {
+    pub(crate) fn sole_mut(&mut self) -> Option<&mut P> {
         match &mut self.peers[..] {
-            [sole] if sole.is_stirred => Some(&mut sole.pipe),
+            [sole] => Some(&mut sole.pipe),
             _ => None,
         }
+    }
+
+    /// Whether the only peer may have sent something.
+    pub(crate) fn is_sole_stirred(&self) -> bool {
+        matches!(&self.peers[..], [sole] if sole.is_stirred)
     }
 
     pub(crate) fn pipes_mut(&mut self) -> impl Iterator<Item = &mut P> {
         self.peers.iter_mut().map(|peer| &mut peer.pipe)
     }
 
-    /// Forgets the peers that are gone; returns how many.
-    pub(crate) fn detach_closed(&mut self) -> usize {
-        let before = self.peers.len();
-        let (closed, open) = self.peers.drain(..).partition(|peer| peer.pipe.is_closed());
-        self.peers = open;
-        let closed: Vec<Peer<P>> = closed;
-        for topic in closed.iter().flat_map(|peer| peer.topics.iter()) {
-            if self.wanted.remove(topic) {
-                self.remember(notice(CANCEL, topic));
+    /// Forgets the peers that are gone, after a last look at each; returns how many.
+    pub(crate) fn detach_closed(&mut self, mut last_look: impl FnMut(&P)) -> usize {
+        let (before, mut cancelled) = (self.peers.len(), Vec::new());
+        self.peers.retain(|peer| {
+            let is_closed = peer.pipe.is_closed();
+            if is_closed {
+                last_look(&peer.pipe);
+                let topics = peer.topics.iter().filter(|topic| self.wanted.remove(topic));
+                cancelled.extend(topics.map(|topic| notice(CANCEL, topic)));
             }
-        }
+            !is_closed
+        });
+        cancelled.into_iter().for_each(|topic| self.remember(topic));
         before - self.peers.len()
     }
 
@@ -253,10 +259,10 @@ impl<P: Pipe> Exchange<P> {
         }
     }
 
-    /// Forgets the peers that are gone, if there may be some; returns how many.
-    pub(crate) fn detach_gone(&mut self) -> usize {
+    /// The same, if somebody may be gone.
+    pub(crate) fn detach_gone(&mut self, last_look: impl FnMut(&P)) -> usize {
         match std::mem::take(&mut self.some_gone) {
-            true => self.detach_closed(),
+            true => self.detach_closed(last_look),
             false => 0,
         }
     }
@@ -386,6 +392,11 @@ impl<P: Pipe> Exchange<P> {
     /// Cancels one [`subscribe`](Exchange::subscribe); `false` when a peer did not take note.
     pub(crate) fn unsubscribe(&mut self, topic: &[u8]) -> bool {
         !self.topics.remove(topic) || self.tell_all(&notice(CANCEL, topic))
+    }
+
+    /// How many topics we subscribed to, and their bytes together.
+    pub(crate) fn subscribed(&self) -> (usize, usize) {
+        (self.topics.counts.len(), self.topics.bytes)
     }
 
     fn tell_all(&mut self, notice: &Frame) -> bool {
@@ -640,8 +651,17 @@ impl Topics {
     }
 
     /// Whether `text` begins with one of the topics.
-    fn match_prefix(&self, text: &[u8]) -> bool {
-        self.counts.keys().any(|topic| text.starts_with(topic))
+    fn match_prefix(&self, mut text: &[u8]) -> bool {
+        let up_to = |text| (Bound::Unbounded, Bound::Included(text));
+        // In their order, what `text` begins with comes before it, and closer than all that is like it for as long.
+        while let Some((topic, _)) = self.counts.range::<[u8], _>(up_to(text)).next_back() {
+            let alike = topic.iter().zip(text).take_while(|(a, b)| a == b).count();
+            if alike == topic.len() {
+                return true;
+            }
+            text = &text[..alike];
+        }
+        false
     }
 
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
@@ -680,6 +700,11 @@ mod tests {
 
         fn take(&mut self) -> Option<Message> {
             self.coming.pop_front()
+        }
+
+        fn cut_off(&mut self, _: &'static str) {
+            self.closed = true;
+            self.coming.clear();
         }
 
         fn is_closed(&self) -> bool {
@@ -779,7 +804,7 @@ mod tests {
         };
         assert_eq!(heard(&mut publish), ["\u{1}a", "\u{1}b"]);
         publish.peers[0].pipe.closed = true;
-        assert_eq!(publish.detach_closed(), 1);
+        assert_eq!(publish.detach_closed(|_| {}), 1);
         assert_eq!(heard(&mut publish), ["\0b"]);
         publish.peers[0].pipe.coming.push_back(message("\0a"));
         assert_eq!(heard(&mut publish), ["\0a"]);
@@ -804,6 +829,26 @@ mod tests {
     }
 
     #[test]
+    fn a_text_matches_if_it_begins_with_a_topic() {
+        // Every set of short topics over two letters, against every short text.
+        let texts: Vec<Vec<u8>> = (0..=3_u32)
+            .flat_map(|len| {
+                (0..1 << len)
+                    .map(move |bits: u32| (0..len).map(|i| b'a' + (bits >> i & 1) as u8).collect())
+            })
+            .collect();
+        for set in 0..1_u32 << texts.len() {
+            let mut topics = Topics::default();
+            let chosen = || texts.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
+            chosen().for_each(|(_, topic)| assert!(topics.add(topic)));
+            for text in &texts {
+                let expected = chosen().any(|(_, topic)| text.starts_with(topic));
+                assert_eq!(topics.match_prefix(text), expected, "{set:b} {text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_router_answers_the_peer_that_asked() {
         let mut router = exchange(Role::Router, WhenFull::Refuse, &[(1, &["a"]), (1, &["b"])]);
         router.receive().unwrap();
@@ -819,8 +864,8 @@ mod tests {
     fn a_closed_peer_is_heard_to_the_end() {
         let mut pull = exchange(Role::Pull, WhenFull::Refuse, &[(0, &["last"])]);
         pull.peers[0].pipe.closed = true;
-        assert_eq!(pull.detach_closed(), 0);
+        assert_eq!(pull.detach_closed(|_| {}), 0);
         assert!(pull.receive().is_some());
-        assert_eq!(pull.detach_closed(), 1);
+        assert_eq!(pull.detach_closed(|_| {}), 1);
     }
 }

@@ -1,10 +1,11 @@
 //! The only module with unsafe code: the calls to libzmq that the `zmq` crate lacks or panics in,
-//! `poll`, and many datagrams at once.
+//! `poll`, many datagrams at once, and what the system knows of a connection.
 //!
 //! The crate's own `Context` cannot raise the limit of sockets; its `bind`, `connect` and
 //! `Error::from_raw` panic on errno values that they do not know (an ipc path through a file, say).
 
 pub(crate) mod datagrams;
+pub(crate) mod stream;
 
 use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_void};

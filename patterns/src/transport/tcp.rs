@@ -3,7 +3,8 @@
 //! Everything is done in the thread that uses the socket: there is no other that a message would have
 //! to pass through. So heartbeats are answered, and lost connections made again, when the socket is used or
 //! waited on. What is sent is gathered and written when enough has come together, when the socket is
-//! waited on, or by [`flush`](super::Socket::flush).
+//! waited on, or by [`flush`](super::Socket::flush). A peer that does not get to use its socket looks dead; see
+//! [`Heartbeat::Ping`] for how long that may take.
 //!
 //! A socket without a peer refuses messages ([`SendError::Full`]); a peer that does not read has a bounded queue,
 //! and then the outcome that [`WhenFull`] states.
@@ -37,7 +38,7 @@ use crate::endpoint::Endpoint;
 use crate::security::Security;
 use dial::{Dial, Dialed};
 use greeting::{Greeted, Greeting};
-use pipe::{PipeLimits, TcpPipe};
+use pipe::{Allowance, Parting, PipeLimits, TcpPipe};
 use poll::{News, Poll};
 
 const LISTENER: u64 = u64::MAX;
@@ -59,6 +60,9 @@ const BACKLOG: i32 = 4096;
 const LOOK_AFTER_MS: u64 = 10;
 /// Messages sent before that time is looked at.
 const SENDS: u32 = 64;
+/// Messages received before that time is looked at, where they follow closely: no more, as whoever takes a second
+/// over each would seem dead.
+const TAKES: u32 = 8;
 /// Times that the system is asked for news in one look.
 const NEWS: usize = 16;
 /// Link events that wait to be asked for; older ones go.
@@ -99,9 +103,14 @@ pub fn open(
         gathers: false,
         waits_for_sole: false,
         has_looked: false,
-        sent: 0,
+        allowance: Allowance::default(),
+        takes: 0,
+        pace: 0,
+        taken_ms: 0,
         looked_ms: 0,
         refused: Complaints::default(),
+        cut_off: Complaints::default(),
+        crowded_out: Complaints::default(),
         exhausted: Complaints::default(),
     };
     match side {
@@ -166,14 +175,16 @@ fn pipe_limits(role: Role, options: &SocketOptions) -> PipeLimits {
     let keeps_latest = options.when_full == WhenFull::KeepLatest;
     PipeLimits {
         queue_messages: usize::try_from(options.queue_messages).unwrap_or(1),
-        // One who waits for room has nothing from more of it; one who drops does.
+        // One who waits for room has nothing from more of it. One who drops does, and a router, which waits for
+        // nobody in particular.
         queue_bytes: match options.when_full {
-            WhenFull::Refuse => QUEUE_BYTES,
+            WhenFull::Refuse if role != Role::Router => QUEUE_BYTES,
             _ => usize::MAX,
         },
         // Subscriptions are no news that newer ones replace.
         keeps_latest: keeps_latest && role != Role::Subscribe,
         keeps_latest_in: keeps_latest && role != Role::Publish,
+        asks: role == Role::Dealer,
         frame_bytes: options.max_message_bytes,
         ping: match options.heartbeat {
             Heartbeat::Ping(interval) => Some(interval.max(Duration::from_millis(1))),
@@ -232,11 +243,19 @@ struct State {
     waits_for_sole: bool,
     /// Whether all that came was taken since the last wait, so that another look would be in vain.
     has_looked: bool,
-    /// Messages sent since the time was looked at.
-    sent: u32,
+    /// What may be sent without ado; nothing after anything else was done.
+    allowance: Allowance,
+    /// Messages that may be taken without ado.
+    takes: u32,
+    /// The last number of those, which grows while no time passes.
+    pace: u32,
+    /// When it was the highest, by the coarse clock.
+    taken_ms: u64,
     /// When everything was last looked at, by the coarse clock.
     looked_ms: u64,
     refused: Complaints,
+    cut_off: Complaints,
+    crowded_out: Complaints,
     exhausted: Complaints,
 }
 
@@ -286,6 +305,8 @@ impl State {
     /// Takes note of what happened, writes what waits, and does what is due.
     fn look_around(&mut self) {
         self.looked_ms = coarse_ms();
+        self.allowance = Allowance::default();
+        (self.takes, self.pace) = (0, 0);
         self.hear_news();
         let now = Instant::now();
         if self.accept_again.is_some_and(|due| due <= now) {
@@ -383,6 +404,8 @@ impl State {
     fn welcome(&mut self, stream: TcpStream) {
         if self.greetings.len() >= MAX_GREETINGS {
             self.greetings.pop_first();
+            let what = "too many connections say nothing: the oldest is cut off";
+            self.crowded_out.add(&self.endpoint, &what);
         }
         let key = self.next_greeting;
         // Wraps after four billion connections, long before the keys of listener and dial.
@@ -427,6 +450,7 @@ impl State {
             self.refused
                 .add(&self.endpoint, &format!("a peer is refused: {reason}"));
         }
+        let reason = format!("{}: {reason}", self.endpoint);
         self.report(LinkEvent::Refused { reason });
     }
 
@@ -545,7 +569,7 @@ impl State {
             let pipe = self.exchange.pipe_mut(ours.id);
             self.last_end = pipe.and_then(|pipe| pipe.refusal().map(str::to_string));
         }
-        let gone = self.exchange.detach_gone();
+        let gone = self.let_go();
         if self.dial.is_some() {
             if gone > 0 {
                 self.lose_ours();
@@ -555,6 +579,23 @@ impl State {
         for _ in 0..gone {
             self.report(LinkEvent::Disconnected);
         }
+    }
+
+    /// Forgets the peers that are gone, and says why where it was their own doing; how many there were.
+    fn let_go(&mut self) -> usize {
+        let State {
+            exchange,
+            endpoint,
+            cut_off,
+            ..
+        } = self;
+        exchange.detach_gone(|pipe| match pipe.parting() {
+            Parting::CutOff(reason) => {
+                cut_off.add(endpoint, &format!("a peer is cut off: {reason}"));
+            }
+            Parting::Over(reason) => log::debug!("{endpoint}: a connection is over: {reason}"),
+            Parting::Refused => {}
+        })
     }
 
     fn report(&mut self, event: LinkEvent) {
@@ -569,23 +610,88 @@ impl State {
 
     /// Sends a short message where there is no choice and nothing to decide.
     #[inline]
-    fn append(&mut self, frame: &Frame) -> bool {
-        self.gathers
-            && matches!(self.role, Role::Push | Role::Dealer)
+    fn append(&mut self, frame: &[u8]) -> bool {
+        self.allowance.spend(frame.len())
             && self
                 .exchange
-                .sole_dirty()
+                .sole_mut()
                 .is_some_and(|pipe| pipe.append(frame))
+    }
+
+    /// Finds out what may be sent without ado from here on.
+    fn allow_sends(&mut self) {
+        let has_no_choice = self.gathers && matches!(self.role, Role::Push | Role::Dealer);
+        let sole = self.exchange.sole_dirty().filter(|_| has_no_choice);
+        self.allowance = sole.map(TcpPipe::allowance).unwrap_or_default();
+        self.allowance.messages = self.allowance.messages.min(SENDS);
     }
 
     /// Takes a message where there is no choice and nothing to decide.
     #[inline]
     fn take_whole(&mut self, message: &mut Message) -> bool {
-        matches!(self.role, Role::Pull | Role::Dealer)
+        let taken = self.takes > 0
             && self
                 .exchange
-                .sole_stirred()
-                .is_some_and(|pipe| pipe.take_whole(message))
+                .sole_mut()
+                .is_some_and(|pipe| pipe.take_whole(message));
+        self.takes -= u32::from(taken);
+        taken
+    }
+
+    /// Allows as many takes again if no time has passed since the last ones were allowed.
+    fn is_same_tick(&mut self) -> bool {
+        if self.pace < TAKES {
+            return false;
+        }
+        let now = coarse_ms();
+        let is_same = std::mem::replace(&mut self.taken_ms, now) == now;
+        self.takes = if is_same { TAKES } else { 0 };
+        is_same
+    }
+
+    /// A message was taken: finds out how many may be taken without ado from here on.
+    fn allow_takes(&mut self) {
+        let has_no_choice = matches!(self.role, Role::Pull | Role::Dealer)
+            && self.exchange.is_sole_stirred()
+            && self
+                .exchange
+                .sole()
+                .is_some_and(|(_, pipe)| pipe.gives_whole());
+        self.pace = match has_no_choice {
+            true => (2 * self.pace).clamp(1, TAKES),
+            false => 0,
+        };
+        self.takes = self.pace;
+    }
+
+    /// The next message, after what is due was done.
+    #[inline(never)]
+    fn take_any(&mut self, message: &mut Message) -> bool {
+        if self.is_same_tick() && self.take_whole(message) {
+            return true;
+        }
+        self.allowance = Allowance::default();
+        if !self.is_due() {
+            if self.exchange.receive_into(message) {
+                self.allow_takes();
+                return true;
+            }
+            self.flush();
+            if std::mem::take(&mut self.has_looked) {
+                return false;
+            }
+            if self.look_at_sole(message) {
+                return true;
+            }
+        }
+        self.flush();
+        self.look_around();
+        let found = self.exchange.receive_into(message);
+        if !found {
+            // Peers whose last message has been taken may go now.
+            self.part();
+        }
+        found
     }
 
     /// Asks the only peer for news without asking the system first who has any.
@@ -615,6 +721,7 @@ impl State {
 
     fn flush(&mut self) {
         self.gathers = false;
+        self.allowance = Allowance::default();
         self.exchange.flush();
         self.part();
     }
@@ -660,22 +767,13 @@ impl State {
     }
 }
 
-impl Socket for TcpSocket {
-    fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
-        let state = self.state.get_mut();
-        state.sent += 1;
-        if state.sent < SENDS
-            && let [frame] = message
-            && state.append(frame)
-        {
-            return Ok(());
-        }
-        if state.sent >= SENDS {
-            state.sent = 0;
-            state.tend();
-        }
+impl TcpSocket {
+    #[inline(never)]
+    fn send_any(&mut self, message: &[Frame]) -> Result<(), SendError> {
         self.limits.check(message)?;
         self.limits.check_together(message)?;
+        let state = self.state.get_mut();
+        state.tend();
         let mut sent = state.exchange.send(message);
         if sent.is_err() {
             // There may be a peer by now, or room.
@@ -687,7 +785,19 @@ impl Socket for TcpSocket {
         if !std::mem::replace(&mut state.gathers, true) {
             state.exchange.flush();
         }
+        state.allow_sends();
         sent
+    }
+}
+
+impl Socket for TcpSocket {
+    fn send(&mut self, message: &[Frame]) -> Result<(), SendError> {
+        if let [frame] = message
+            && self.state.get_mut().append(frame)
+        {
+            return Ok(());
+        }
+        self.send_any(message)
     }
 
     fn receive(&mut self) -> Result<Option<Message>, TransportError> {
@@ -697,26 +807,7 @@ impl Socket for TcpSocket {
 
     fn receive_into(&mut self, message: &mut Message) -> Result<bool, TransportError> {
         let state = self.state.get_mut();
-        if !state.is_due() {
-            if state.take_whole(message) || state.exchange.receive_into(message) {
-                return Ok(true);
-            }
-            state.flush();
-            if std::mem::take(&mut state.has_looked) {
-                return Ok(false);
-            }
-            if state.look_at_sole(message) {
-                return Ok(true);
-            }
-        }
-        state.flush();
-        state.look_around();
-        let found = state.exchange.receive_into(message);
-        if !found {
-            // Peers whose last message has been taken may go now.
-            state.part();
-        }
-        Ok(found)
+        Ok(state.take_whole(message) || state.take_any(message))
     }
 
     fn link_event(&mut self) -> Option<LinkEvent> {

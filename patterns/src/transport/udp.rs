@@ -8,7 +8,8 @@
 //!
 //! As with raw TCP everything is done in the thread that uses the socket: acknowledgements, repetitions, heartbeats
 //! and reconnection happen when it is used or waited on, and what is sent is gathered until then, or until
-//! [`flush`](super::Socket::flush). A socket without a peer refuses messages. What was sent to a peer whose
+//! [`flush`](super::Socket::flush). A peer that does not get to use its socket looks dead; see
+//! [`Heartbeat::Ping`](super::Heartbeat::Ping) for how long that may take. A socket without a peer refuses messages. What was sent to a peer whose
 //! connection ended is lost with it; [`LinkEvent::Disconnected`] tells.
 //!
 //! Peers greet each other first, and a listener keeps nothing of a peer that has not shown that it receives what is
@@ -46,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Counters, Frame, Limits, LinkEvent, MAX_DATAGRAM_BYTES, Message, Role, SendError, Side, Socket,
-    SocketOptions, Source, TransportError, check_exposure, sys,
+    SocketOptions, Source, TransportError, check_exposure, max_message_bytes, sys,
 };
 use crate::endpoint::{Endpoint, Scheme};
 use crate::security::Security;
@@ -153,7 +154,7 @@ impl UdpSocket {
                 let headers = frames::encoded_bytes(message) - bytes;
                 MAX_DATAGRAM_BYTES.saturating_sub(plain::MESSAGE_HEADER_BYTES + headers)
             }
-            Mode::Reliable => frames::max_message_bytes(self.limits.frame_bytes),
+            Mode::Reliable => max_message_bytes(self.limits.frame_bytes),
         };
         match bytes <= limit_bytes {
             true => Ok(()),

@@ -6,8 +6,8 @@ use mutirao::Endpoint;
 
 use crate::support::PATIENCE;
 
-/// All transports between objects.
-pub(crate) const SCHEMES: [&str; 4] = ["tcp", "ipc", "inproc", "memory"];
+/// All transports between objects that lose nothing.
+pub(crate) const SCHEMES: [&str; 6] = ["tcp", "ipc", "inproc", "memory", "raw_tcp", "reliable_udp"];
 
 /// Repeats `attempt`, which waits by itself, until it yields something.
 pub(crate) fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {

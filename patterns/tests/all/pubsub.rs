@@ -61,9 +61,10 @@ fn subscribers_hear_their_topics_in_order_over_every_transport() {
         let publisher = publisher(scheme, config);
         let mut subscriber = subscriber(&publisher, SubscriberConfig::default());
         subscriber.subscribe_exact("a").unwrap();
-        publisher.wait_for_subscriber(PATIENCE).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
+                // Meanwhile the subscriber receives: without ZeroMQ nobody else makes its connection.
+                publisher.wait_for_subscriber(PATIENCE).unwrap();
                 for number in 0..3_000 {
                     publisher.publish("ab", &0).unwrap();
                     publisher.publish("a", &number).unwrap();

@@ -173,22 +173,34 @@ fn one_that_falls_silent_is_cut_off_and_one_that_answers_is_not() {
     }
 }
 
-/// How many connections the process may open, at most `wanted`.
-fn connections(wanted: u64) -> u64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let room = limit.maximum.unwrap_or(u64::MAX).saturating_sub(1000);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+#[test]
+fn one_that_is_busy_with_what_it_was_asked_is_waited_for() {
+    let options = SocketOptions {
+        heartbeat: Heartbeat::Ping(Duration::from_millis(20)),
+        ..watching()
     };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    wanted.min(room / 2)
+    let mut router = bound(Role::Router, "raw_tcp", &options);
+    let mut dealer = connected(Role::Dealer, &*router, &options);
+    let linked = link_event_while(&mut *dealer, Some(&mut *router));
+    assert_eq!(linked, LinkEvent::Connected);
+    send_texts(&mut *dealer, &["work"]);
+    let request = receive_from(&mut *router, &mut *dealer);
+    // Ten times as long as somebody is waited for whose system is silent as well.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(600) {
+        assert!(dealer.receive().unwrap().is_none());
+        assert_eq!(dealer.link_event(), None);
+        std::thread::yield_now();
+    }
+    send(&mut *router, &request);
+    assert_eq!(texts(&receive_from(&mut *dealer, &mut *router)), ["work"]);
 }
 
 #[test]
 fn ten_thousand_connections_are_peers_like_any_other() {
     let mut router = bound(Role::Router, "raw_tcp", &SocketOptions::default());
-    let count = connections(10_000);
+    // Both ends of each are in this process.
+    let count = descriptors(20_000) / 2;
     let greeting = [&preface(DEALER)[..], &frame(b"hello")].concat();
     let mut streams = Vec::new();
     let mut heard = 0;

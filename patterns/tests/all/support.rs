@@ -229,3 +229,15 @@ pub(crate) fn broker_config(mode: Mode) -> BrokerConfig {
         ..BrokerConfig::new(fresh_endpoint("tcp"))
     }
 }
+
+/// How many files the process may open for a test, at most `wanted`.
+pub(crate) fn descriptors(wanted: u64) -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let room = limit.maximum.unwrap_or(u64::MAX).saturating_sub(1000);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+    wanted.min(room)
+}

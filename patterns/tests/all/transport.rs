@@ -112,6 +112,11 @@ mod matrix {
             }
         });
         send(&mut *router, &[id, load()]);
+        // What waits is sent by whoever uses the socket, where no thread of its own does it.
+        while !thread.is_finished() {
+            router.flush();
+            std::thread::yield_now();
+        }
         thread.join().unwrap();
     }
 
@@ -286,7 +291,7 @@ mod matrix {
         assert!(
             error
                 .to_string()
-                .contains("13 bytes is over the limit of 10"),
+                .contains("13 bytes in a message are over the limit of 10"),
             "{error}"
         );
         let mut router = bound(Role::Router, scheme, &options);

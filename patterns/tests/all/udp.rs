@@ -3,7 +3,7 @@
 //! Nobody but its user drives a UDP socket, so a scenario drives all that it has while it waits for one.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -297,6 +297,31 @@ mod both {
         assert_eq!(stage.hear(0)[1], "again");
     }
 
+    pub(super) fn one_that_is_busy_with_what_it_was_asked_is_waited_for(scheme: &'static str) {
+        let options = SocketOptions {
+            heartbeat: Heartbeat::Ping(Duration::from_millis(20)),
+            ..watching()
+        };
+        let mut stage = Stage::new(scheme, &options, &[Role::Router, Role::Dealer]);
+        assert_eq!(stage.link(1), LinkEvent::Connected);
+        stage.say(1, &["work"]);
+        let request = stage.receive(0);
+        let busy = stage.sockets[0].take();
+        // Ten times as long as somebody would be waited for who was asked nothing.
+        let clock = Clock::start();
+        stage.wait(1, "end of the work", |dealer| {
+            assert_eq!(dealer.link_event(), None);
+            let now = clock.now().since(Default::default());
+            (now > Duration::from_millis(600)).then_some(())
+        });
+        stage.sockets[0] = busy;
+        stage.send(0, &request);
+        assert_eq!(stage.hear(1), ["work"]);
+        // Now nothing is left to do.
+        let _frozen = stage.sockets[0].take();
+        assert_eq!(stage.link(1), LinkEvent::Disconnected);
+    }
+
     pub(super) fn strangers_are_counted_and_get_nothing(scheme: &'static str) {
         let mut stage = Stage::new(scheme, &SocketOptions::default(), &[Role::Pull, Role::Push]);
         stage.say(1, &["hello"]);
@@ -353,6 +378,66 @@ mod both {
         assert_eq!(stage.counters(0).malformed, before.malformed + 1);
     }
 
+    pub(super) fn random_bytes_harm_nobody(scheme: &'static str) {
+        let mut stage = Stage::new(scheme, &SocketOptions::default(), &[Role::Pull, Role::Push]);
+        stage.say(1, &["hello"]);
+        stage.hear(0);
+        let before = stage.counters(0);
+        let stranger = Stranger::of(&mut stage);
+        let mut rng = Rng::new(7);
+        for round in 0..300 {
+            let mut bytes = match round % 2 {
+                0 => Vec::new(),
+                _ => b"MUTU1".to_vec(),
+            };
+            let kind = rng.below(13) as u8;
+            bytes.push(kind);
+            bytes.extend((0..rng.below(100)).map(|_| rng.below(256) as u8));
+            stranger.say(&bytes);
+        }
+        stage.count(0, "rubbish", |now| {
+            now.malformed > before.malformed + 150 && now.strangers > before.strangers
+        });
+        stage.say(1, &["still there"]);
+        assert_eq!(stage.hear(0), ["still there"]);
+    }
+
+    pub(super) fn what_cannot_be_is_a_sentence(scheme: &'static str) {
+        let options = SocketOptions::default();
+        let taken = bound(Role::Pull, scheme, &options);
+        let at = |host: &str| format!("{}://{host}", taken.endpoint().scheme().name());
+        let in_use = taken.endpoint().to_string();
+        let error = open_error(Role::Pull, Side::Bind, &in_use, &options);
+        assert!(matches!(error, TransportError::InUse { .. }), "{error}");
+        let insecure = group_options();
+        let said = |side, endpoint: String, options| {
+            open_error(Role::Pull, side, &endpoint, options).to_string()
+        };
+        for (text, part) in [
+            (
+                said(Side::Bind, at("no.such.host.invalid:0"), &insecure),
+                "the host does not resolve",
+            ),
+            (
+                said(Side::Bind, at("192.0.2.1:0"), &insecure),
+                "no address of this machine",
+            ),
+            (said(Side::Bind, at("192.0.2.1:0"), &options), "insecure"),
+            (said(Side::Connect, at("127.0.0.1:*"), &options), "port"),
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    pub(super) fn a_host_that_does_not_resolve_is_tried_again(scheme: &'static str) {
+        let name = bound(Role::Pull, scheme, &watching());
+        let name = name.endpoint().scheme().name();
+        let endpoint = format!("{name}://no.such.host.invalid:1").parse().unwrap();
+        let mut push = open(Role::Push, Side::Connect, &endpoint, &watching()).unwrap();
+        assert!(push.send(&frames(&["a"])).is_err());
+        assert_eq!(push.link_event(), None);
+    }
+
     pub(super) fn a_flood_of_hellos_makes_no_peers(scheme: &'static str) {
         let mut stage = Stage::new(scheme, &watching(), &[Role::Pull]);
         let stranger = Stranger::of(&mut stage);
@@ -402,8 +487,9 @@ both! {
     a_publisher_that_comes_back_learns_who_wants_what router_answers_dealers links_are_reported
     a_connection_may_come_first a_name_that_has_several_addresses_is_tried_in_turn
     every_kind_of_frame_arrives who_does_not_fit_is_told_why a_silent_peer_is_given_up
-    one_with_much_to_take_hears_the_others_meanwhile
-    strangers_are_counted_and_get_nothing a_flood_of_hellos_makes_no_peers
+    one_with_much_to_take_hears_the_others_meanwhile one_that_is_busy_with_what_it_was_asked_is_waited_for
+    strangers_are_counted_and_get_nothing a_flood_of_hellos_makes_no_peers random_bytes_harm_nobody
+    what_cannot_be_is_a_sentence a_host_that_does_not_resolve_is_tried_again
 }
 
 fn hello(mode: u8, session: u64, cookie: u64) -> Vec<u8> {
@@ -439,6 +525,29 @@ impl Stranger {
         bytes
     }
 
+    /// Becomes a plain peer of the first socket, under this session.
+    fn greet(&self, stage: &mut Stage, role: u8, session: u64) {
+        let mut cookie = 0;
+        for _ in 0..2 {
+            let mut hello = hello(1, session, cookie);
+            hello[6] = role;
+            self.say(&hello);
+            // What is sent on one machine is there at once.
+            assert!(stage.of(0).receive().unwrap().is_none());
+            cookie = u64::from_be_bytes(self.hear()[16..24].try_into().unwrap());
+        }
+    }
+
+    /// Sends a message of one frame as a plain peer would.
+    fn tell(&self, session: u64, number: u64, text: &str) {
+        let mut datagram = b"MUTU1\x07\0\0".to_vec();
+        datagram.extend(session.to_be_bytes());
+        datagram.extend(number.to_be_bytes());
+        datagram.extend((text.len() as u32).to_be_bytes());
+        datagram.extend(text.as_bytes());
+        self.say(&datagram);
+    }
+
     /// Passes over all that has come.
     fn drain(&self) {
         self.0.set_nonblocking(true).unwrap();
@@ -451,6 +560,8 @@ impl Stranger {
 struct Relay {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    /// The longest datagram that came, in bytes.
+    longest: Arc<AtomicUsize>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -469,6 +580,7 @@ impl Relay {
         back.connect(("127.0.0.1", port)).unwrap();
         let address = front.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
+        let longest = Arc::new(AtomicUsize::new(0));
         let caller = Arc::new(Mutex::new(None));
         let ways = [
             (front.try_clone().unwrap(), back.try_clone().unwrap(), true),
@@ -476,6 +588,7 @@ impl Relay {
         ];
         let threads = ways.map(|(from, to, forth)| {
             let (stop, caller) = (stop.clone(), caller.clone());
+            let longest = longest.clone();
             let mut rng = Rng::new(seed ^ u64::from(forth));
             std::thread::spawn(move || {
                 from.set_read_timeout(Some(Duration::from_millis(20)))
@@ -489,6 +602,7 @@ impl Relay {
                     let Ok((len, sender)) = from.recv_from(&mut bytes) else {
                         continue;
                     };
+                    longest.fetch_max(len, Ordering::Relaxed);
                     if forth {
                         *caller.lock().unwrap() = Some(sender);
                     }
@@ -513,6 +627,7 @@ impl Relay {
         Relay {
             address,
             stop,
+            longest,
             threads: threads.into(),
         }
     }
@@ -559,6 +674,48 @@ fn reliable_udp_delivers_all_in_order_over_a_bad_network() {
     let counters = stage.counters(dealer);
     assert!(counters.resent > 0 && counters.duplicated > 0, "{counters}");
     assert_eq!(counters.malformed, 0, "{counters}");
+}
+
+#[test]
+fn reliable_udp_sends_no_longer_datagrams_than_it_may() {
+    for (datagram_bytes, expected) in [(Some(1232), 1232), (Some(576), 576), (None, 32 << 10)] {
+        let options = SocketOptions {
+            datagram_bytes,
+            ..SocketOptions::default()
+        };
+        let mut stage = Stage::new("reliable_udp", &options, &[Role::Router]);
+        let good = Faults {
+            loss: 0.0,
+            duplication: 0.0,
+            reordering: 0.0,
+        };
+        let relay = Relay::start(3, good, &mut stage);
+        let dealer = relay.connect(&mut stage, Role::Dealer, &options);
+        stage.send(dealer, &[Frame::from(vec![7; 100_000])]);
+        let request = stage.receive(0);
+        stage.send(0, &request);
+        assert_eq!(stage.receive(dealer)[0].len(), 100_000);
+        let longest = relay.longest.load(Ordering::Relaxed);
+        // A full datagram leaves a little room for what it may have to acknowledge.
+        assert!(
+            (expected - 60..=expected).contains(&longest),
+            "{longest} of {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_datagram_must_be_able_to_hold_something() {
+    for datagram_bytes in [0, 575, MAX_DATAGRAM_BYTES + 1] {
+        let options = SocketOptions {
+            datagram_bytes: Some(datagram_bytes),
+            ..SocketOptions::default()
+        };
+        let endpoint = "reliable+udp://127.0.0.1:*".parse().unwrap();
+        let refused = open(Role::Pull, Side::Bind, &endpoint, &options);
+        let reason = refused.err().expect("refused").to_string();
+        assert!(reason.contains("give 576 to 65507"), "{reason}");
+    }
 }
 
 #[test]
@@ -617,6 +774,53 @@ fn plain_udp_refuses_what_does_not_fit_into_a_datagram() {
 }
 
 #[test]
+fn numbers_that_are_spoofed_or_replayed_are_counted_and_harm_nobody() {
+    let mut stage = Stage::new("raw_udp", &SocketOptions::default(), &[Role::Pull]);
+    let peer = Stranger::of(&mut stage);
+    peer.greet(&mut stage, 1, 5);
+    // Replayed: as the network might do it.
+    for _ in 0..3 {
+        peer.tell(5, 0, "zero");
+        assert_eq!(stage.hear(0), ["zero"]);
+    }
+    assert_eq!(stage.counters(0).duplicated, 2);
+    // From far ahead, and in the name of somebody else.
+    peer.tell(5, u64::MAX, "never");
+    Stranger::of(&mut stage).tell(5, 1, "never");
+    peer.tell(6, 1, "never");
+    peer.tell(5, 1, "one");
+    assert_eq!(stage.hear(0), ["one"]);
+    let Counters {
+        lost,
+        malformed,
+        strangers,
+        ..
+    } = stage.counters(0);
+    assert_eq!((lost, malformed, strangers), (0, 1, 2));
+}
+
+#[test]
+fn ten_thousand_peers_are_served_like_any_other() {
+    // However long it takes, nobody is asked whether it lives.
+    let options = SocketOptions {
+        heartbeat: Heartbeat::Probe(PATIENCE * 10),
+        ..SocketOptions::default()
+    };
+    let mut stage = Stage::new("raw_udp", &options, &[Role::Router]);
+    let count = descriptors(10_000);
+    let peers: Vec<_> = (0..count).map(|_| Stranger::of(&mut stage)).collect();
+    for (session, peer) in peers.iter().enumerate() {
+        peer.greet(&mut stage, 5, session as u64);
+    }
+    for (session, peer) in peers.iter().enumerate() {
+        peer.tell(session as u64, 0, "hello");
+        let message = stage.receive(0);
+        stage.send(0, &message);
+        assert!(peer.hear().ends_with(b"hello"));
+    }
+}
+
+#[test]
 fn plain_udp_drops_and_counts_what_nobody_takes() {
     let mut stage = Stage::new("raw_udp", &few(10), &[Role::Pull, Role::Push]);
     stage.say(1, &["first"]);
@@ -624,7 +828,12 @@ fn plain_udp_drops_and_counts_what_nobody_takes() {
         stage.say(1, &["more"]);
         stage.of(0).link_event();
     }
-    stage.count(0, "200 datagrams", |now| now.dropped + now.lost == 191);
+    stage.wait(0, "200 datagrams", |socket| {
+        // While messages wait to be taken, it reads only when it is asked.
+        socket.link_event();
+        let now = socket.counters()?;
+        (now.dropped + now.lost == 191).then_some(())
+    });
     let heard = std::iter::from_fn(|| stage.of(0).receive().unwrap()).count();
     assert_eq!(heard, 10);
 }
@@ -658,6 +867,37 @@ fn a_plain_subscriber_cannot_want_more_than_fits() {
 }
 
 #[test]
+fn a_plain_subscriber_that_is_not_connected_cannot_either() {
+    let options = SocketOptions::default();
+    let endpoint = bound(Role::Publish, "raw_udp", &options).endpoint().clone();
+    let mut subscriber = open(Role::Subscribe, Side::Connect, &endpoint, &options).unwrap();
+    subscriber.subscribe(&[b'x'; 10 << 10]).unwrap();
+    subscriber.subscribe(&[b'x'; 10 << 10]).unwrap();
+    let error = subscriber.subscribe(&[b'y'; 10 << 10]).unwrap_err();
+    assert!(error.to_string().contains("16384 bytes"), "{error}");
+    subscriber.subscribe(b"z").unwrap();
+}
+
+#[test]
+fn a_publisher_that_comes_late_learns_of_more_topics_than_a_queue_holds() {
+    for scheme in ["raw_udp", "reliable_udp"] {
+        let endpoint = bound(Role::Publish, scheme, &few(3)).endpoint().clone();
+        let mut subscriber = open(Role::Subscribe, Side::Connect, &endpoint, &few(3)).unwrap();
+        let topics: Vec<String> = (10..60).map(|number| number.to_string()).collect();
+        for topic in &topics {
+            subscriber.subscribe(topic.as_bytes()).unwrap();
+        }
+        let mut stage = Stage {
+            sockets: vec![Some(rebound(Role::Publish, &endpoint, &few(3)))],
+        };
+        stage.add(subscriber);
+        for topic in &topics {
+            assert_eq!(stage.hear(0), [format!("\u{1}{topic}")]);
+        }
+    }
+}
+
+#[test]
 fn a_publisher_with_a_short_queue_learns_of_every_topic() {
     let mut stage = Stage::new("raw_udp", &few(3), &[Role::Publish, Role::Subscribe]);
     let topics: Vec<String> = (10..60).map(|number| number.to_string()).collect();
@@ -667,6 +907,20 @@ fn a_publisher_with_a_short_queue_learns_of_every_topic() {
     for topic in &topics {
         assert_eq!(stage.hear(0), [format!("\u{1}{topic}")]);
     }
+}
+
+#[test]
+fn a_reliable_subscriber_that_wants_everything_is_cut_off() {
+    let roles = [Role::Publish, Role::Subscribe];
+    let mut stage = Stage::new("reliable_udp", &few(10_000), &roles);
+    for topic in 0..5000_u32 {
+        stage.of(1).subscribe(&topic.to_be_bytes()).unwrap();
+    }
+    // What it wanted is wanted no more.
+    stage.wait(0, "topic cancelled", |publisher| {
+        let notice = publisher.receive().unwrap()?;
+        (notice[0].first() == Some(&0)).then_some(())
+    });
 }
 
 #[test]

@@ -33,6 +33,7 @@ impl Member {
         let session = Session(rand::random());
         let config = GuestConfig {
             session,
+            pattern: shared.address.pattern,
             name: format!("{}-{index}", shared.prefix),
             room: shared.room.clone(),
             last: 0,

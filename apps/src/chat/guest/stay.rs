@@ -1,6 +1,7 @@
 //! A guest's stay in a room: what it has heard, what it missed, who is there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use mutirao::machine::Time;
@@ -9,7 +10,7 @@ use super::change;
 use crate::chat::wire::{Event, Line, Place};
 
 /// Lines that are held back until those before them have come.
-const MAX_EARLY: usize = 1024;
+const MAX_EARLY: u64 = 1024;
 
 /// Changes of the members that are remembered until the list of members has come.
 const MAX_CHANGES: usize = 4096;
@@ -30,7 +31,9 @@ pub(super) struct Stay {
     next: u64,
     /// The last number that is known of.
     latest: u64,
-    early: BTreeMap<u64, Line>,
+    /// What is known of the numbers from `next` on: `None` where somebody came or went, and it is
+    /// forgotten.
+    early: BTreeMap<u64, Option<Line>>,
     /// Lines that were passed over since the last time that this was asked.
     lost: u64,
     /// When to fetch what is missing.
@@ -47,6 +50,8 @@ pub(super) struct Stay {
     changes: VecDeque<(u64, Event)>,
     /// The first number of whose changes none are forgotten.
     changes_from: u64,
+    /// Whether somebody may have come or gone since the list of members.
+    uncertain: bool,
 }
 
 impl Stay {
@@ -67,6 +72,7 @@ impl Stay {
             incoming: BTreeSet::new(),
             changes: VecDeque::new(),
             changes_from: first,
+            uncertain: false,
         };
         stay.fetch_now(now, latest);
         stay
@@ -103,16 +109,26 @@ impl Stay {
         &self.members
     }
 
-    /// Takes lines that arrived.
-    pub(super) fn take(&mut self, now: Time, oldest: u64, first: u64, lines: Vec<Line>) {
+    /// Takes lines that arrived, which are all that is known of those numbers.
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        oldest: u64,
+        numbers: Range<u64>,
+        lines: Vec<(u64, Line)>,
+    ) {
         let before = self.next;
         self.skip_to(oldest);
-        for (number, line) in (first..).zip(lines) {
-            let ahead = number.checked_sub(self.next);
-            if ahead.is_some_and(|ahead| ahead < MAX_EARLY as u64) {
-                self.early.entry(number).or_insert(line);
+        self.latest = self.latest.max(numbers.end.saturating_sub(1));
+        let end = numbers.end.min(self.next + MAX_EARLY);
+        let known = numbers.start.max(self.next)..end;
+        for (number, line) in lines {
+            if known.contains(&number) {
+                self.early.insert(number, Some(line));
             }
-            self.latest = self.latest.max(number);
+        }
+        for number in known {
+            self.early.entry(number).or_insert(None);
         }
         let progress = self.early.contains_key(&self.next) || self.next > before;
         if progress && self.fetch_at.is_some() {
@@ -176,7 +192,12 @@ impl Stay {
 
     /// The next line in order.
     pub(super) fn next(&mut self) -> Option<Line> {
-        let line = self.early.remove(&self.next)?;
+        let mut line = self.early.remove(&self.next)?;
+        while line.is_none() {
+            self.pass_over();
+            line = self.early.remove(&self.next)?;
+        }
+        let line = line?;
         if !matches!(line.event, Event::Said { .. }) {
             // What was before the list says nothing about now: members may have vanished with a restart.
             if self.as_of.is_some_and(|as_of| self.next > as_of) {
@@ -190,6 +211,20 @@ impl Stay {
         }
         self.next += 1;
         Some(line)
+    }
+
+    /// The next line is forgotten: somebody came or went.
+    fn pass_over(&mut self) {
+        self.uncertain |= self.as_of.is_some_and(|as_of| self.next > as_of);
+        self.next += 1;
+        // A list that is older than this is of no use.
+        self.changes_from = self.next;
+        self.changes.clear();
+    }
+
+    /// Whether the list of members has become uncertain since the last time.
+    pub(super) fn take_uncertain(&mut self) -> bool {
+        std::mem::take(&mut self.uncertain)
     }
 
     /// Takes a part of the list of members; `false` when it came too late to be of use.

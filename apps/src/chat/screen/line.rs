@@ -21,16 +21,26 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Puts text where the cursor is. Line ends become spaces.
-    pub(super) fn insert(&mut self, text: &str) {
-        if self.text.len() + text.len() > MAX_BYTES {
-            return;
-        }
+    /// Puts text where the cursor is, as much as there is room for. Line ends become spaces. How many
+    /// bytes found no room.
+    pub(super) fn insert(&mut self, text: &str) -> usize {
         let text = text.replace("\r\n", " ").replace(['\n', '\r'], " ");
-        self.text.insert_str(self.cursor, &text);
-        self.cursor += text.len();
+        let room = MAX_BYTES.saturating_sub(self.text.len());
+        let ends = text
+            .grapheme_indices(true)
+            .map(|(at, part)| at + part.len());
+        let fits = ends.take_while(|&end| end <= room).last().unwrap_or(0);
+        self.text.insert_str(self.cursor, &text[..fits]);
+        self.cursor += fits;
         // A combining character joins what stands before it, and perhaps what stands behind.
         self.snap();
+        text.len() - fits
+    }
+
+    /// Writes a line again that was taken in vain.
+    pub(super) fn put_back(&mut self, line: String) {
+        self.text = line;
+        self.end();
     }
 
     /// Ends the line: it is remembered, and the next one is empty.
@@ -146,21 +156,24 @@ impl Line {
     pub(super) fn view(&self, columns: u16) -> (String, u16) {
         // One column is for the cursor at the end.
         let room = usize::from(columns.saturating_sub(1));
-        let mut start = 0;
-        while visible(&self.text[start..self.cursor]).width() > room {
-            start = self.after(start);
+        // Back from the cursor as far as there is room, and from there on.
+        let (mut start, mut column) = (self.cursor, 0);
+        for part in self.text[..self.cursor].graphemes(true).rev() {
+            let width = visible(part).width();
+            if column + width > room {
+                break;
+            }
+            (start, column) = (start - part.len(), column + width);
         }
-        let (mut end, mut width) = (start, 0);
-        for part in self.text[start..].graphemes(true) {
-            width += visible(part).width();
+        let (mut text, mut width) = (String::new(), 0);
+        for part in self.text[start..].graphemes(true).map(visible) {
+            width += part.width();
             if width > usize::from(columns) {
                 break;
             }
-            end += part.len();
+            text.push_str(&part);
         }
-        let column = visible(&self.text[start..self.cursor]).width();
-        let column = u16::try_from(column).unwrap_or(u16::MAX);
-        (visible(&self.text[start..end]), column)
+        (text, u16::try_from(column).unwrap_or(u16::MAX))
     }
 
     fn delete(&mut self, start: usize, end: usize) {
@@ -302,6 +315,21 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_too_long_the_beginning_is_taken() {
+        let mut line = written("começo ");
+        let room = MAX_BYTES - line.text.len();
+        // Three bytes each, which do not fill the line to the last byte.
+        let cut = line.insert(&"中".repeat(MAX_BYTES));
+        assert_eq!(cut, 3 * MAX_BYTES - room / 3 * 3);
+        assert_eq!(line.text.len(), MAX_BYTES - room % 3);
+        let full = line.text.clone();
+        assert_eq!(line.insert("中文"), 6);
+        assert_eq!(line.text, full);
+        line.put_back("de novo".into());
+        assert_eq!(line.view(80), ("de novo".to_string(), 7));
+    }
+
+    #[test]
     fn no_sequence_of_keys_breaks_it() {
         use mutirao::sim::{Rng, run_seeds};
         run_seeds(0..50, |seed| {
@@ -325,7 +353,7 @@ mod tests {
                 match rng.below(3) {
                     0 => rng.pick(&steps).unwrap()(&mut line),
                     1 if rng.chance(0.05) => drop(line.take()),
-                    _ => line.insert(rng.pick(&pieces).unwrap()),
+                    _ => drop(line.insert(rng.pick(&pieces).unwrap())),
                 }
                 assert!(line.is_boundary(line.cursor));
                 let columns = rng.below(20) as u16;

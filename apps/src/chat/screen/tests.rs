@@ -11,6 +11,7 @@ fn status(members: &[&str]) -> Status {
         room: "sala".into(),
         connected: true,
         unsaid: 0,
+        full: false,
         members: members.iter().map(|name| name.to_string()).collect(),
     }
 }
@@ -129,6 +130,29 @@ fn keys_edit_the_line_and_enter_sends_it() {
     end(&mut show, 'u');
     assert_eq!(end(&mut show, 'd'), Some(Wish::LeaveNow));
     assert_eq!(end(&mut show, 'c'), Some(Wish::LeaveNow));
+}
+
+#[test]
+fn a_paste_that_is_too_long_is_taken_as_far_as_it_fits_and_that_is_told() {
+    let mut show = Show::new(80, 4);
+    on_event(&mut show.view, Event::Paste("x".repeat(5_000)));
+    let rows = show.rows();
+    assert_eq!(
+        rows[2],
+        " the line is full: 800 bytes found no room and are not in it"
+    );
+    assert_eq!(rows[3], format!("> {}", "x".repeat(77)));
+    show.key(KeyCode::Char('y'), KeyModifiers::NONE);
+    assert!(show.rows()[2].contains("1 byte found no room"));
+    show.key(KeyCode::Home, KeyModifiers::NONE);
+    assert!(!show.rows()[2].contains("full"));
+}
+
+#[test]
+fn when_no_more_can_be_said_the_status_says_so() {
+    let mut show = Show::new(80, 4);
+    (show.status.unsaid, show.status.full) = (256, true);
+    assert!(show.rows()[2].contains("256 wait, the line is kept"));
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(super) struct Status {
     pub(super) room: String,
     pub(super) connected: bool,
     pub(super) unsaid: usize,
+    /// Whether no more can be said for now.
+    pub(super) full: bool,
     pub(super) members: Vec<String>,
 }
 
@@ -52,6 +54,7 @@ impl Status {
             room: shown(guest.room()),
             connected: guest.is_inside(),
             unsaid: guest.unsaid(),
+            full: !guest.has_room(),
             members: members.map(|name| shown(name)).collect(),
         }
     }
@@ -63,6 +66,9 @@ impl Status {
         };
         let unsaid = match self.unsaid {
             0 => String::new(),
+            count if self.full => {
+                format!(" · {count} wait, the line is kept")
+            }
             count => format!(" · {count} on the way"),
         };
         format!(" {} in {} · {state}{unsaid}", self.name, self.room)
@@ -73,6 +79,8 @@ impl Status {
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) line: Line,
+    /// Something about the line that is written, until the next key.
+    pub(super) note: Option<String>,
     talk: VecDeque<Talk>,
     /// Rows between the last row that is seen and the end.
     above_end: usize,
@@ -142,7 +150,10 @@ impl View {
     }
 
     fn draw_bar(&self, frame: &mut Frame<'_>, area: Rect, status: &Status) {
-        let mut text = status.text();
+        let mut text = match &self.note {
+            Some(note) => format!(" {note}"),
+            None => status.text(),
+        };
         if self.above_end > 0 {
             text.push_str(" · scrolled back, PageDown goes on");
         }
@@ -202,7 +213,7 @@ fn rows(talk: &Talk, width: usize) -> Vec<Row<'static>> {
 
 /// The first row, with the time and the name in colours of their own if they stand in it whole.
 fn first_row(talk: &Talk, row: String) -> Row<'static> {
-    let time = talk.time.as_ref().map_or(0, |time| time.len() + 1);
+    let time = talk.at.as_ref().map_or(0, |at| at.time.len() + 1);
     let head = talk.to_string().len() - talk.text.len();
     let cut = |row: &str, at: usize| row.is_char_boundary(at) && at <= row.len();
     let Some(who) = talk

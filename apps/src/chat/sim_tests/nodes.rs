@@ -1,13 +1,14 @@
 //! A hall and guests as nodes of the simulator, and the world that they make up.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use mutirao::Pattern;
 use mutirao::machine::{Machine as _, Time};
 use mutirao::sim::{Link, Node, NodeId, Rng, Sim};
 
 use crate::chat::guest::{Guest, GuestConfig, GuestInput, GuestOutput, News};
-use crate::chat::hall::{Hall, HallOutput, Limits, Record};
+use crate::chat::hall::{Hall, HallOutput, Limits, Peer, Record};
 use crate::chat::wire::{
     self, Down, Event, Knock, Letter, Line, Place, Says, Session, Up, Welcome, Word,
 };
@@ -18,12 +19,15 @@ pub(super) const HALL: NodeId = NodeId(0);
 /// The numbers of the story that is on the disk.
 const STORY: u64 = 77;
 
+const PATTERN: Pattern = Pattern::PubSub;
+
 type Packet = Vec<u8>;
 
 /// The hall, its disk, and what waits to be sent.
 pub(super) struct HallNode {
     pub(super) hall: Hall,
     disk: Vec<Record>,
+    disk_is_full: bool,
     limits: Limits,
     out: VecDeque<(NodeId, Packet)>,
 }
@@ -31,18 +35,20 @@ pub(super) struct HallNode {
 impl HallNode {
     /// A start of the hall with what is on the disk.
     pub(super) fn new(limits: Limits, incarnation: u64, disk: Vec<Record>) -> HallNode {
-        let mut hall = Hall::new(limits.clone(), incarnation << 32, STORY);
+        let mut hall = Hall::new(PATTERN, limits.clone(), incarnation << 32, STORY);
         disk.iter().for_each(|record| hall.remember(record.clone()));
         HallNode {
             hall,
             disk,
+            disk_is_full: false,
             limits,
             out: VecDeque::new(),
         }
     }
 
-    pub(super) fn take(&mut self, now: Time, up: Up) {
-        self.hall.handle(now, up);
+    /// A packet over one of many connections.
+    pub(super) fn take(&mut self, now: Time, from: u64, up: Up) {
+        self.hall.handle(now, (Peer(from), up));
         self.drain();
     }
 
@@ -60,10 +66,22 @@ impl HallNode {
         assert!(deadline.is_none_or(|deadline| deadline > now));
     }
 
+    /// All that was kept.
+    pub(super) fn disk(&self) -> &[Record] {
+        &self.disk
+    }
+
+    /// What was sent since the last time.
+    pub(super) fn sent(&mut self) -> Vec<Down> {
+        let out = self.out.drain(..);
+        out.map(|(_, packet)| wire::decode(&packet).unwrap())
+            .collect()
+    }
+
     fn drain(&mut self) {
+        self.keep();
         while let Some(output) = self.hall.poll() {
             match output {
-                HallOutput::Keep(record) => self.disk.push(record),
                 HallOutput::Send(to, packet) => self.out.push_back((node_of(to), packet.to_vec())),
                 HallOutput::Publish(room, packet) => {
                     let members = self.hall.members_of(&room);
@@ -71,6 +89,16 @@ impl HallNode {
                     self.out.extend(sends);
                 }
                 HallOutput::Forget(_) => {}
+            }
+        }
+        self.keep();
+    }
+
+    fn keep(&mut self) {
+        while let Some(record) = self.hall.poll_keep() {
+            match self.disk_is_full {
+                true => self.hall.unkept(&record, "the disk is full"),
+                false => self.disk.push(record),
             }
         }
     }
@@ -93,6 +121,7 @@ impl GuestNode {
     pub(super) fn new(name: &str, patient: bool, now: Time, session: u64) -> GuestNode {
         let config = GuestConfig {
             session: Session(session),
+            pattern: PATTERN,
             name: name.into(),
             room: "lobby".into(),
             last: 5,
@@ -148,9 +177,9 @@ pub(super) enum Program {
 impl Node for Program {
     type Message = Packet;
 
-    fn handle(&mut self, now: Time, _from: NodeId, packet: Packet) {
+    fn handle(&mut self, now: Time, from: NodeId, packet: Packet) {
         match self {
-            Program::Hall(node) => node.take(now, wire::decode(&packet).unwrap()),
+            Program::Hall(node) => node.take(now, from.0 as u64, wire::decode(&packet).unwrap()),
             Program::Guest(node) => {
                 let packet = wire::decode(&packet).unwrap();
                 node.guest.handle(now, GuestInput::Packet(packet));
@@ -265,6 +294,15 @@ impl World {
         }
     }
 
+    /// Whether nothing more can be kept.
+    pub(super) fn fill_disk(&mut self, full: bool) {
+        self.sim.with(HALL, |node, _| {
+            if let Program::Hall(node) = node {
+                node.disk_is_full = full;
+            }
+        });
+    }
+
     pub(super) fn hall(&self) -> &HallNode {
         match self.sim.node(HALL) {
             Some(Program::Hall(node)) => node,
@@ -294,6 +332,11 @@ impl World {
             News::Letter(letter) => pick(letter),
             _ => None,
         })
+    }
+
+    /// Whether a guest has nothing left to say or to hear.
+    pub(super) fn is_at_rest(&self, guest: NodeId) -> bool {
+        self.guest(guest).guest.has_said_and_heard_all()
     }
 
     /// The lines that a guest was told.
@@ -355,6 +398,101 @@ fn some_place(rng: &mut Rng) -> Place {
     }
 }
 
+/// A hall and many guests, whose packets all arrive at once every so often: the simulator would look
+/// through all of them for each packet.
+pub(super) struct Crowd {
+    hall: HallNode,
+    guests: Vec<GuestNode>,
+    now: Time,
+}
+
+/// How often packets arrive.
+const ROUND: Duration = Duration::from_millis(50);
+
+impl Crowd {
+    pub(super) fn new() -> Crowd {
+        Crowd {
+            hall: HallNode::new(Limits::default(), 1, Vec::new()),
+            guests: Vec::new(),
+            now: Time::START,
+        }
+    }
+
+    pub(super) fn add_guest(&mut self) {
+        let session = self.guests.len() as u64;
+        let node = GuestNode::new(&format!("g{session}"), true, self.now, session);
+        self.guests.push(node);
+    }
+
+    pub(super) fn say(&mut self, guest: usize, text: String) {
+        let word = GuestInput::Word(Word::Say(text));
+        self.guests[guest].guest.handle(self.now, word);
+    }
+
+    /// Lets packets arrive so many times.
+    pub(super) fn rounds(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.now = self.now + ROUND;
+            for (session, node) in self.guests.iter_mut().enumerate() {
+                node.guest.wake(self.now);
+                while let Some((_, packet)) = node.next_packet() {
+                    let up = wire::decode(&packet).unwrap();
+                    self.hall.take(self.now, session as u64, up);
+                }
+            }
+            self.hall.hall.wake(self.now);
+            self.hall.drain();
+            for (to, packet) in self.hall.out.drain(..) {
+                let packet = GuestInput::Packet(wire::decode(&packet).unwrap());
+                self.guests[to.0].guest.handle(self.now, packet);
+            }
+        }
+    }
+
+    /// What each guest has heard others say, and how many it sees.
+    pub(super) fn heard(&self) -> impl Iterator<Item = (Vec<&str>, usize)> {
+        self.guests.iter().map(|node| {
+            let said = node.told.iter().filter_map(|news| match news {
+                News::Heard(line) => match &line.event {
+                    Event::Said { text, .. } => Some(&**text),
+                    _ => None,
+                },
+                _ => None,
+            });
+            let members = node.guest.members().map_or(0, BTreeSet::len);
+            (said.collect(), members)
+        })
+    }
+}
+
+/// A knock of a new guest.
+pub(super) fn knock(session: u64, attempt: u32, name: &str) -> Up {
+    let knock = Knock {
+        pattern: PATTERN.name().into(),
+        attempt,
+        name: name.into(),
+        room: "lobby".into(),
+        last: 5,
+        after: None,
+        next_word: 1,
+    };
+    up(session, Says::Knock(knock))
+}
+
+/// What a member says first, and all that follows.
+pub(super) fn word(session: u64, number: u64, word: Word) -> Up {
+    up(session, Says::Word { number, word })
+}
+
+fn up(session: u64, says: Says) -> Up {
+    Up {
+        session: Session(session),
+        lane: 0,
+        heard: 0,
+        says,
+    }
+}
+
 /// What a guest might send that means no good.
 pub(super) fn some_packet(rng: &mut Rng) -> Up {
     let word = match rng.below(8) {
@@ -374,6 +512,10 @@ pub(super) fn some_packet(rng: &mut Rng) -> Up {
     };
     let says = match rng.below(5) {
         0 => Says::Knock(Knock {
+            pattern: rng
+                .pick(&["pub-sub", "pub-sub", "pub-sub", "x"])
+                .unwrap()
+                .to_string(),
             attempt: some_number(rng) as u32,
             name: some_text(rng),
             room: some_text(rng),
@@ -427,6 +569,7 @@ pub(super) fn some_answer(rng: &mut Rng) -> Down {
             word: some_number(rng),
             room: text,
             latest: some_number(rng),
+            letter: some_number(rng),
         },
         5 => Down::Beat {
             incarnation: rng.below(3),
@@ -439,7 +582,11 @@ pub(super) fn some_answer(rng: &mut Rng) -> Down {
             story: STORY,
             oldest: some_number(rng),
             first: some_number(rng),
-            lines: vec![some_line(rng), some_line(rng)],
+            next: some_number(rng),
+            lines: vec![
+                (some_number(rng), some_line(rng)),
+                (some_number(rng), some_line(rng)),
+            ],
         },
     }
 }

@@ -9,7 +9,8 @@ use mutirao::wait::Interest;
 use mutirao::{Endpoint, OpenError};
 
 use super::port::Port;
-use super::{GuestWay, HallWay, topic};
+use super::{GuestWay, HallWay, peer, topic};
+use crate::chat::hall::Peer;
 use crate::chat::wire::{self, Down, Session, Up};
 
 /// The hall's end.
@@ -37,14 +38,16 @@ impl HallEnd {
 }
 
 impl HallWay for HallEnd {
-    fn receive(&mut self, take: &mut dyn FnMut(Up)) -> Result<bool, TransportError> {
+    fn receive(&mut self, take: &mut dyn FnMut(Peer, Up)) -> Result<bool, TransportError> {
         // Subscriptions are between the sockets.
         self.rooms.receive(|_, _| ())?;
         let routes = &mut self.routes;
         self.guests.receive(|reader, mut message| {
             if let Some(up) = reader.read::<Up>(message.get(1)) {
-                routes.insert(up.session, message.swap_remove(0));
-                take(up);
+                let route = message.swap_remove(0);
+                let peer = peer(&route);
+                routes.insert(up.session, route);
+                take(peer, up);
             }
         })
     }

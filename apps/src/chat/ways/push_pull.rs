@@ -11,14 +11,18 @@ use std::time::Duration;
 use mutirao::machine::Time;
 use mutirao::transport::{Frame, Role, Side, SocketOptions, Source, TransportError};
 use mutirao::wait::Interest;
-use mutirao::{Endpoint, OpenError};
+use mutirao::{Endpoint, OpenError, Pattern};
 
 use super::port::Port;
-use super::{GuestWay, HallWay};
+use super::{GuestWay, HallWay, peer};
+use crate::chat::hall::Peer;
 use crate::chat::wire::{self, Down, Says, Session, Up};
 
 /// How long the door of a guest that left stays open for what is on its way.
 const PARTING: Duration = Duration::from_secs(2);
+
+/// Who pushes: a PULL socket does not say.
+const ANYBODY: Peer = Peer(0);
 
 /// Doors that may be open.
 const MAX_DOORS: usize = 4_096;
@@ -134,25 +138,27 @@ fn beside(endpoint: &Endpoint, name: &str, port: &str) -> Result<Endpoint, OpenE
 }
 
 impl HallWay for HallEnd {
-    fn receive(&mut self, take: &mut dyn FnMut(Up)) -> Result<bool, TransportError> {
+    fn receive(&mut self, take: &mut dyn FnMut(Peer, Up)) -> Result<bool, TransportError> {
         let (routes, mut knocks) = (&mut self.routes, Vec::new());
         let control = self.knocks.receive(|reader, mut message| {
             if let Some(up) = reader.read::<Up>(message.get(1)) {
-                routes.insert(up.session, message.swap_remove(0));
-                if matches!(up.says, Says::Knock(_)) {
+                let route = message.swap_remove(0);
+                let peer = peer(&route);
+                routes.insert(up.session, route);
+                // Those who take another way could not go through a door.
+                if matches!(&up.says, Says::Knock(knock) if knock.pattern == Pattern::PushPull.name()) {
                     knocks.push(up.session);
                 }
-                take(up);
+                take(peer, up);
             }
         })?;
         for session in knocks {
             self.answer_knock(session)?;
         }
         let words = self.words.receive(|reader, message| {
-            reader
-                .read(message.first())
-                .into_iter()
-                .for_each(&mut *take);
+            if let Some(up) = reader.read(message.first()) {
+                take(ANYBODY, up);
+            }
         })?;
         Ok(control || words)
     }

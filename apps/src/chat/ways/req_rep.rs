@@ -16,7 +16,8 @@ use mutirao::wait::Interest;
 use mutirao::{Endpoint, OpenError};
 
 use super::port::Port;
-use super::{GuestWay, HallWay};
+use super::{GuestWay, HallWay, peer};
+use crate::chat::hall::Peer;
 use crate::chat::wire::{self, Down, MAX_PACKET_BYTES, Session, Up};
 
 /// What goes with a packet in a message, in bytes.
@@ -159,7 +160,7 @@ fn number(frame: Option<&Frame>) -> Option<u64> {
 }
 
 impl HallWay for HallEnd {
-    fn receive(&mut self, take: &mut dyn FnMut(Up)) -> Result<bool, TransportError> {
+    fn receive(&mut self, take: &mut dyn FnMut(Peer, Up)) -> Result<bool, TransportError> {
         let HallEnd {
             socket,
             guests,
@@ -195,7 +196,9 @@ impl HallWay for HallEnd {
             guest.asks.push_back((message[0].clone(), ask));
             held.push_back((*now + HOLD, session, ask));
             stirred.push(session);
-            up.into_iter().for_each(&mut *take);
+            if let Some(up) = up {
+                take(peer(&message[0]), up);
+            }
         })
     }
 

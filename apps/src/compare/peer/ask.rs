@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use mutirao::Endpoint;
 use mutirao::machine::{Clock, Time};
-use mutirao::transport::{Frame, Message, Role, SendError, Side, Socket, SocketOptions, open};
+use mutirao::transport::{Frame, Message, Role, SendError, Side, Socket, open};
 use mutirao::wait::Interest;
 
 use super::flow::LEAST_BYTES;
+use super::way::Way;
 use crate::compare::control::{Control, Order};
 use crate::compare::usage::monotonic_ns;
-
-/// How long to wait for somebody who answers.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long a peer that was killed may stay away.
 const ABSENCE: Duration = Duration::from_secs(20);
@@ -28,10 +26,11 @@ const GLANCE: Duration = Duration::from_millis(20);
 pub(super) fn answer(
     at: &Endpoint,
     mark: Option<u64>,
+    way: &Way,
     control: &Control,
     ready: impl FnOnce(&Endpoint),
 ) -> Result<(), String> {
-    let socket = open(Role::Router, Side::Bind, at, &SocketOptions::default());
+    let socket = open(Role::Router, Side::Bind, at, &way.options());
     let mut socket = socket.map_err(|error| error.to_string())?;
     ready(socket.endpoint());
     let clock = Clock::start();
@@ -80,6 +79,8 @@ fn give_back(socket: &mut dyn Socket, message: &[Frame]) -> Result<(), String> {
 pub(super) struct Asker<'a> {
     socket: Box<dyn Socket>,
     control: &'a Control,
+    /// How long to wait for somebody who answers.
+    connect: Duration,
     pub(super) clock: Clock,
     payload: Vec<u8>,
     next: u64,
@@ -97,12 +98,14 @@ impl<'a> Asker<'a> {
     pub(super) fn open(
         at: &Endpoint,
         size_bytes: usize,
+        way: Way,
         control: &'a Control,
     ) -> Result<Asker<'a>, String> {
-        let socket = open(Role::Dealer, Side::Connect, at, &SocketOptions::default());
+        let socket = open(Role::Dealer, Side::Connect, at, &way.options());
         Ok(Asker {
             socket: socket.map_err(|error| error.to_string())?,
             control,
+            connect: way.connect(),
             clock: Clock::start(),
             payload: vec![0; size_bytes.max(LEAST_BYTES)],
             next: 0,
@@ -147,7 +150,7 @@ impl<'a> Asker<'a> {
 
     /// Asks until somebody answers.
     pub(super) fn knock(&mut self, pause: Duration) -> Result<Answer, String> {
-        let by = self.clock.now() + CONNECT;
+        let by = self.clock.now() + self.connect;
         while self.clock.now() < by {
             // Without room a look every now and then is enough: there is no connection yet.
             let pause = match self.ask()? {
@@ -158,7 +161,10 @@ impl<'a> Asker<'a> {
                 return Ok(answer);
             }
         }
-        Err(format!("nobody answered within {} s", CONNECT.as_secs()))
+        Err(format!(
+            "nobody answered within {} s",
+            self.connect.as_secs()
+        ))
     }
 }
 
@@ -174,7 +180,7 @@ fn read(frame: &[u8]) -> Option<Answer> {
 pub(super) fn connect(at: &Endpoint, times: u32, control: &Control) -> Result<Vec<f64>, String> {
     let once = |_| {
         let clock = Clock::start();
-        let mut asker = Asker::open(at, LEAST_BYTES, control)?;
+        let mut asker = Asker::open(at, LEAST_BYTES, Way::default(), control)?;
         asker.knock(Duration::from_millis(100))?;
         Ok(clock.now().since(Time::START).as_secs_f64() * 1000.0)
     };
@@ -183,7 +189,7 @@ pub(super) fn connect(at: &Endpoint, times: u32, control: &Control) -> Result<Ve
 
 /// Asks all the time, calls `up` at the first answer, and returns the moment at which another peer answers.
 pub(super) fn watch(at: &Endpoint, control: &Control, up: impl FnOnce()) -> Result<u64, String> {
-    let mut asker = Asker::open(at, LEAST_BYTES, control)?;
+    let mut asker = Asker::open(at, LEAST_BYTES, Way::default(), control)?;
     let first = asker.knock(KNOCK)?;
     up();
     let by = asker.clock.now() + ABSENCE;

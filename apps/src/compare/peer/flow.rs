@@ -4,19 +4,16 @@ use std::time::Duration;
 
 use mutirao::Endpoint;
 use mutirao::machine::{Clock, Time};
-use mutirao::transport::{Frame, Message, Role, SendError, Side, Socket, SocketOptions, open};
+use mutirao::transport::{
+    Frame, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions, open,
+};
 use mutirao::wait::Interest;
 use serde::{Deserialize, Serialize};
 
+use super::way::Way;
 use crate::compare::arrivals::Arrivals;
 use crate::compare::control::{Control, Order};
 use crate::compare::usage::{Before, Usage};
-
-/// How long it may take until the first message is taken.
-const CONNECT: Duration = Duration::from_secs(5);
-
-/// How long is waited after the sender's end for what still comes.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// Messages between two looks at the clock.
 const STRIDE: u64 = 32;
@@ -36,8 +33,11 @@ pub(in crate::compare) struct Flow {
     pub(in crate::compare) window_ms: u64,
     /// Messages a second; as many as go without one.
     pub(in crate::compare) pace: Option<f64>,
-    /// After so long without an arrival nothing more is expected.
+    /// Whether everything is to arrive while the connection stands.
+    pub(in crate::compare) promised: bool,
+    /// After so long without an arrival nothing more is expected of what is not promised.
     pub(in crate::compare) quiet_ms: u64,
+    pub(in crate::compare) way: Way,
     /// Tells these messages from those of others.
     pub(in crate::compare) mark: u64,
 }
@@ -77,7 +77,7 @@ pub(super) fn send(
     told: impl FnOnce(Sent),
 ) -> Result<(), String> {
     let before = Before::now();
-    let socket = open(Role::Push, Side::Connect, at, &SocketOptions::default());
+    let socket = open(Role::Push, Side::Connect, at, &flow.way.options());
     let mut sender = Sender {
         socket: socket.map_err(|error| error.to_string())?,
         control,
@@ -85,7 +85,7 @@ pub(super) fn send(
         payload: payload(flow),
         sent: 0,
     };
-    let begun = sender.begin()?;
+    let begun = sender.begin(flow.way.connect())?;
     let until = begun + Duration::from_millis(flow.window_ms);
     match flow.pace {
         Some(pace) => sender.send_at(pace, begun, until)?,
@@ -138,13 +138,13 @@ impl Sender<'_> {
     }
 
     /// The first message: when it was taken.
-    fn begin(&mut self) -> Result<Time, String> {
-        let by = self.clock.now() + CONNECT;
+    fn begin(&mut self, connect: Duration) -> Result<Time, String> {
+        let by = self.clock.now() + connect;
         while !self.offer()? {
             if self.clock.now() > by {
                 return Err(format!(
                     "no connection came about within {} s",
-                    CONNECT.as_secs()
+                    connect.as_secs()
                 ));
             }
             self.wait_for_room();
@@ -201,7 +201,11 @@ pub(super) fn receive(
     control: &Control,
     ready: impl FnOnce(&Endpoint),
 ) -> Result<Received, String> {
-    let socket = open(Role::Pull, Side::Bind, at, &SocketOptions::default());
+    let options = SocketOptions {
+        watch_links: flow.promised,
+        ..flow.way.options()
+    };
+    let socket = open(Role::Pull, Side::Bind, at, &options);
     let mut socket = socket.map_err(|error| error.to_string())?;
     ready(socket.endpoint());
     let before = Before::now();
@@ -213,20 +217,26 @@ pub(super) fn receive(
         while receive_one(&mut *socket, &mut message)? {
             tally.note(&message, &clock);
         }
+        tally.look(clock.now());
+        tally.broken |= has_lost_its_sender(&mut *socket);
         if let Some(Order::Sent(messages)) = control.order() {
             sent = Some((messages, clock.now()));
         }
         if let Some((messages, since)) = sent {
             let now = clock.now();
             let over = tally.is_over(messages, since, now);
-            if over || now.since(since) >= DRAIN {
+            if over || now.since(since) >= flow.way.drain() {
                 return Ok(tally.result(over, before.usage()));
             }
         }
         let until = clock.now() + BREATH;
         control.wait(socket.source(), Interest::Readable, &clock, until);
-        tally.look(clock.now());
     }
+}
+
+/// Whether the sender's connection has ended: what was on its way is lost with it.
+fn has_lost_its_sender(socket: &mut dyn Socket) -> bool {
+    std::iter::from_fn(|| socket.link_event()).any(|event| event == LinkEvent::Disconnected)
 }
 
 fn receive_one(socket: &mut dyn Socket, message: &mut Message) -> Result<bool, String> {
@@ -242,6 +252,8 @@ struct Tally<'a> {
     first: Option<Time>,
     last: Time,
     since_look: u64,
+    /// Whether the connection has ended at some time, and its promise with it.
+    broken: bool,
 }
 
 impl Tally<'_> {
@@ -252,6 +264,7 @@ impl Tally<'_> {
             first: None,
             last: Time::START,
             since_look: 0,
+            broken: false,
         }
     }
 
@@ -260,8 +273,9 @@ impl Tally<'_> {
         let Some(number) = number_of(message, self.flow) else {
             return;
         };
+        let before = self.arrivals.distinct();
         self.arrivals.note(number);
-        self.since_look += 1;
+        self.since_look += self.arrivals.distinct() - before;
         if self.first.is_none() || self.since_look >= STRIDE {
             self.look(clock.now());
         }
@@ -276,10 +290,12 @@ impl Tally<'_> {
         self.since_look = 0;
     }
 
-    /// Whether all has come, or nothing more comes.
+    /// Whether all has come, or nothing more comes. What is promised comes while the connection stands, however
+    /// long its sender waits before it tries again.
     fn is_over(&self, sent: u64, since: Time, now: Time) -> bool {
         let quiet = Duration::from_millis(self.flow.quiet_ms);
-        self.arrivals.distinct() >= sent || now.since(self.last.max(since)) >= quiet
+        let may_lose = !self.flow.promised || self.broken;
+        self.arrivals.distinct() >= sent || may_lose && now.since(self.last.max(since)) >= quiet
     }
 
     fn result(&self, complete: bool, usage: Usage) -> Received {
@@ -312,7 +328,12 @@ mod tests {
         size_bytes: 20,
         window_ms: 100,
         pace: None,
+        promised: false,
         quiet_ms: 10,
+        way: Way {
+            round_trip_ms: 0.0,
+            datagram_bytes: None,
+        },
         mark: 0xabc,
     };
 
@@ -343,5 +364,33 @@ mod tests {
         assert_eq!((received.seconds, received.distinct), (0.25, 3));
         assert!(!tally.is_over(4, at(0), at(309)) && tally.is_over(4, at(0), at(310)));
         assert!(!tally.is_over(4, at(305), at(310)) && tally.is_over(3, at(300), at(300)));
+    }
+
+    #[test]
+    fn what_is_promised_is_not_given_up_while_the_connection_stands() {
+        let flow = Flow {
+            promised: true,
+            ..FLOW
+        };
+        let at = |ms| Time::START + Duration::from_millis(ms);
+        let mut tally = Tally::new(&flow);
+        tally.arrivals.note(0);
+        assert!(!tally.is_over(2, at(0), at(60_000)));
+        tally.broken = true;
+        assert!(tally.is_over(2, at(0), at(60_000)));
+    }
+
+    #[test]
+    fn what_comes_twice_does_not_prolong_the_time() {
+        let mut tally = Tally::new(&FLOW);
+        let mut bytes = payload(&FLOW);
+        bytes[..8].copy_from_slice(&0u64.to_le_bytes());
+        let message = [Frame::from(&bytes[..])];
+        let clock = Clock::start();
+        tally.note(&message, &clock);
+        let last = tally.last;
+        tally.note(&message, &clock);
+        tally.look(last + Duration::from_secs(1));
+        assert_eq!((tally.last, tally.arrivals.duplicated()), (last, 1));
     }
 }

@@ -9,10 +9,14 @@ use mutirao::machine::Time;
 use serde::{Deserialize, Serialize};
 
 use super::ask::Asker;
+use super::way::Way;
 use crate::compare::control::Control;
 
 /// The longest round trip that is told apart, in nanoseconds.
 const LONGEST_NS: u64 = 60_000_000_000;
+
+/// How long the first answers are waited for before another question is asked.
+const KNOCK: Duration = Duration::from_millis(300);
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +29,7 @@ pub(in crate::compare) struct Pings {
     pub(in crate::compare) patience_ms: u64,
     /// Questions a second, whether the earlier ones are answered or not; one at a time without.
     pub(in crate::compare) pace: Option<f64>,
+    pub(in crate::compare) way: Way,
 }
 
 /// How long answers took, in microseconds.
@@ -43,9 +48,9 @@ pub(in crate::compare) struct Pinged {
 
 /// Asks for as long as was said.
 pub(super) fn ping(at: &Endpoint, pings: &Pings, control: &Control) -> Result<Pinged, String> {
-    let mut asker = Asker::open(at, pings.size_bytes, control)?;
+    let mut asker = Asker::open(at, pings.size_bytes, pings.way, control)?;
     let patience = Duration::from_millis(pings.patience_ms);
-    asker.knock(patience.min(Duration::from_millis(300)))?;
+    asker.knock(patience.min(KNOCK + pings.way.round_trips(1)))?;
     let until = asker.clock.now() + Duration::from_millis(pings.window_ms);
     match pings.pace {
         Some(pace) => at_pace(&mut asker, pace, until, patience),

@@ -1,4 +1,8 @@
 //! What a bad path does to datagrams: it loses, delays, overtakes and doubles them.
+//!
+//! What is lost is packets, and a datagram with any of its own: one that is longer than a packet travels as
+//! several (RFC 791's fragments), so that a byte is lost as easily in a long datagram as in short ones, or in a
+//! segment of a stream.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,6 +15,13 @@ use super::{Conditions, HELD_BACK, Injected};
 
 /// Bytes that may be on their way; what comes beyond is dropped and counted.
 const MAX_BYTES: usize = 64 << 20;
+
+/// What an Ethernet frame leaves for a datagram or a part of one, without the header of IP; that of UDP is carried
+/// with the bytes.
+const PACKET_BYTES: usize = 1480;
+
+/// The header of UDP.
+const UDP_BYTES: usize = 8;
 
 /// The second copy of a datagram comes so much later.
 const ECHO: Duration = Duration::from_micros(100);
@@ -47,13 +58,16 @@ impl DatagramPath {
 
     /// A datagram enters.
     pub(crate) fn handle(&mut self, now: Time, datagram: &[u8]) {
-        self.injected.arrived += 1;
-        // Three draws for each, so that one condition does not change the luck of the others.
-        let lost = self.happens(self.conditions.loss_percent);
+        let packets = (datagram.len() + UDP_BYTES).div_ceil(PACKET_BYTES);
+        // All draws are made each time, so that one condition does not change the luck of the others.
+        let lost = (0..packets)
+            .filter(|_| self.happens(self.conditions.loss_percent))
+            .count();
         let held_back = self.happens(self.conditions.reorder_percent);
         let duplicated = self.happens(self.conditions.duplicate_percent);
-        if lost {
-            self.injected.lost += 1;
+        self.injected.arrived += packets as u64;
+        self.injected.lost += lost as u64;
+        if lost > 0 {
             return;
         }
         let mut due = now + self.conditions.delay();
@@ -201,6 +215,39 @@ mod tests {
         assert_eq!(path.poll(at(2599)), None);
         assert_eq!(path.poll(at(2600)).as_deref(), Some(&b"x"[..]));
         assert_eq!(path.deadline(), None);
+    }
+
+    #[test]
+    fn a_long_datagram_is_lost_with_any_of_its_packets() {
+        let conditions = Conditions {
+            loss_percent: 1.0,
+            ..Conditions::default()
+        };
+        let mut path = DatagramPath::new(conditions, 5);
+        let (datagrams, packets) = (2000, 10);
+        let datagram = vec![0; packets * PACKET_BYTES - UDP_BYTES];
+        let mut passed = |number| {
+            path.handle(at(number), &datagram);
+            path.poll(at(number)).is_some()
+        };
+        let passed = (0..datagrams).filter(|&number| passed(number)).count() as f64;
+        let injected = path.injected();
+        assert_eq!(injected.arrived, datagrams * packets as u64);
+        // About 200 of 20,000 packets; 0.99 to the power of ten of the datagrams.
+        assert!((130..270).contains(&injected.lost), "{injected:?}");
+        let share = passed / datagrams as f64;
+        assert!((0.87..0.94).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_packet_more_is_drawn_for_a_byte_more_than_it_holds() {
+        let packets = |bytes: usize| {
+            let mut path = DatagramPath::new(Conditions::default(), 1);
+            path.handle(at(0), &vec![0; bytes]);
+            path.injected().arrived
+        };
+        assert_eq!([0, 1, 1472, 1473].map(packets), [1, 1, 1, 2]);
+        assert_eq!(packets(65_507), 45);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a bad path does to a byte stream: it delays it, and treats it as TCP's sender would where segments
 //! are lost, since the real connections on both sides of the proxy lose none.
 //!
-//! The model: bytes leave in segments of [`SEGMENT_BYTES`], as many in a round trip as the
-//! [`Window`] allows. A segment is lost with the given probability; nothing behind it comes
+//! The model: bytes leave in segments of [`SEGMENT_BYTES`] at most, as many in a round trip as the
+//! [`Window`] allows. What the window holds back fills its segments, as in Linux's send queue; what it does not leaves
+//! at once, however short (`TCP_NODELAY`). A segment is lost with the given probability; nothing behind it comes
 //! out until it has been repeated. When [`DUPLICATE_ACKS`] more segments follow, the receiver's acknowledgements
 //! tell the sender, and it is there one round trip later (fast retransmit, RFC 5681). When nothing follows,
 //! only the timer helps: [`TIMEOUT`] and the round trip, doubled each time that the timer helped in vain (RFC 6298,
@@ -28,7 +29,7 @@ const DUPLICATE_ACKS: u64 = 3;
 const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What a round trip takes at least, although nothing is delayed.
-const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
+pub(crate) const LEAST_ROUND_TRIP: Duration = Duration::from_micros(200);
 
 /// Repetitions that may be lost in a row.
 const MAX_REPEATS: u32 = 6;
@@ -90,9 +91,16 @@ impl StreamPath {
     /// Bytes enter.
     pub(crate) fn handle(&mut self, now: Time, bytes: &[u8]) {
         self.bytes += bytes.len();
-        self.injected.arrived += bytes.len().div_ceil(SEGMENT_BYTES) as u64;
+        let room = self
+            .waiting
+            .back()
+            .map_or(0, |last| SEGMENT_BYTES - last.len());
+        let (joins, rest) = bytes.split_at(room.min(bytes.len()));
+        if let Some(last) = self.waiting.back_mut() {
+            last.extend_from_slice(joins);
+        }
         self.waiting
-            .extend(bytes.chunks(SEGMENT_BYTES).map(<[u8]>::to_vec));
+            .extend(rest.chunks(SEGMENT_BYTES).map(<[u8]>::to_vec));
         self.advance(now);
     }
 
@@ -112,6 +120,7 @@ impl StreamPath {
             return;
         };
         self.window.depart(now);
+        self.injected.arrived += 1;
         let lost = self.is_lost();
         self.injected.lost += u64::from(lost);
         match &mut self.stall {
@@ -366,6 +375,46 @@ mod tests {
         // Mathis, Semke, Mahdavi, Ott (1997): the rate of a Reno sender, of which Linux's is no worse.
         let mathis = 1.22 * SEGMENT_BYTES as f64 / (0.020 * 0.01f64.sqrt());
         assert!((0.3..3.0).contains(&(bad / mathis)), "{bad} and {mathis}");
+    }
+
+    #[test]
+    fn small_messages_that_the_window_holds_back_share_their_segments() {
+        // 500 messages of 100 bytes a second, a round trip of 200 ms: a new connection's window holds ten.
+        let (delay, size, every) = (Duration::from_millis(100), 100, Duration::from_millis(2));
+        let mut path = StreamPath::new(lossy(0.0, 100.0), 1);
+        let (mut entered, mut out, mut waits) = (0, 0, Vec::new());
+        let entry = |number: usize| Time::START + every * number as u32;
+        while waits.len() < 2000 {
+            let due = path
+                .deadline()
+                .unwrap_or(entry(entered))
+                .min(entry(entered));
+            while let Some(bytes) = path.poll(due) {
+                out += bytes.len();
+                while (waits.len() + 1) * size <= out {
+                    waits.push(due.since(entry(waits.len())));
+                }
+            }
+            if due == entry(entered) {
+                path.handle(due, &vec![7; size]);
+                entered += 1;
+            }
+        }
+        // At first up to one round trip more, while the window grows; then nothing but the path's own delay.
+        let most = waits.iter().max().unwrap();
+        assert!(*most <= delay * 3, "{most:?}");
+        assert!(waits[1000..].iter().all(|wait| *wait == delay));
+        waits.sort_unstable();
+        assert_eq!(waits[1000], delay);
+    }
+
+    #[test]
+    fn what_the_window_lets_go_leaves_at_once() {
+        let mut path = StreamPath::new(lossy(0.0, 1.0), 1);
+        (0..3).for_each(|number| path.handle(at(number * 10), b"x"));
+        assert_eq!(path.injected().arrived, 3);
+        assert_eq!(path.poll(at(1000)).as_deref(), Some(&b"x"[..]));
+        assert_eq!(path.deadline(), Some(at(1010)));
     }
 
     #[test]

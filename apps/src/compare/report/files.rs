@@ -26,26 +26,38 @@ impl Folder {
         &self.0
     }
 
-    /// Puts files in place of those that are there. Each is whole at any moment, since it is written under
-    /// another name first.
-    pub(super) fn replace(&self, files: &[(&str, Vec<u8>)]) -> Result<(), Exit> {
+    /// Puts files in place of those that are there; `None` removes one. Each is whole at any moment, since it is
+    /// written under another name first.
+    pub(super) fn replace(&self, files: &[(&str, Option<Vec<u8>>)]) -> Result<(), Exit> {
         for (name, bytes) in files {
+            let Some(bytes) = bytes else { continue };
             let temporary = self.temporary(name);
             write(&temporary, bytes).map_err(|error| {
                 let _ = fs::remove_file(&temporary);
                 unwritable(&self.0.join(name), &error)
             })?;
         }
-        for (name, _) in files {
+        for (name, bytes) in files {
             let path = self.0.join(name);
-            let renamed = fs::rename(self.temporary(name), &path);
-            renamed.map_err(|error| unwritable(&path, &error))?;
+            let done = match bytes {
+                Some(_) => fs::rename(self.temporary(name), &path),
+                None => remove(&path),
+            };
+            done.map_err(|error| unwritable(&path, &error))?;
         }
         Ok(())
     }
 
     fn temporary(&self, name: &str) -> PathBuf {
         self.0.join(format!(".{name}.{}.tmp", std::process::id()))
+    }
+}
+
+/// Removes a file that there may be.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -135,8 +135,10 @@ fn facts(page: &mut String, report: &Report<'_>) {
         (
             "rounds",
             format!(
-                "{} of {} s for each measurement; medians, with the range over the rounds",
-                facts.rounds, facts.seconds
+                "{} of {} s for each measurement{}; medians, with the range over the rounds",
+                facts.rounds,
+                facts.seconds,
+                facts.over_path()
             ),
         ),
         ("mutirao", facts.version.to_string()),

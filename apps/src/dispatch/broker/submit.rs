@@ -33,7 +33,7 @@ use crate::signals::Caught;
 /// Where results go unless something else is said.
 const RESULTS: &str = "results";
 
-/// Hand a job to the broker.
+/// Hand a job to a broker, or every file that appears in a folder.
 ///
 /// Prints the job's id once the broker has all of it, and leaves; `mutirao results` fetches the
 /// results later, from anywhere. With --wait or --out it stays and collects them. With --watch it

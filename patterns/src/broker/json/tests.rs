@@ -183,16 +183,18 @@ fn worker_tells() -> impl Strategy<Value = WorkerTells> {
         vec(".{0,5}", 0..3),
         vec(held, 0..3),
         takes,
+        proptest::option::of(".{0,5}"),
     );
     let leases = || vec(any::<u64>(), 0..4);
     prop_oneof![
         ready.prop_map(
-            |(worker, slots, operations, held, takes)| WorkerTells::Ready {
+            |(worker, slots, operations, held, takes, name)| WorkerTells::Ready {
                 worker: WorkerId(worker),
                 slots,
                 operations,
                 held,
-                takes
+                takes,
+                name,
             }
         ),
         (any::<u64>(), leases()).prop_map(|(seen, held)| WorkerTells::Beat { seen, held }),
@@ -386,7 +388,8 @@ fn a_worker_may_say_little() {
             slots,
             operations,
             held,
-            takes
+            takes,
+            name: Some("ana".into()),
         }
     );
     let holding = json!(["7.3.2a"]);

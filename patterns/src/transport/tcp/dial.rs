@@ -1,14 +1,13 @@
 //! Our own connection: made, and made again with growing pauses.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rand::RngExt as _;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::endpoint::Endpoint;
+use crate::transport::callee::{Backoff, Callee, Lookup, RESOLVED};
 use crate::transport::{SocketOptions, TransportError};
 
 use super::poll::Poll;
@@ -16,15 +15,11 @@ use super::poll::Poll;
 /// How long a connection may take to come about; a machine that has gone answers nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How soon to look whether a name has been resolved.
-const RESOLVED: Duration = Duration::from_millis(5);
-
 #[derive(Debug)]
 enum State {
     /// To begin at this time.
     Waiting(Instant),
-    /// Another thread asks what addresses the host has: that may take seconds.
-    Resolving(Receiver<io::Result<Vec<SocketAddr>>>),
+    Resolving(Lookup),
     Connecting {
         stream: TcpStream,
         by: Instant,
@@ -40,12 +35,9 @@ enum State {
 /// Makes the connection of a socket that connects.
 #[derive(Debug)]
 pub(super) struct Dial {
-    host: String,
-    port: u16,
+    callee: Callee,
     state: State,
-    pause: Duration,
-    pause_min: Duration,
-    pause_max: Duration,
+    backoff: Backoff,
 }
 
 /// How far it is.
@@ -62,28 +54,10 @@ impl Dial {
         endpoint: &Endpoint,
         options: &SocketOptions,
     ) -> Result<Dial, TransportError> {
-        let unusable = |reason: &str| TransportError::Unusable {
-            endpoint: endpoint.clone(),
-            reason: reason.into(),
-        };
-        let host = match endpoint.host() {
-            Some("*") | None => {
-                return Err(unusable(
-                    "a connection needs a host; `*` is only for listening",
-                ));
-            }
-            Some(host) => host.to_string(),
-        };
-        let port = endpoint.port().filter(|port| *port != 0);
-        let port = port.ok_or_else(|| unusable("a connection needs a port number"))?;
-        let pause_min = options.reconnect_min.max(Duration::from_millis(1));
         Ok(Dial {
-            host,
-            port,
+            callee: Callee::new(endpoint)?,
             state: State::Waiting(Instant::now()),
-            pause: pause_min,
-            pause_min,
-            pause_max: options.reconnect_max.max(pause_min),
+            backoff: Backoff::new(options),
         })
     }
 
@@ -96,21 +70,14 @@ impl Dial {
 
     /// The connection stands, and both ends know what they are.
     pub(super) fn succeed(&mut self) {
-        self.pause = self.pause_min;
+        self.backoff.succeed();
     }
 
     /// Tries again after a pause, which doubles until it succeeds.
     pub(super) fn again(&mut self, now: Instant) {
         if let State::Done = self.state {
-            self.state = State::Waiting(now + self.next_pause());
+            self.state = State::Waiting(now + self.backoff.pause());
         }
-    }
-
-    /// Somewhat random, so that a thousand clients do not come back at once.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (2 * pause).min(self.pause_max);
-        pause.mul_f64(rand::rng().random_range(0.75..1.25))
     }
 
     /// When there is something to do; `None` when only news can bring it on.
@@ -127,13 +94,13 @@ impl Dial {
     pub(super) fn go_on(&mut self, now: Instant, poll: &Poll, key: u64) -> Dialed {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(due) if due <= now => self.resolve(now, poll, key),
-            State::Resolving(answer) => match answer.try_recv() {
-                Ok(Ok(addresses)) => self.connect(now, addresses, poll, key),
-                Ok(Err(error)) => self.fail(now, format!("the host does not resolve: {error}")),
-                Err(TryRecvError::Disconnected) => {
-                    self.fail(now, "the host does not resolve".into())
+            State::Resolving(lookup) => match lookup.poll() {
+                Some(Ok(addresses)) => self.connect(now, addresses, poll, key),
+                Some(Err(reason)) => {
+                    self.callee.complain(&reason);
+                    self.fail(now, reason)
                 }
-                Err(TryRecvError::Empty) => self.stay(State::Resolving(answer)),
+                None => self.stay(State::Resolving(lookup)),
             },
             State::Connecting {
                 stream,
@@ -141,6 +108,8 @@ impl Dial {
                 answered: true,
                 ..
             } => match stream.take_error() {
+                // The system may have chosen for our end the very port that we called.
+                Ok(None) if is_itself(&stream) => self.fail(now, "nobody listens there".into()),
                 Ok(None) => Dialed::Connected(stream),
                 Ok(Some(_)) if !others.is_empty() => self.connect(now, others, poll, key),
                 Ok(Some(error)) | Err(error) => self.fail(now, error.to_string()),
@@ -159,23 +128,16 @@ impl Dial {
     }
 
     fn fail(&mut self, now: Instant, reason: String) -> Dialed {
-        self.state = State::Waiting(now + self.next_pause());
+        self.state = State::Waiting(now + self.backoff.pause());
         Dialed::Failed(reason)
     }
 
     fn resolve(&mut self, now: Instant, poll: &Poll, key: u64) -> Dialed {
-        if let Ok(ip) = self.host.parse() {
-            return self.connect(now, vec![SocketAddr::new(ip, self.port)], poll, key);
+        if let Some(address) = self.callee.address() {
+            return self.connect(now, vec![address], poll, key);
         }
-        let (tell, answer) = channel();
-        let (host, port) = (self.host.clone(), self.port);
-        let ask = move || {
-            let addresses = (host.as_str(), port).to_socket_addrs();
-            let _ = tell.send(addresses.map(Iterator::collect));
-        };
-        let thread = std::thread::Builder::new().name("resolve".into());
-        match thread.spawn(ask) {
-            Ok(_) => self.stay(State::Resolving(answer)),
+        match self.callee.look_up() {
+            Ok(lookup) => self.stay(State::Resolving(lookup)),
             Err(error) => self.fail(now, error.to_string()),
         }
     }
@@ -212,5 +174,38 @@ fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket.into()),
+    }
+}
+
+/// Whether a connection leads from a socket to itself.
+fn is_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(ours), Ok(theirs)) if ours == theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_itself_is_none() {
+        let socket = RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        let ours = socket.local_addr().unwrap();
+        socket.connect(&ours).unwrap();
+        let stream = TcpStream::from(socket);
+        assert!(is_itself(&stream));
+        let endpoint = format!("raw+tcp://{}", stream.local_addr().unwrap());
+        let options = SocketOptions::default();
+        let mut dial = Dial::new(&endpoint.parse().unwrap(), &options).unwrap();
+        dial.state = State::Connecting {
+            stream,
+            by: Instant::now() + CONNECT_TIMEOUT,
+            answered: true,
+            others: Vec::new(),
+        };
+        let dialed = dial.go_on(Instant::now(), &Poll::new().unwrap(), 1);
+        assert!(matches!(dialed, Dialed::Failed(_)), "{dialed:?}");
+        assert!(matches!(dial.state, State::Waiting(_)));
     }
 }

@@ -148,10 +148,13 @@ impl Incoming {
         // Neither more frames nor control, which are the highest bits.
         let bytes = u32::from_be_bytes(*header) as usize;
         let simple = bytes <= self.limit && self.frames.is_empty() && self.large.is_none();
-        let Some(body) = rest.get(..bytes).filter(|_| simple) else {
+        if !simple || bytes > rest.len() {
             return false;
-        };
-        replace(message, body);
+        }
+        match &mut message[..] {
+            [frame] => frame.refill_front(rest, bytes),
+            _ => replace(message, &rest[..bytes]),
+        }
         self.start += 4 + bytes;
         true
     }

@@ -39,19 +39,25 @@ struct Piece {
 /// A queue of messages on their way into a stream.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
+    /// What comes before the run.
     pieces: VecDeque<Piece>,
-    /// How much of the first one is written.
+    /// What short frames are added to.
+    run: Vec<u8>,
+    /// Messages that end in the run.
+    run_messages: usize,
+    /// How much of the first piece is written, or of the run if there is none.
     written: usize,
     /// How much waits.
     bytes: usize,
-    messages: usize,
+    /// Messages that end in a piece.
+    piece_messages: usize,
 }
 
 impl Outgoing {
     /// Messages that are not written whole.
     #[inline]
     pub(super) fn messages(&self) -> usize {
-        self.messages
+        self.piece_messages + self.run_messages
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,45 +71,39 @@ impl Outgoing {
 
     /// Adds a message.
     pub(super) fn push(&mut self, message: &[Frame]) {
-        match message {
-            [frame] if self.append(frame) => {}
-            _ => self.push_frames(message),
-        }
-    }
-
-    /// Adds a message of one short frame if there is room in the last run, as there usually is.
-    #[inline]
-    pub(super) fn append(&mut self, frame: &Frame) -> bool {
-        let bytes = 4 + frame.len();
-        let Some(Piece {
-            bytes: Bytes::Run(run),
-            messages,
-        }) = self.pieces.back_mut()
-        else {
-            return false;
-        };
-        if frame.len() > COPY_BYTES || run.capacity() - run.len() < bytes {
-            return false;
-        }
-        run.extend_from_slice(&wire::header(frame.len(), false));
-        run.extend_from_slice(frame);
-        *messages += 1;
-        self.messages += 1;
-        self.bytes += bytes;
-        true
-    }
-
-    fn push_frames(&mut self, message: &[Frame]) {
         for (at, frame) in message.iter().enumerate() {
             self.copy(&wire::header(frame.len(), at + 1 < message.len()));
             match frame.len() <= COPY_BYTES {
                 true => self.copy(frame),
-                false => self.put(Bytes::Frame(frame.clone())),
+                false => self.put(frame.clone()),
             }
         }
-        self.messages += 1;
-        if let Some(last) = self.pieces.back_mut() {
-            last.messages += 1;
+        self.end_message();
+    }
+
+    /// Adds a message of one short frame if the run has room for it, as it usually has.
+    #[inline]
+    pub(super) fn append(&mut self, frame: &[u8]) -> bool {
+        let bytes = 4 + frame.len();
+        if self.run.capacity() - self.run.len() < bytes {
+            return false;
+        }
+        self.run
+            .extend_from_slice(&wire::header(frame.len(), false));
+        self.run.extend_from_slice(frame);
+        self.run_messages += 1;
+        self.bytes += bytes;
+        true
+    }
+
+    /// The message whose last byte was added is whole.
+    fn end_message(&mut self) {
+        match self.pieces.back_mut().filter(|_| self.run.is_empty()) {
+            Some(last) => {
+                last.messages += 1;
+                self.piece_messages += 1;
+            }
+            None => self.run_messages += 1,
         }
     }
 
@@ -113,24 +113,36 @@ impl Outgoing {
     }
 
     fn copy(&mut self, bytes: &[u8]) {
-        if let Some(Piece {
-            bytes: Bytes::Run(run),
-            ..
-        }) = self.pieces.back_mut()
-            && run.len() + bytes.len() <= ROOM_BYTES
-        {
-            run.extend_from_slice(bytes);
-            self.bytes += bytes.len();
-            return;
+        if self.run.len() + bytes.len() > ROOM_BYTES {
+            self.end_run();
         }
-        let mut run = borrow_room();
-        run.extend_from_slice(bytes);
-        self.put(Bytes::Run(run));
+        if self.run.capacity() == 0 {
+            self.run = borrow_room();
+        }
+        self.run.extend_from_slice(bytes);
+        self.bytes += bytes.len();
     }
 
-    fn put(&mut self, bytes: Bytes) {
-        self.bytes += bytes.as_slice().len();
-        self.pieces.push_back(Piece { bytes, messages: 0 });
+    fn put(&mut self, frame: Frame) {
+        self.end_run();
+        self.bytes += frame.len();
+        self.pieces.push_back(Piece {
+            bytes: Bytes::Frame(frame),
+            messages: 0,
+        });
+    }
+
+    /// What is added from here on has its place after what comes next.
+    fn end_run(&mut self) {
+        if self.run.is_empty() {
+            return;
+        }
+        let messages = std::mem::take(&mut self.run_messages);
+        self.piece_messages += messages;
+        self.pieces.push_back(Piece {
+            bytes: Bytes::Run(std::mem::take(&mut self.run)),
+            messages,
+        });
     }
 
     /// Writes as much as the stream takes; whether everything is written.
@@ -151,22 +163,19 @@ impl Outgoing {
                 Err(error) => return Err(error),
             }
         }
-        // An empty frame at the end is written with its header.
-        self.advance(0);
         Ok(true)
     }
 
     fn write_once(&self, stream: &mut impl Write) -> io::Result<usize> {
-        if let [only] = self.pieces.as_slices().0
-            && self.pieces.len() == 1
-        {
-            return stream.write(&only.bytes.as_slice()[self.written..]);
+        if self.pieces.is_empty() {
+            return stream.write(&self.run[self.written..]);
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
+        let parts = self.pieces.iter().map(|piece| piece.bytes.as_slice());
         let mut count = 0;
-        for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
+        for (slot, part) in slices.iter_mut().zip(parts.chain([&self.run[..]])) {
             let skip = if count == 0 { self.written } else { 0 };
-            *slot = IoSlice::new(&piece.bytes.as_slice()[skip..]);
+            *slot = IoSlice::new(&part[skip..]);
             count += 1;
         }
         stream.write_vectored(&slices[..count])
@@ -211,23 +220,17 @@ impl Outgoing {
             skip -= part.len() - rest.len();
             rest.chunks(ROOM_BYTES).for_each(|piece| self.copy(piece));
         }
-        if let Some(last) = self.pieces.back_mut() {
-            last.messages += 1;
-            self.messages += 1;
+        if self.bytes > 0 {
+            self.end_message();
         }
         self.write_to(stream)
     }
 
     /// Takes no more room than it needs while the stream takes nothing.
     fn settle(&mut self) {
-        if let Some(Piece {
-            bytes: Bytes::Run(run),
-            ..
-        }) = self.pieces.back_mut()
-            && run.len() < ROOM_BYTES / 4
-        {
-            let small = run.clone();
-            give_back(std::mem::replace(run, small));
+        if self.run.len() < ROOM_BYTES / 4 && self.run.capacity() >= ROOM_BYTES {
+            let small = self.run.clone();
+            give_back(std::mem::replace(&mut self.run, small));
         }
     }
 
@@ -239,11 +242,16 @@ impl Outgoing {
         {
             self.written -= first.bytes.as_slice().len();
             if let Some(piece) = self.pieces.pop_front() {
-                self.messages -= piece.messages;
+                self.piece_messages -= piece.messages;
                 if let Bytes::Run(run) = piece.bytes {
                     give_back(run);
                 }
             }
+        }
+        if self.bytes == 0 {
+            self.written = 0;
+            self.run_messages = 0;
+            give_back(std::mem::take(&mut self.run));
         }
     }
 }
@@ -260,6 +268,7 @@ impl Drop for Outgoing {
                 give_back(run);
             }
         }
+        give_back(std::mem::take(&mut self.run));
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::transport::routing::{Offer, Pipe};
-use crate::transport::{Frame, Message, Role, fits};
+use crate::transport::{BUSY, Frame, Message, Role, fits, sys};
 
 use super::incoming::{Incoming, Item};
 use super::outgoing::{COPY_BYTES, Outgoing};
@@ -29,9 +29,43 @@ pub(super) struct PipeLimits {
     pub(super) keeps_latest: bool,
     /// Of what is received only the newest is kept.
     pub(super) keeps_latest_in: bool,
+    /// The peer is asked things, and may be busy with them.
+    pub(super) asks: bool,
     pub(super) frame_bytes: usize,
     /// How often a silent peer is asked whether it lives; it is given up after three times as long.
     pub(super) ping: Option<Duration>,
+}
+
+/// What may be sent without looking at anything again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowance {
+    pub(super) messages: u32,
+    /// With their headers.
+    pub(super) bytes: usize,
+    /// The longest frame.
+    pub(super) frame_bytes: usize,
+}
+
+impl Allowance {
+    /// Whether a frame of so many bytes is within it, which then is less.
+    #[inline]
+    pub(super) fn spend(&mut self, frame_bytes: usize) -> bool {
+        let fits =
+            self.messages > 0 && frame_bytes <= self.frame_bytes && frame_bytes + 4 <= self.bytes;
+        if fits {
+            self.messages -= 1;
+            self.bytes -= frame_bytes + 4;
+        }
+        fits
+    }
+}
+
+/// How a connection ended, and why.
+pub(super) enum Parting<'a> {
+    /// The other end was none for us, which is said elsewhere.
+    Refused,
+    CutOff(&'a str),
+    Over(&'a str),
 }
 
 /// What is known of the other end.
@@ -69,6 +103,8 @@ pub(super) struct TcpPipe {
     owes_pong: bool,
     /// Why the peer reads nothing any more, or sends nothing.
     end: Option<String>,
+    /// Whether that was its doing, against the protocol or what we put up with.
+    is_cut_off: bool,
     heard: Instant,
 }
 
@@ -90,6 +126,7 @@ impl TcpPipe {
             is_deaf: false,
             owes_pong: false,
             end: None,
+            is_cut_off: false,
             heard: Instant::now(),
         }
     }
@@ -115,6 +152,16 @@ impl TcpPipe {
     pub(super) fn refusal(&self) -> Option<&str> {
         let refused = self.peer == Peer::Refused;
         self.end.as_deref().filter(|_| refused)
+    }
+
+    /// How it ended.
+    pub(super) fn parting(&self) -> Parting<'_> {
+        let reason = self.end.as_deref().unwrap_or("it is closed");
+        match self.peer {
+            Peer::Refused => Parting::Refused,
+            _ if self.is_cut_off => Parting::CutOff(reason),
+            _ => Parting::Over(reason),
+        }
     }
 
     /// Ends the connection for this reason.
@@ -146,28 +193,51 @@ impl TcpPipe {
 
     /// The peer has broken the protocol: nothing more is heard from it.
     fn breach(&mut self, breach: Breach) {
+        self.is_cut_off = true;
         self.give_up(&breach.to_string());
         self.incoming.clear();
     }
 
-    /// Sends a message of one short frame, where nothing speaks against it; else it has to be
-    /// [offered](Pipe::offer).
-    #[inline]
-    pub(super) fn append(&mut self, frame: &Frame) -> bool {
-        self.end.is_none()
-            && !self.is_deaf
-            && !self.limits.keeps_latest
-            && frame.len() <= self.limits.frame_bytes
-            && self.outgoing.messages() < self.limits.queue_messages
-            && self.outgoing.bytes() + frame.len() < WRITE_BYTES
-            && self.outgoing.append(frame)
+    /// What may be [appended](TcpPipe::append) now: messages, of how many bytes together, each no longer
+    /// than what is copied.
+    pub(super) fn allowance(&self) -> Allowance {
+        let may = self.end.is_none() && !self.is_deaf && !self.limits.keeps_latest;
+        if !may {
+            return Allowance::default();
+        }
+        let limits = &self.limits;
+        let messages = limits
+            .queue_messages
+            .saturating_sub(self.outgoing.messages());
+        let most = if self.writable {
+            WRITE_BYTES
+        } else {
+            limits.queue_bytes
+        };
+        Allowance {
+            messages: messages.try_into().unwrap_or(u32::MAX),
+            bytes: most.saturating_sub(self.outgoing.bytes()),
+            frame_bytes: COPY_BYTES.min(self.limits.frame_bytes),
+        }
     }
 
-    /// Takes a message of one frame that has come whole, where nothing speaks against it; else it has to be
+    /// Sends a message of one frame that is within the [allowance](TcpPipe::allowance); `false` if there is no
+    /// room for it, and it has to be [offered](Pipe::offer).
+    #[inline]
+    pub(super) fn append(&mut self, frame: &[u8]) -> bool {
+        self.outgoing.append(frame)
+    }
+
+    /// Whether messages may be [taken whole](TcpPipe::take_whole).
+    pub(super) fn gives_whole(&self) -> bool {
+        self.peer == Peer::Fits && !self.limits.keeps_latest_in
+    }
+
+    /// Takes a message of one frame that has come whole, if there is one; else it has to be
     /// [taken](Pipe::take_into).
     #[inline]
     pub(super) fn take_whole(&mut self, message: &mut Message) -> bool {
-        self.peer == Peer::Fits && !self.limits.keeps_latest_in && self.incoming.take_whole(message)
+        self.incoming.take_whole(message)
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -211,7 +281,8 @@ impl TcpPipe {
 
     fn is_heard_out(&mut self) -> bool {
         let mut rest = [0; 4096];
-        loop {
+        // One that goes on and on has its next turn later.
+        for _ in 0..READ_BYTES / rest.len() {
             match self.stream.read(&mut rest) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
@@ -219,6 +290,7 @@ impl TcpPipe {
                 _ => return true,
             }
         }
+        false
     }
 
     fn write(&mut self) {
@@ -297,7 +369,8 @@ impl TcpPipe {
             // What has come and was not read counts.
             self.readable = true;
             self.fill(&mut READ_BYTES.clone());
-            if now.saturating_duration_since(self.heard) >= patience {
+            let silence = now.saturating_duration_since(self.heard);
+            if silence >= patience && !self.may_be_busy(silence) {
                 self.end = Some("the peer has been silent for too long".into());
                 return None;
             }
@@ -307,6 +380,11 @@ impl TcpPipe {
             self.has_spoken = false;
         }
         Some(now + ping)
+    }
+
+    /// Whether it is only the peer's program that is silent, and may have a reason.
+    fn may_be_busy(&self, silence: Duration) -> bool {
+        self.limits.asks && silence < BUSY && sys::stream::is_answered(&self.stream)
     }
 
     fn take_next(&mut self, message: &mut Message) -> bool {
@@ -403,7 +481,7 @@ impl Pipe for TcpPipe {
     }
 
     fn cut_off(&mut self, reason: &'static str) {
-        log::warn!("a peer is cut off: {reason}");
+        self.is_cut_off = true;
         self.give_up(reason);
         self.incoming.clear();
     }

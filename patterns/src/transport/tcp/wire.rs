@@ -8,17 +8,11 @@
 //! `more` says that the message goes on with the next frame. A control frame is no part of a message: one
 //! byte, 0 to ask whether the peer lives, 1 to answer.
 
+pub(super) use crate::transport::header::{Header, MAX_FRAME_BYTES};
 use crate::transport::{MAX_FRAMES, Role};
 
 const MAGIC: &[u8; 4] = b"MUTR";
 const VERSION: u8 = b'1';
-
-const MORE: u32 = 1 << 31;
-const CONTROL: u32 = 1 << 30;
-const LENGTH: u32 = CONTROL - 1;
-
-/// The longest frame that the header can express, in bytes.
-pub(super) const MAX_FRAME_BYTES: usize = LENGTH as usize;
 
 /// What a peer says first.
 pub(super) const PREFACE_BYTES: usize = 8;
@@ -44,20 +38,10 @@ pub(super) enum Breach {
     Control,
 }
 
-const ROLES: [Role; 6] = [
-    Role::Push,
-    Role::Pull,
-    Role::Publish,
-    Role::Subscribe,
-    Role::Dealer,
-    Role::Router,
-];
-
 /// What a socket of this role says first.
 pub(super) fn preface(role: Role) -> [u8; PREFACE_BYTES] {
-    let number = ROLES.iter().position(|other| *other == role).unwrap_or(0);
     let [m, u, t, r] = *MAGIC;
-    [m, u, t, r, VERSION, number as u8, 0, 0]
+    [m, u, t, r, VERSION, role.number(), 0, 0]
 }
 
 /// Reads what a peer said first.
@@ -68,15 +52,13 @@ pub(super) fn read_preface(bytes: &[u8; PREFACE_BYTES]) -> Result<Role, Breach> 
     if bytes[4] != VERSION {
         return Err(Breach::Version(char::from(bytes[4])));
     }
-    let role = ROLES.get(usize::from(bytes[5]));
-    role.copied().ok_or(Breach::Foreign)
+    Role::from_number(bytes[5]).ok_or(Breach::Foreign)
 }
 
 /// The header of a frame of a message.
 #[inline]
 pub(super) fn header(bytes: usize, more: bool) -> [u8; 4] {
-    let more = if more { MORE } else { 0 };
-    (bytes as u32 | more).to_be_bytes()
+    Header::message(bytes, more).to_bytes()
 }
 
 /// Asks whether the peer lives, or answers that.
@@ -88,31 +70,15 @@ pub(super) enum Control {
 
 /// A control frame.
 pub(super) fn control(control: Control) -> [u8; 5] {
-    let [a, b, c, d] = (CONTROL | 1).to_be_bytes();
+    let [a, b, c, d] = Header::control(1).to_bytes();
     [a, b, c, d, control as u8]
-}
-
-/// What the header of a frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    /// Length of the frame.
-    pub(super) bytes: usize,
-    /// Whether the message goes on with the next frame.
-    pub(super) more: bool,
-    pub(super) control: bool,
 }
 
 /// Reads the header of a frame, which may have at most `limit` bytes.
 pub(super) fn read_header(header: [u8; 4], limit: usize) -> Result<Header, Breach> {
-    let header = u32::from_be_bytes(header);
-    let header = Header {
-        bytes: (header & LENGTH) as usize,
-        more: header & MORE != 0,
-        control: header & CONTROL != 0,
-    };
-    match header {
-        Header { control: true, .. } if header.bytes != 1 || header.more => Err(Breach::Control),
-        _ if header.bytes > limit => Err(Breach::TooLarge(header.bytes)),
+    match Header::from_bytes(header) {
+        header if header.control && (header.bytes != 1 || header.more) => Err(Breach::Control),
+        header if header.bytes > limit => Err(Breach::TooLarge(header.bytes)),
         header => Ok(header),
     }
 }
@@ -132,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_preface_names_the_role_or_is_a_breach() {
-        for role in ROLES {
+        for role in Role::ALL {
             assert_eq!(read_preface(&preface(role)), Ok(role));
         }
         assert_eq!(read_preface(b"GET / HT"), Err(Breach::Foreign));
@@ -143,13 +109,8 @@ mod tests {
     #[test]
     fn a_header_says_what_it_was_given_or_is_a_breach() {
         let read = |bytes, more| read_header(header(bytes, more), 100);
-        let expected = |bytes, more| Header {
-            bytes,
-            more,
-            control: false,
-        };
-        assert_eq!(read(100, false), Ok(expected(100, false)));
-        assert_eq!(read(0, true), Ok(expected(0, true)));
+        assert_eq!(read(100, false), Ok(Header::message(100, false)));
+        assert_eq!(read(0, true), Ok(Header::message(0, true)));
         assert_eq!(read(101, false), Err(Breach::TooLarge(101)));
         assert_eq!(read_header([0x40, 0, 0, 2], 100), Err(Breach::Control));
         assert_eq!(read_control(7), Err(Breach::Control));

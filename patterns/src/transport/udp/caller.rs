@@ -1,37 +1,31 @@
 //! Our own connection: made, and made again with growing pauses.
 
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
-
-use rand::RngExt as _;
 
 use crate::endpoint::{Endpoint, Scheme};
 use crate::machine::Time;
+use crate::transport::callee::{Backoff, Callee, Lookup, RESOLVED};
 use crate::transport::{Role, SocketOptions, TransportError, fits};
 
 use super::packet::{Header, Kind, Mode, Refusal, hello, take_number};
 use super::place;
 
-/// How soon to look whether a name has been resolved.
-const RESOLVED: Duration = Duration::from_millis(5);
-
-/// Addresses of a name are asked for again after such a time without an answer.
+/// Everything is begun anew after such a time without an answer.
+/// Everything is begun anew after such a time without an answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-
-/// Between two tries, whatever is asked for: nobody is called without end.
-const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 enum State {
     /// To begin at this time.
     Waiting(Time),
-    /// Another thread asks what addresses the host has: that may take seconds.
-    Resolving(Receiver<io::Result<Vec<SocketAddr>>>),
+    Resolving(Lookup),
     /// Says hello until there is an answer.
-    Greeting { cookie: u64, again: Time },
+    Greeting {
+        cookie: u64,
+        again: Time,
+    },
     /// Connected.
     Done,
 }
@@ -39,8 +33,7 @@ enum State {
 /// Makes the connection of a socket that connects.
 #[derive(Debug)]
 pub(super) struct Caller {
-    host: String,
-    port: u16,
+    callee: Callee,
     role: Role,
     mode: Mode,
     state: State,
@@ -50,9 +43,7 @@ pub(super) struct Caller {
     at: usize,
     socket: Option<Arc<UdpSocket>>,
     session: u64,
-    pause: Duration,
-    pause_min: Duration,
-    pause_max: Duration,
+    backoff: Backoff,
 }
 
 /// What an answer to our hello means.
@@ -76,23 +67,8 @@ impl Caller {
         mode: Mode,
         options: &SocketOptions,
     ) -> Result<Caller, TransportError> {
-        let unusable = |reason: &str| TransportError::Unusable {
-            endpoint: endpoint.clone(),
-            reason: reason.into(),
-        };
-        let host = match endpoint.host() {
-            Some("*") | None => {
-                return Err(unusable(
-                    "a connection needs a host; `*` is only for listening",
-                ));
-            }
-            Some(host) => host.to_string(),
-        };
-        let port = endpoint.port().filter(|port| *port != 0);
-        let pause_min = options.reconnect_min.max(LEAST_PAUSE);
         Ok(Caller {
-            host,
-            port: port.ok_or_else(|| unusable("a connection needs a port number"))?,
+            callee: Callee::new(endpoint)?,
             role,
             mode,
             state: State::Waiting(Time::START),
@@ -101,9 +77,7 @@ impl Caller {
             at: 0,
             socket: None,
             session: 0,
-            pause: pause_min,
-            pause_min,
-            pause_max: options.reconnect_max.max(pause_min),
+            backoff: Backoff::new(options),
         })
     }
 
@@ -125,14 +99,7 @@ impl Caller {
     /// The connection is gone: tries again after a pause.
     pub(super) fn again(&mut self, now: Time) {
         self.socket = None;
-        self.state = State::Waiting(now + self.next_pause());
-    }
-
-    /// Somewhat random, so that a thousand clients do not come back at once.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (2 * pause).min(self.pause_max);
-        pause.mul_f64(rand::rng().random_range(0.75..1.25))
+        self.state = State::Waiting(now + self.backoff.pause());
     }
 
     /// When there is something to do; `None` when only news can bring it on.
@@ -148,13 +115,13 @@ impl Caller {
     pub(super) fn go_on(&mut self, now: Time) {
         match &self.state {
             State::Waiting(due) if *due <= now => self.resolve(now),
-            State::Resolving(answer) => match answer.try_recv() {
-                Ok(Ok(addresses)) if !addresses.is_empty() => self.call(now, addresses),
-                Ok(Err(error)) => self.fail(now, &format!("the host does not resolve: {error}")),
-                Ok(Ok(_)) | Err(TryRecvError::Disconnected) => {
-                    self.fail(now, "the host does not resolve");
+            State::Resolving(lookup) => match lookup.poll() {
+                Some(Ok(addresses)) => self.call(now, addresses),
+                Some(Err(reason)) => {
+                    self.callee.complain(&reason);
+                    self.fail(now, &reason);
                 }
-                Err(TryRecvError::Empty) => {}
+                None => {}
             },
             State::Greeting { again, .. } if *again <= now => self.call_next(now),
             _ => {}
@@ -162,23 +129,16 @@ impl Caller {
     }
 
     fn fail(&mut self, now: Time, reason: &str) {
-        log::debug!("{}:{}: {reason}", self.host, self.port);
+        log::debug!("{}: {reason}", self.callee);
         self.again(now);
     }
 
     fn resolve(&mut self, now: Time) {
-        if let Ok(ip) = self.host.parse() {
-            return self.call(now, vec![SocketAddr::new(ip, self.port)]);
+        if let Some(address) = self.callee.address() {
+            return self.call(now, vec![address]);
         }
-        let (tell, answer) = channel();
-        let (host, port) = (self.host.clone(), self.port);
-        let ask = move || {
-            let addresses = (host.as_str(), port).to_socket_addrs();
-            let _ = tell.send(addresses.map(Iterator::collect));
-        };
-        let thread = std::thread::Builder::new().name("resolve".into());
-        match thread.spawn(ask) {
-            Ok(_) => self.state = State::Resolving(answer),
+        match self.callee.look_up() {
+            Ok(lookup) => self.state = State::Resolving(lookup),
             Err(error) => self.fail(now, &error.to_string()),
         }
     }
@@ -190,15 +150,16 @@ impl Caller {
 
     /// Nobody answered: the next address, or the same once more.
     fn call_next(&mut self, now: Time) {
-        let named = self.host.parse::<std::net::IpAddr>().is_err();
-        if named && now.since(self.resolved) >= ASK_AGAIN {
+        // By now the name may mean another machine, and the way there may begin elsewhere.
+        if now.since(self.resolved) >= ASK_AGAIN {
             return self.resolve(now);
         }
-        if self.addresses.len() > 1 {
+        // Without a way there is no socket yet.
+        if self.addresses.len() > 1 || self.socket.is_none() {
             self.at = (self.at + 1) % self.addresses.len();
             return self.begin(now);
         }
-        let again = now + self.next_pause();
+        let again = now + self.backoff.pause();
         let State::Greeting { cookie, .. } = self.state else {
             return;
         };
@@ -214,10 +175,10 @@ impl Caller {
             Ok(socket) => self.socket = Some(Arc::new(socket)),
             Err(error) => {
                 self.socket = None;
-                log::debug!("{}:{}: {error}", self.host, self.port);
+                log::debug!("{}: {error}", self.callee);
             }
         }
-        let again = now + self.next_pause();
+        let again = now + self.backoff.pause();
         self.state = State::Greeting { cookie: 0, again };
         self.say_hello(0);
     }
@@ -271,7 +232,7 @@ impl Caller {
             return self.refused(now, header, Some(Refusal::Role));
         }
         self.state = State::Done;
-        self.pause = self.pause_min;
+        self.backoff.succeed();
         Answer::Connected { theirs }
     }
 
@@ -315,18 +276,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_called_without_end() {
+    fn who_had_no_way_to_the_peer_looks_for_one_again() {
         let endpoint = "raw+udp://127.0.0.1:9".parse().unwrap();
-        let options = SocketOptions {
-            reconnect_min: Duration::ZERO,
-            reconnect_max: Duration::ZERO,
-            ..SocketOptions::default()
-        };
+        let options = SocketOptions::default();
         let mut caller = Caller::new(&endpoint, Role::Push, Mode::Plain, &options).unwrap();
-        for _ in 0..10 {
-            caller.again(Time::START);
-            let due = caller.due(Time::START).unwrap();
-            assert!(due.since(Time::START) >= LEAST_PAUSE / 2);
-        }
+        caller.go_on(Time::START);
+        assert!(caller.socket.take().is_some());
+        caller.go_on(caller.due(Time::START).unwrap());
+        assert!(caller.socket.is_some());
     }
 }

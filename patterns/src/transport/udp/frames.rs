@@ -1,32 +1,14 @@
 //! Messages as bytes, in one datagram or in a stream of them.
 //!
-//! ```text
-//! frame    1 bit more, 1 bit 0, 30 bits length, big-endian │ bytes
-//! ```
-//!
-//! `more` says that the message goes on with the next frame.
+//! Each frame follows its [`Header`]; there are no control frames.
 
 use std::collections::VecDeque;
 
-use crate::transport::{Frame, MAX_FRAMES, Message};
+use crate::transport::header::{HEADER_BYTES, Header, MAX_FRAME_BYTES};
+use crate::transport::{Frame, MAX_FRAMES, Message, max_message_bytes};
 
 use super::packet::Malformed;
 use super::rooms::{self, SEGMENTS};
-
-const MORE: u32 = 1 << 31;
-const LENGTH: u32 = (1 << 30) - 1;
-
-/// What stands before each frame.
-pub(super) const FRAME_HEADER_BYTES: usize = 4;
-
-/// The longest frame that the header can express, in bytes.
-pub(super) const MAX_FRAME_BYTES: usize = LENGTH as usize;
-
-/// What the frames of a message may have together, in bytes, where one may have `limit`: room for the short
-/// ones before it.
-pub(super) fn max_message_bytes(limit: usize) -> usize {
-    limit.saturating_add(64 << 10)
-}
 
 /// Frames beyond this are gathered in memory of their own, which becomes the frame.
 const LARGE: usize = 16 << 10;
@@ -34,16 +16,16 @@ const LARGE: usize = 16 << 10;
 /// What a message takes on its way, in bytes.
 pub(super) fn encoded_bytes(message: &[Frame]) -> usize {
     let frames = message.iter();
-    frames.map(|frame| FRAME_HEADER_BYTES + frame.len()).sum()
+    frames.map(|frame| HEADER_BYTES + frame.len()).sum()
 }
 
 /// The headers of a message's frames.
-pub(super) fn headers(message: &[Frame]) -> impl Iterator<Item = ([u8; 4], &Frame)> {
+pub(super) fn headers(message: &[Frame]) -> impl Iterator<Item = ([u8; HEADER_BYTES], &Frame)> {
     let last = message.len().wrapping_sub(1);
-    message.iter().enumerate().map(move |(at, frame)| {
-        let more = if at < last { MORE } else { 0 };
-        ((frame.len() as u32 & LENGTH | more).to_be_bytes(), frame)
-    })
+    message
+        .iter()
+        .enumerate()
+        .map(move |(at, frame)| (Header::message(frame.len(), at < last).to_bytes(), frame))
 }
 
 /// Writes a message.
@@ -55,11 +37,10 @@ pub(super) fn write(message: &[Frame], bytes: &mut Vec<u8>) {
 }
 
 /// Takes one header off the front: the length of the frame, whether more follow.
-fn read_header(header: [u8; 4]) -> Result<(usize, bool), Malformed> {
-    let header = u32::from_be_bytes(header);
-    match header & !(MORE | LENGTH) {
-        0 => Ok(((header & LENGTH) as usize, header & MORE != 0)),
-        _ => Err(Malformed::Senseless),
+fn read_header(header: [u8; HEADER_BYTES]) -> Result<(usize, bool), Malformed> {
+    match Header::from_bytes(header) {
+        Header { control: true, .. } => Err(Malformed::Senseless),
+        Header { bytes, more, .. } => Ok((bytes, more)),
     }
 }
 
@@ -338,18 +319,19 @@ mod tests {
         assert_eq!(decoder.next().unwrap_err(), Breach::TooLarge(11));
         // Together they may have somewhat more than one alone.
         let mut decoder = Decoder::new(40_000);
-        let full = [&(MORE | 40_000).to_be_bytes()[..], &[0; 40_000]].concat();
+        let full = [&Header::message(40_000, true).to_bytes()[..], &[0; 40_000]].concat();
         decoder.feed(&[&full[..], &full, &25_537_u32.to_be_bytes()].concat());
         assert_eq!(decoder.next().unwrap_err(), Breach::TooLarge(105_537));
+        let more = Header::message(0, true).to_bytes();
         let mut decoder = Decoder::new(10);
         for _ in 0..=MAX_FRAMES {
-            decoder.feed(&MORE.to_be_bytes());
+            decoder.feed(&more);
         }
         assert_eq!(decoder.next().unwrap_err(), Breach::TooMany);
         let mut decoder = Decoder::new(10);
-        decoder.feed(&(1_u32 << 30).to_be_bytes());
+        decoder.feed(&Header::control(0).to_bytes());
         assert_eq!(decoder.next().unwrap_err(), Breach::Senseless);
-        let many: Vec<u8> = [MORE.to_be_bytes(); MAX_FRAMES].concat();
+        let many: Vec<u8> = [more; MAX_FRAMES].concat();
         assert!(read(&[&many[..], &[0; 4]].concat()).is_err());
         assert!(read(&[&many[4..], &[0; 4]].concat()).is_ok());
     }

@@ -25,6 +25,8 @@ pub(super) struct Line {
     sent: usize,
     /// The peer's machine says that nobody listens.
     refused: bool,
+    /// Datagrams of one size go as one.
+    together: bool,
 }
 
 impl Line {
@@ -37,6 +39,7 @@ impl Line {
             ends: Vec::new(),
             sent: 0,
             refused: false,
+            together: true,
         }
     }
 
@@ -99,7 +102,7 @@ impl Line {
             let starts = [0].into_iter().chain(self.ends.iter().copied());
             let spans = starts.zip(&self.ends).skip(self.sent);
             let slices = spans.map(|(start, &end)| &bytes[start..end]);
-            match datagrams::send(&self.socket, self.to, slices) {
+            match datagrams::send(&self.socket, self.to, slices, &mut self.together) {
                 Ok(count) => {
                     self.sent += count;
                     self.tally.sent.add(count as u64);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::machine::Time;
+use crate::transport::BUSY;
 
 /// Questions without an answer before a peer is given up, however long it has been silent: whoever was not
 /// driven for a while has not asked.
@@ -36,6 +37,8 @@ pub(super) struct Live {
     /// When it was asked last, and how often since it was heard.
     asked: Time,
     times: u32,
+    /// Whether it may be busy with what we want of it.
+    busy: bool,
 }
 
 impl Live {
@@ -45,6 +48,20 @@ impl Live {
             heard: now,
             asked: now,
             times: 0,
+            busy: false,
+        }
+    }
+
+    /// Whether the peer may be busy with what we want of it: then it is granted longer.
+    pub(super) fn expect(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+
+    /// How long it may be silent.
+    pub(super) fn limit(&self) -> Duration {
+        match self.busy {
+            true => self.patience.limit.max(BUSY),
+            false => self.patience.limit,
         }
     }
 
@@ -56,7 +73,7 @@ impl Live {
 
     /// To be called when it is [`due`](Live::due), or at any time.
     pub(super) fn check(&mut self, now: Time) -> Silence {
-        if now.since(self.heard) >= self.patience.limit && self.times >= LEAST_ASKED {
+        if now.since(self.heard) >= self.limit() && self.times >= LEAST_ASKED {
             return Silence::Dead;
         }
         if now < self.due() {
@@ -71,7 +88,7 @@ impl Live {
     pub(super) fn due(&self) -> Time {
         let again = self.heard.max(self.asked) + self.patience.interval;
         match self.times >= LEAST_ASKED {
-            true => again.min((self.heard + self.patience.limit).max(self.asked)),
+            true => again.min((self.heard + self.limit()).max(self.asked)),
             false => again,
         }
     }
@@ -99,5 +116,29 @@ mod tests {
         assert_eq!(live.check(at(101)), Silence::Fine);
         assert_eq!(live.check(at(102)), Silence::Ask);
         assert_eq!((live.due(), live.check(at(102))), (at(102), Silence::Dead));
+    }
+
+    #[test]
+    fn a_peer_that_may_be_busy_is_granted_longer_and_then_given_up() {
+        let patience = Patience {
+            interval: Duration::from_secs(2),
+            limit: Duration::from_secs(6),
+        };
+        let mut live = Live::new(patience, Time::START);
+        live.expect(true);
+        let mut dead = Vec::new();
+        let mut now = Time::START;
+        while dead.is_empty() {
+            now = live.due();
+            dead.extend((live.check(now) == Silence::Dead).then_some(now));
+        }
+        assert_eq!(dead, [Time::START + BUSY]);
+        live.hear(now);
+        live.expect(false);
+        let mut asked = 0;
+        while live.check(live.due()) == Silence::Ask {
+            asked += 1;
+        }
+        assert_eq!((asked, live.due()), (2, now + patience.limit));
     }
 }

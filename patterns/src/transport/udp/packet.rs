@@ -106,15 +106,6 @@ pub(super) struct Header {
     pub(super) session: u64,
 }
 
-const ROLES: [Role; 6] = [
-    Role::Push,
-    Role::Pull,
-    Role::Publish,
-    Role::Subscribe,
-    Role::Dealer,
-    Role::Router,
-];
-
 impl Header {
     /// The header of a datagram between peers.
     pub(super) fn new(kind: Kind, session: u64) -> Header {
@@ -128,9 +119,8 @@ impl Header {
 
     /// The same, and what the sender is.
     pub(super) fn greeting(kind: Kind, session: u64, role: Role, mode: Mode) -> Header {
-        let role = ROLES.iter().position(|other| *other == role).unwrap_or(0);
         Header {
-            role: role as u8 + 1,
+            role: role.number() + 1,
             mode: mode as u8 + 1,
             ..Header::new(kind, session)
         }
@@ -138,7 +128,7 @@ impl Header {
 
     /// What the sender is, where it says so.
     pub(super) fn role(&self) -> Option<Role> {
-        ROLES.get(usize::from(self.role).checked_sub(1)?).copied()
+        Role::from_number(self.role.checked_sub(1)?)
     }
 
     pub(super) fn mode(&self) -> Option<Mode> {
@@ -232,7 +222,7 @@ mod tests {
     #[test]
     fn a_header_is_read_as_it_was_written() {
         for kind in KINDS {
-            for role in ROLES {
+            for role in Role::ALL {
                 for mode in [Mode::Plain, Mode::Reliable] {
                     let header = Header::greeting(kind, 0x0123_4567_89ab_cdef, role, mode);
                     let bytes = numbered(header, 7);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::machine::{Clock, Time};
 use crate::transport::routing::{Offer, Pipe};
-use crate::transport::sys::datagrams::BATCH;
+use crate::transport::sys::datagrams::MERGED;
 use crate::transport::{Frame, Message, Role, SocketOptions, WhenFull};
 
 use super::line::Line;
@@ -42,6 +42,8 @@ pub(super) struct PipeLimits {
     /// The longest frame that is received.
     pub(super) frame_bytes: usize,
     pub(super) window_bytes: usize,
+    /// The longest datagram that reliable UDP sends; `None` where the peer's address decides.
+    pub(super) datagram_bytes: Option<usize>,
     pub(super) patience: Patience,
 }
 
@@ -55,22 +57,21 @@ impl PipeLimits {
             keeps_latest: keeps_latest && role != Role::Subscribe,
             keeps_latest_in: keeps_latest && role != Role::Publish,
             drops: options.when_full == WhenFull::Drop && role == Role::Publish,
-            refuses: options.when_full == WhenFull::Refuse,
+            // A router waits for nobody in particular.
+            refuses: options.when_full == WhenFull::Refuse && role != Role::Router,
             frame_bytes: match role {
                 // Nobody says anything to it.
                 Role::Push => 0,
                 _ => options.max_message_bytes,
             },
             window_bytes: WINDOW_BYTES,
+            datagram_bytes: options.datagram_bytes,
             patience,
         }
     }
 
     fn reliable(&self, peer: SocketAddr) -> Limits {
-        let datagram_bytes = match peer.ip().is_loopback() {
-            true => LOOPBACK_BYTES,
-            false => PATH_BYTES,
-        };
+        let datagram_bytes = self.datagram_bytes.unwrap_or_else(|| own_choice(peer));
         let segment_bytes = datagram_bytes - HEADER_BYTES - OVERHEAD_BYTES;
         Limits {
             segment_bytes,
@@ -85,6 +86,14 @@ impl PipeLimits {
             frame_bytes: self.frame_bytes,
             patience: self.patience,
         }
+    }
+}
+
+/// The longest datagram to that peer, where nobody says how long it may be.
+fn own_choice(peer: SocketAddr) -> usize {
+    match peer.ip().is_loopback() {
+        true => LOOPBACK_BYTES,
+        false => PATH_BYTES,
     }
 }
 
@@ -113,8 +122,12 @@ pub(super) struct UdpPipe {
     latest: Option<Message>,
     /// Why it is over.
     end: Option<String>,
+    /// Whether nothing that it has sent is taken any more.
+    is_deaf: bool,
     /// For when the socket will look after it.
     armed: Option<Time>,
+    /// Questions that have not been answered, as far as can be told from here: more was sent than has come.
+    open_questions: u64,
 }
 
 /// What a pipe needs of its socket.
@@ -190,7 +203,23 @@ impl UdpPipe {
             ready: VecDeque::new(),
             latest: None,
             end: None,
+            is_deaf: false,
             armed: None,
+            open_questions: 0,
+        }
+    }
+
+    /// Takes note that a dealer has asked something more, or been answered.
+    fn note_questions(&mut self, open: u64) {
+        let changed = (self.open_questions > 0) != (open > 0);
+        self.open_questions = open;
+        if !changed || self.limits.role != Role::Dealer {
+            return;
+        }
+        match &mut self.talk {
+            Talk::Plain(plain) => plain.expect(open > 0),
+            Talk::Reliable(machine) => machine.expect(open > 0),
+            Talk::Mouth(_) | Talk::Ear => {}
         }
     }
 
@@ -331,7 +360,7 @@ impl UdpPipe {
     /// Whether no more may be read, or what comes would be dropped.
     pub(super) fn is_crowded(&self) -> bool {
         match &self.talk {
-            Talk::Plain(_) | Talk::Ear => self.ready.len() + BATCH > self.limits.queue_messages,
+            Talk::Plain(_) | Talk::Ear => self.ready.len() + MERGED > self.limits.queue_messages,
             Talk::Mouth(_) | Talk::Reliable(_) => false,
         }
     }
@@ -355,6 +384,7 @@ impl UdpPipe {
     }
 
     fn put(&mut self, message: &[Frame]) {
+        self.note_questions(self.open_questions + 1);
         let full = match &mut self.talk {
             Talk::Plain(plain) | Talk::Mouth(plain) => {
                 self.line.add(|datagram| {
@@ -466,24 +496,52 @@ impl Pipe for UdpPipe {
         Offer::Taken
     }
 
+    /// What we want of a publisher goes into the stream whatever waits there. A plain connection keeps it, and says
+    /// it until note is taken of it.
+    fn tell(&mut self, message: &[Frame]) -> Offer {
+        match &mut self.talk {
+            _ if self.end.is_some() => Offer::Gone,
+            Talk::Reliable(machine) => {
+                machine.push(message);
+                Offer::Taken
+            }
+            _ => self.offer(message),
+        }
+    }
+
     fn has_message(&self) -> bool {
         !self.ready.is_empty()
             || match &self.talk {
+                _ if self.is_deaf => false,
                 Talk::Reliable(machine) => self.limits.role != Role::Push && machine.has_message(),
                 _ => false,
             }
     }
 
     fn take(&mut self) -> Option<Message> {
-        let Talk::Reliable(machine) = &mut self.talk else {
-            return self.ready.pop_front();
+        let message = match &mut self.talk {
+            _ if self.is_deaf => None,
+            Talk::Reliable(machine) => {
+                let message = machine.take();
+                if machine.is_urgent() {
+                    self.pump();
+                }
+                self.note_end();
+                message
+            }
+            _ => self.ready.pop_front(),
         };
-        let message = machine.take();
-        if machine.is_urgent() {
-            self.pump();
+        if message.is_some() {
+            self.note_questions(self.open_questions.saturating_sub(1));
         }
-        self.note_end();
         message
+    }
+
+    fn cut_off(&mut self, reason: &'static str) {
+        log::debug!("a UDP peer is cut off: {reason}");
+        self.give_up(reason);
+        self.ready.clear();
+        self.is_deaf = true;
     }
 
     fn is_closed(&self) -> bool {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::endpoint::Endpoint;
-use crate::transport::TransportError;
+use crate::transport::{TransportError, sys};
 
 /// What the system is asked to keep for a socket, in bytes, in each direction; it may give less.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -21,6 +21,7 @@ fn new(address: SocketAddr) -> io::Result<RawSocket> {
     // As much as there is; more is only better.
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    sys::datagrams::merge(&socket);
     Ok(socket)
 }
 

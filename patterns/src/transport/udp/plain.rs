@@ -18,6 +18,11 @@ use super::tally::Tally;
 /// What a subscriber can want from one publisher, in bytes: two for each topic and its length.
 pub(super) const MAX_TOPICS_BYTES: usize = 16 << 10;
 
+/// What topics of so many bytes take for a publisher to be told, in bytes.
+pub(super) fn topics_bytes(count: usize, bytes: usize) -> usize {
+    2 * count + bytes
+}
+
 /// First pause before topics are sent again that the publisher did not take note of; doubles each time.
 const TOPICS_AGAIN: Duration = Duration::from_millis(50);
 
@@ -99,7 +104,8 @@ impl Plain {
     }
 
     fn topics_bytes(&self) -> usize {
-        self.topics.iter().map(|topic| topic.len() + 2).sum()
+        let bytes = self.topics.iter().map(Vec::len).sum();
+        topics_bytes(self.topics.len(), bytes)
     }
 
     /// A datagram of the peer, without its header; the messages that follow from it.
@@ -212,6 +218,11 @@ impl Plain {
             self.live.hear(now);
             self.ping = true;
         }
+    }
+
+    /// Whether the peer may be busy with what was sent: it is not given up that soon.
+    pub(super) fn expect(&mut self, busy: bool) {
+        self.live.expect(busy);
     }
 
     /// Something came of the peer, of which no note was taken.

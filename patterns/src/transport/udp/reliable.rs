@@ -13,7 +13,7 @@
 //! | credit of the receiver, as an offset of the stream | RFC 9000, 4.1 |
 //!
 //! Memory: at the receiver at most twice the window, and one message that is not whole (as it comes, at most
-//! [`max_message_bytes`](super::frames::max_message_bytes) in at most [`MAX_FRAMES`](crate::transport::MAX_FRAMES) frames);
+//! [`max_message_bytes`](crate::transport::max_message_bytes) in at most [`MAX_FRAMES`](crate::transport::MAX_FRAMES) frames);
 //! at the sender the window and what its queue may hold, which is bounded in messages and in bytes.
 
 mod congestion;
@@ -79,7 +79,6 @@ pub(super) enum End {
 /// One end of a connection.
 #[derive(Debug)]
 pub(super) struct Reliable {
-    patience: Patience,
     sending: Sending,
     receiving: Receiving,
     live: Live,
@@ -90,13 +89,17 @@ pub(super) struct Reliable {
 impl Reliable {
     pub(super) fn new(limits: &Limits, now: Time) -> Reliable {
         Reliable {
-            patience: limits.patience,
             sending: Sending::new(limits, now),
             receiving: Receiving::new(limits),
             live: Live::new(limits.patience, now),
             end: None,
             stats: Stats::default(),
         }
+    }
+
+    /// Whether the peer may be busy with what was sent: it is not given up that soon.
+    pub(super) fn expect(&mut self, busy: bool) {
+        self.live.expect(busy);
     }
 
     /// Says how much it takes, before there is anything else to say.
@@ -230,7 +233,7 @@ impl Reliable {
             Silence::Dead => {}
         }
         self.sending.wake(now, &mut self.stats);
-        if heard_all && self.sending.is_stuck(now, self.patience.limit) {
+        if heard_all && self.sending.is_stuck(now, self.live.limit()) {
             self.end.get_or_insert(End::Stuck);
         }
     }

@@ -1,5 +1,7 @@
 //! What a UDP socket is made of: peers, their timers, and the way that datagrams take to them.
 
+mod hearing;
+
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -13,25 +15,26 @@ use crate::complaints::Complaints;
 use crate::endpoint::Endpoint;
 use crate::machine::{Clock, Time};
 use crate::transport::routing::{Exchange, Pipe as _};
-use crate::transport::sys::datagrams::{BATCH, Inbox};
+use crate::transport::sys::datagrams::{Inbox, MERGED, PIECES};
 use crate::transport::{
-    Counters, Frame, Heartbeat, LinkEvent, Message, Role, SendError, SocketOptions, TransportError,
+    BUSY, Counters, Frame, Heartbeat, LinkEvent, Message, Role, SendError, SocketOptions,
+    TransportError,
 };
 
-use super::caller::{Answer, Caller};
+use super::caller::Caller;
 use super::group::Publishers;
-use super::listener::{Greeted, Known, Listener};
+use super::listener::{Known, Listener};
 use super::live::Patience;
-use super::packet::{Header, Kind, Malformed, Mode, bare};
+use super::packet::Mode;
 use super::pipe::{PipeLimits, Surroundings, UdpPipe};
-use super::place;
 use super::tally::Tally;
+use super::{place, plain};
 
 /// Batches of datagrams that one look takes at most, so that others have their turn.
 const LOOKS: usize = 64;
 
-/// More datagrams than the system keeps for a socket: it counts some hundred bytes for the smallest.
-const KEPT: usize = 32_768;
+/// More datagrams than the system keeps for a socket: it counts some dozen bytes for the smallest.
+const KEPT: usize = 1 << 18;
 
 /// Messages after which a socket that only sends looks for acknowledgements.
 const SENDS: u32 = 64;
@@ -46,9 +49,6 @@ const BLOCKED: Duration = Duration::from_millis(1);
 
 /// Link events that wait to be asked for; older ones go.
 const MAX_EVENTS: usize = 1024;
-
-/// How long a peer may be silent at least where no heartbeats of our own are asked for.
-const PROBED: Duration = Duration::from_secs(60);
 
 thread_local! {
     /// What is read goes through here, so that many sockets take no memory for it.
@@ -87,6 +87,7 @@ pub(super) struct State {
     touched: Vec<u32>,
     events: VecDeque<LinkEvent>,
     complaints: Complaints,
+    refused: Complaints,
     /// Whether the last message was refused for want of room, and nothing happened since.
     full: bool,
     /// Whether something was sent since the last flush.
@@ -105,7 +106,7 @@ fn patience(heartbeat: Heartbeat) -> Patience {
     let limit = match heartbeat {
         Heartbeat::Ping(_) => 3 * interval,
         // There is nobody below us who would answer for a program that is busy.
-        Heartbeat::Probe(_) => (4 * interval).max(PROBED),
+        Heartbeat::Probe(_) => (4 * interval).max(BUSY),
     };
     Patience { interval, limit }
 }
@@ -134,6 +135,7 @@ impl State {
             touched: Vec::new(),
             events: VecDeque::new(),
             complaints: Complaints::default(),
+            refused: Complaints::default(),
             full: false,
             gathers: false,
             sends: 0,
@@ -266,9 +268,21 @@ impl State {
     }
 
     pub(super) fn subscribe(&mut self, topic: &[u8]) -> bool {
-        let told = self.exchange.subscribe(topic);
+        let mut told = self.exchange.subscribe(topic);
+        if told && !self.can_tell_topics() {
+            self.exchange.unsubscribe(topic);
+            told = false;
+        }
         self.flush();
         told
+    }
+
+    /// Whether a plain publisher could be told, whether there is one by now or not.
+    fn can_tell_topics(&self) -> bool {
+        let (count, bytes) = self.exchange.subscribed();
+        let is_told = self.mode == Mode::Plain
+            && matches!(self.place, Place::Listener(_) | Place::Caller { .. });
+        !is_told || plain::topics_bytes(count, bytes) <= plain::MAX_TOPICS_BYTES
     }
 
     pub(super) fn unsubscribe(&mut self, topic: &[u8]) -> bool {
@@ -411,8 +425,8 @@ impl State {
                 let Some(socket) = self.socket().cloned() else {
                     return true;
                 };
-                let count = match inbox.receive(&socket) {
-                    Ok(count) => count,
+                let more = match inbox.receive(&socket, self.pieces()) {
+                    Ok(more) => more,
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                         self.note_refused(now);
                         continue;
@@ -422,14 +436,14 @@ impl State {
                         continue;
                     }
                 };
-                for at in 0..count {
-                    let (from, datagram) = inbox.get(at);
+                let unheard = self.unheard;
+                for (from, datagram) in inbox.datagrams() {
                     self.handle(now, from, datagram);
+                    self.unheard += 1;
                 }
-                self.full &= count == 0;
-                self.unheard += count;
+                self.full &= self.unheard == unheard;
                 self.answer();
-                if count < BATCH {
+                if !more {
                     return true;
                 }
                 if self.exchange.has_message() {
@@ -438,6 +452,15 @@ impl State {
             }
             false
         })
+    }
+
+    /// How much is read at once, so that there is room for it; see [`UdpPipe::is_crowded`].
+    fn pieces(&self) -> usize {
+        match self.mode {
+            Mode::Reliable => PIECES,
+            Mode::Plain if self.exchange.has_message() => 1,
+            Mode::Plain => self.around.limits.queue_messages / MERGED,
+        }
     }
 
     /// Lets those of whom something came acknowledge it, and send what there is room for now.
@@ -469,230 +492,6 @@ impl State {
     fn touch(&mut self, number: u32) {
         if self.touched.last() != Some(&number) {
             self.touched.push(number);
-        }
-    }
-
-    fn handle(&mut self, now: Time, from: Option<SocketAddr>, datagram: &[u8]) {
-        let (header, body) = match Header::read(datagram) {
-            Ok(read) => read,
-            Err(malformed) => return self.note_malformed(from, datagram, malformed),
-        };
-        let Some(from) = from else { return };
-        let handled = match &self.place {
-            Place::Listener(_) if header.kind == Kind::Hello => {
-                self.greet(now, from, &header, body)
-            }
-            Place::Caller { caller, .. } if caller.is_greeting() => {
-                self.hear_answer(now, from, &header, body)
-            }
-            Place::Ear { .. } => self.hear_group(now, from, &header, body),
-            _ => self.hear_peer(now, from, &header, body),
-        };
-        match handled {
-            Ok(true) => self.around.tally.received.add(1),
-            Ok(false) => self.around.tally.strangers.add(1),
-            Err(malformed) => self.note_malformed(Some(from), datagram, malformed),
-        }
-    }
-
-    fn note_malformed(&mut self, from: Option<SocketAddr>, datagram: &[u8], malformed: Malformed) {
-        self.around.tally.malformed.add(1);
-        let bytes = datagram.len();
-        let what = format_args!("a datagram of {bytes} bytes is dropped: {malformed}");
-        self.complaints.add(&self.endpoint, &what);
-        // A hello of another version is told so.
-        let is_hello = datagram.get(5) == Some(&(Kind::Hello as u8));
-        if let (Place::Listener(listener), Some(from), Malformed::Version(_), true) =
-            (&self.place, from, malformed, is_hello)
-        {
-            let answer = listener.other_version(Header::session_of(datagram));
-            if answer.len() <= datagram.len() {
-                self.answer_stranger(from, &answer);
-            }
-        }
-    }
-
-    /// Sends a datagram to somebody who is no peer; it may get lost.
-    fn answer_stranger(&self, to: SocketAddr, datagram: &[u8]) {
-        let sent = match &self.place {
-            Place::Listener(listener) => listener.socket.send_to(datagram, to),
-            Place::Caller { caller, .. } => match caller.socket() {
-                Some(socket) => socket.send(datagram),
-                None => return,
-            },
-            _ => return,
-        };
-        self.around.tally.sent.add(u64::from(sent.is_ok()));
-    }
-
-    fn greet(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        header: &Header,
-        body: &[u8],
-    ) -> Result<bool, Malformed> {
-        let Place::Listener(listener) = &self.place else {
-            return Ok(false);
-        };
-        match listener.greet(now, from, header, body) {
-            Greeted::Senseless => return Err(Malformed::Senseless),
-            Greeted::Answer(answer) => self.answer_stranger(from, &answer),
-            Greeted::Refused(answer, reason) => {
-                self.answer_stranger(from, &answer);
-                self.refuse(reason);
-            }
-            Greeted::New { instead } => self.welcome(from, header.session, instead),
-        }
-        Ok(true)
-    }
-
-    /// Somebody is a peer from now on, in the place of the one that was at its address.
-    fn welcome(&mut self, from: SocketAddr, theirs: u64, instead: Option<u32>) {
-        if let Some(pipe) = instead.and_then(|number| self.exchange.pipe_mut(number)) {
-            pipe.give_up("another peer is at its address");
-            self.exchange.suspect();
-        }
-        let Place::Listener(listener) = &self.place else {
-            return;
-        };
-        let socket = listener.socket.clone();
-        let ours = rand::random();
-        self.answer_stranger(from, &listener.welcome(theirs, ours));
-        let pipe = UdpPipe::new(socket, from, false, ours, self.mode, &self.around);
-        let number = self.attach(pipe);
-        if let Place::Listener(listener) = &mut self.place {
-            let known = Known {
-                number,
-                theirs,
-                ours,
-            };
-            listener.peers.insert(from, known);
-        }
-    }
-
-    fn attach(&mut self, pipe: UdpPipe) -> u32 {
-        let number = self.exchange.attach(pipe);
-        if let Some(pipe) = self.exchange.pipe_mut(number) {
-            // A subscriber has something to say at once.
-            pipe.flush();
-        }
-        self.touch(number);
-        self.report(LinkEvent::Connected);
-        number
-    }
-
-    fn hear_answer(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        header: &Header,
-        body: &[u8],
-    ) -> Result<bool, Malformed> {
-        let Place::Caller { caller, .. } = &mut self.place else {
-            return Ok(false);
-        };
-        let answer = caller.handle(now, header, body);
-        match answer {
-            Answer::NotYet => {}
-            Answer::Stranger => return Ok(false),
-            Answer::Refused(reason) => self.refuse(reason),
-            Answer::Connected { theirs } => {
-                let ours = caller.session();
-                let Some(socket) = caller.socket().cloned() else {
-                    return Ok(false);
-                };
-                self.fit_window(&socket);
-                let pipe = UdpPipe::new(socket, from, true, ours, self.mode, &self.around);
-                let number = self.attach(pipe);
-                if let Place::Caller { ours: known, .. } = &mut self.place {
-                    *known = Some(Known {
-                        number,
-                        theirs,
-                        ours,
-                    });
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn hear_group(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        header: &Header,
-        body: &[u8],
-    ) -> Result<bool, Malformed> {
-        let Place::Ear {
-            publishers, number, ..
-        } = &mut self.place
-        else {
-            return Ok(false);
-        };
-        let number = *number;
-        let heard = publishers.handle(now, from, header, body, &self.around.tally)?;
-        if heard.left {
-            self.report(LinkEvent::Disconnected);
-        }
-        if heard.came {
-            self.report(LinkEvent::Connected);
-        }
-        if let (Some(message), Some(pipe)) = (heard.message, self.exchange.pipe_mut(number)) {
-            pipe.hear(message);
-            self.exchange.stir(number);
-        }
-        Ok(true)
-    }
-
-    /// A datagram of a peer, or of somebody who would be one; whether it is.
-    fn hear_peer(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        header: &Header,
-        body: &[u8],
-    ) -> Result<bool, Malformed> {
-        let known = match &self.place {
-            Place::Listener(listener) => listener.peers.get(&from),
-            Place::Caller { ours, .. } => ours.as_ref(),
-            _ => None,
-        };
-        let known = known.copied();
-        let pipe = known.and_then(|known| self.exchange.pipe_mut(known.number));
-        match (header.kind, known.zip(pipe)) {
-            (Kind::Unknown, Some((known, pipe))) if header.session == known.ours => {
-                pipe.give_up("the peer has restarted, or given us up");
-                self.touch(known.number);
-            }
-            // An answer that came twice.
-            (Kind::Cookie | Kind::Welcome, Some((known, _))) if header.session == known.ours => {}
-            (kind, Some((known, pipe))) if header.session == known.theirs => {
-                self.touched.push(known.number);
-                return pipe.handle(now, kind, body).map(|()| true);
-            }
-            // What is a farewell need not be answered.
-            (Kind::Bye, _) => {}
-            (Kind::Message | Kind::Topics | Kind::Ping | Kind::Pong | Kind::Data, _) => {
-                self.answer_stranger(from, &bare(Kind::Unknown, header.session));
-                return Ok(false);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// The peer's machine says that nobody listens there.
-    fn note_refused(&mut self, now: Time) {
-        let Place::Caller { caller, ours } = &mut self.place else {
-            return;
-        };
-        caller.refuse(now);
-        if let Some(known) = ours
-            && let Some(pipe) = self.exchange.pipe_mut(known.number)
-        {
-            pipe.give_up("nobody listens there any more");
-            self.exchange.suspect();
         }
     }
 
@@ -732,7 +531,7 @@ impl State {
 
     /// Lets go of the peers that are gone, and calls again if it was we who called.
     fn part(&mut self) {
-        let gone = self.exchange.detach_gone();
+        let gone = self.exchange.detach_gone(|_| {});
         if gone == 0 {
             return;
         }
@@ -758,8 +557,10 @@ impl State {
 
     fn refuse(&mut self, reason: String) {
         if !self.options.watch_links {
-            log::warn!("{}: a peer is refused: {reason}", self.endpoint);
+            let what = format!("a peer is refused: {reason}");
+            self.refused.add(&self.endpoint, &what);
         }
+        let reason = format!("{}: {reason}", self.endpoint);
         self.report(LinkEvent::Refused { reason });
     }
 

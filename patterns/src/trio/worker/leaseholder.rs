@@ -10,6 +10,7 @@ use crate::broker::{
 };
 use crate::complaints::Complaints;
 use crate::driver::{MESSAGES_PER_TURN, Node, Port};
+use crate::endpoint::Endpoint;
 use crate::machine::{Machine, Time};
 use crate::pipeline::WorkerId;
 use crate::station::OpenError;
@@ -44,6 +45,7 @@ pub(super) struct LeaseholderDriver {
     machine: Leaseholder<Records>,
     shared: Arc<Shared>,
     slots: Slots,
+    broker: Endpoint,
     port: Port,
     codec: Codec,
     /// Why the broker wants nothing to do with us.
@@ -91,6 +93,7 @@ impl LeaseholderDriver {
             machine,
             shared,
             slots,
+            broker: config.broker.clone(),
             port: Port::new(socket),
             codec: config.codec,
             refused: None,
@@ -164,6 +167,10 @@ impl LeaseholderDriver {
                     }
                 }
                 LeaseholderOutput::Found(_) => log::info!("the broker is there"),
+                LeaseholderOutput::Missing => log::warn!(
+                    "no broker answers at {} yet: check that one runs there, by the same transport",
+                    self.broker
+                ),
                 LeaseholderOutput::Lost => {
                     log::warn!("the broker has been silent for too long");
                 }

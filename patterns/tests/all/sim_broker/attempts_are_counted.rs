@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mutirao::broker::{BrokerLimits, Held, Takes, WorkerTells};
+use mutirao::broker::{BrokerLimits, Grant, Held, Takes, WorkerTells};
 use mutirao::pipeline::{JobId, WorkerId};
 use mutirao::sim::{Rng, run_seeds};
 
@@ -105,6 +105,7 @@ fn a_worker_that_comes_back_keeps_no_attempt_that_others_have_made() {
         operations: vec!["a".into()],
         held: vec![held],
         takes: Takes::default(),
+        name: None,
     };
     broker.worker(3, ready);
     let again = broker.granted().remove(0);
@@ -119,6 +120,7 @@ fn back(broker: &mut HandFed, peer: u64, takes: Takes, held: Vec<Held>) {
         operations: vec!["a".into()],
         held,
         takes,
+        name: None,
     };
     broker.worker(peer, ready);
 }
@@ -152,7 +154,7 @@ fn a_task_that_its_worker_still_holds_or_never_got_is_not_blamed() {
         broker.submit(0, 1);
         back(&mut broker, 1, takes, Vec::new());
         let mut grant = broker.granted().remove(0);
-        for peer in 2..20 {
+        for peer in 2..18 {
             let held = Held {
                 lease: grant.lease,
                 job: JOB,
@@ -171,4 +173,38 @@ fn a_task_that_its_worker_still_holds_or_never_got_is_not_blamed() {
         let counts = broker.machine.counts();
         assert_eq!((counts.done, counts.failed, counts.retried), (1, 0, 0));
     }
+}
+
+/// What makes a worker leave a task behind each time, in whatever way.
+fn left_behind(leave: impl Fn(&mut HandFed, u64, &Grant)) {
+    let mut broker = HandFed::new();
+    broker.submit(0, 1);
+    let mut given = 0;
+    for peer in 1..100 {
+        back(&mut broker, peer, Takes::Batches, Vec::new());
+        for grant in broker.granted() {
+            given += 1;
+            leave(&mut broker, peer, &grant);
+        }
+    }
+    assert_eq!(given, 19, "sixteen by chance, and three attempts");
+    let counts = broker.machine.counts();
+    assert_eq!((counts.done, counts.failed), (1, 1));
+    assert_eq!(broker.save(), 1, "the failure is told");
+}
+
+#[test]
+fn a_task_that_every_worker_leaves_behind_fails() {
+    // It comes back as another peer and names nothing.
+    left_behind(|_, _, _| {});
+    left_behind(|broker, peer, _| broker.worker(peer, WorkerTells::Gone {}));
+    left_behind(|broker, peer, grant| {
+        let leases = vec![grant.lease];
+        broker.worker(peer, WorkerTells::Leaving {});
+        broker.worker(peer, WorkerTells::Returned { leases });
+    });
+    left_behind(|broker, peer, grant| {
+        let (seen, held) = (grant.lease, Vec::new());
+        broker.worker(peer, WorkerTells::Beat { seen, held });
+    });
 }

@@ -109,6 +109,7 @@ fn cost(workers: u64, tasks: u64) -> u64 {
             operations: vec!["a".into()],
             held: Vec::new(),
             takes: Takes::default(),
+            name: None,
         };
         bench.input(BrokerInput::Worker(worker, ready));
     }

@@ -90,6 +90,7 @@ impl HandFed {
             operations: vec!["a".into()],
             held: Vec::new(),
             takes: Takes::default(),
+            name: None,
         };
         self.worker(peer, ready);
     }
@@ -136,4 +137,31 @@ impl HandFed {
         self.client(ClientSays::Safe { job, tasks });
         count
     }
+}
+
+#[test]
+fn a_worker_is_shown_by_the_name_that_it_gives_itself() {
+    let long = "é".repeat(200);
+    let names = [
+        None,
+        Some("ana".to_string()),
+        Some(String::new()),
+        Some(long),
+    ];
+    let shown = names.map(|name| {
+        let mut broker = HandFed::new();
+        let ready = WorkerTells::Ready {
+            worker: WorkerId(7),
+            slots: 1,
+            operations: Vec::new(),
+            held: Vec::new(),
+            takes: Takes::default(),
+            name,
+        };
+        broker.worker(1, ready);
+        let status = broker.machine.status(broker.now);
+        status.workers[0].worker.clone()
+    });
+    let number = WorkerId(7).to_string();
+    assert_eq!(shown, [&number, "ana", &number, &number]);
 }

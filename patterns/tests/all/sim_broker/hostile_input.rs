@@ -120,6 +120,7 @@ fn worker_tells() -> impl Strategy<Value = WorkerTells> {
             operations,
             held,
             takes: if slots % 3 == 0 { Takes::One } else { Takes::Batches },
+            name: (slots % 2 == 0).then(|| "é".repeat(slots as usize % 300)),
         }),
         2 => (number(), leases()).prop_map(|(seen, held)| WorkerTells::Beat { seen, held }),
         3 => (number(), number()).prop_map(|(lease, task)| WorkerTells::Failed {

@@ -219,6 +219,7 @@ fn requests_of_one_that_comes_back_are_counted_right() {
         operations: vec!["echo".into()],
         held: Vec::new(),
         takes: Takes::default(),
+        name: None,
     };
     office.input(BrokerInput::Worker(CLIENT, ready));
     office.ask("echo", body(b'1'));
@@ -255,6 +256,7 @@ fn a_worker_of_ours_takes_nothing_from_one_of_majordomo() {
         operations: operations.iter().map(ToString::to_string).collect(),
         held: Vec::new(),
         takes: Takes::default(),
+        name: None,
     };
     office.input(BrokerInput::Worker(FIRST, ready(&["echo"])));
     office.ready(SECOND, "other");

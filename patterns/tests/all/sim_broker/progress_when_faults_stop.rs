@@ -66,6 +66,7 @@ fn a_broker_that_stood_still_buries_nobody_before_it_has_listened() {
         operations: vec!["a".into()],
         held: Vec::new(),
         takes: Takes::default(),
+        name: None,
     };
     broker.handle(Time::START, BrokerInput::Worker(1, ready));
     broker.wake(Time::START);

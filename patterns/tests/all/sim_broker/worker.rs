@@ -93,6 +93,7 @@ impl WorkerNode {
                 LeaseholderOutput::Left
                 | LeaseholderOutput::Unwanted(_)
                 | LeaseholderOutput::Found(_)
+                | LeaseholderOutput::Missing
                 | LeaseholderOutput::Lost => {}
             }
         }

@@ -105,9 +105,10 @@ impl Acknowledged {
         let mut below: Option<u64> = None;
         let mut count = 0;
         for range in self.ranges.iter().take(MAX_RANGES) {
-            let len = u32::try_from(range.end - range.start - 1);
+            // What is further back was acknowledged long ago.
+            let len = u32::try_from(range.end - range.start - 1).unwrap_or(u32::MAX);
             let gap = below.map_or(Ok(0), |below| u32::try_from(below - range.end));
-            let (Ok(len), Ok(gap)) = (len, gap) else {
+            let Ok(gap) = gap else {
                 break;
             };
             match below {
@@ -115,7 +116,7 @@ impl Acknowledged {
                 Some(_) => datagram.extend_from_slice(&gap.to_be_bytes()),
             }
             datagram.extend_from_slice(&len.to_be_bytes());
-            below = Some(range.start);
+            below = Some(range.end - 1 - u64::from(len));
             count += 1;
         }
         datagram[at] = count;
@@ -167,6 +168,28 @@ mod tests {
             end = start;
         }
         ranges
+    }
+
+    #[test]
+    fn of_a_range_too_long_to_be_written_the_newest_part_is() {
+        let end = 1 << 40;
+        let body = |ranges| Body {
+            number: 1,
+            credit: 2,
+            elicits: false,
+            acknowledged: Some(Acknowledged {
+                delay: Duration::ZERO,
+                ranges,
+            }),
+            segment: None,
+        };
+        let mut datagram = Vec::new();
+        body(vec![end + 2..end + 3, 0..end]).write(&mut datagram);
+        let newest = end - (1 << 32)..end;
+        assert_eq!(
+            Body::read(&datagram),
+            Ok(body(vec![end + 2..end + 3, newest]))
+        );
     }
 
     proptest! {

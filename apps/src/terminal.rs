@@ -1,15 +1,23 @@
-//! The terminal on standard error, some columns narrower than it is.
+//! The terminal on standard error, some columns narrower than it is, for bars that show how far something is.
 
 use std::io::{self, Write as _};
 
-use indicatif::TermLike;
+use indicatif::{ProgressDrawTarget, TermLike};
+
+/// How often a bar is drawn at most, in times a second.
+const DRAWN_HZ: u8 = 10;
 
 /// Columns that a bar leaves free: a terminal writes `^C` behind it, which would otherwise go to the next
 /// line, and that one be cleared instead of the bar.
 const FREE: u16 = 4;
 
+/// Where a bar is drawn, if standard error is a terminal.
+pub(crate) fn target() -> ProgressDrawTarget {
+    ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), DRAWN_HZ)
+}
+
 #[derive(Debug)]
-pub(super) struct Terminal;
+struct Terminal;
 
 impl TermLike for Terminal {
     fn width(&self) -> u16 {
