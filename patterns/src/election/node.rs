@@ -215,6 +215,9 @@ impl Node for ElectionNode {
     }
 
     fn close(&mut self, error: Option<TransportError>) {
+        if let Some(tenure) = self.machine.tenure(self.clock.now()) {
+            log::info!("member {} leads no more, epoch {}", self.me, tenure.epoch);
+        }
         if let Some(error) = &error {
             log::error!("member {} takes part no more: {error}", self.me);
         }

@@ -26,6 +26,10 @@ use super::{
 /// Messages that may wait for one peer; what is older than a timeout is of no use.
 const QUEUE_MESSAGES: i32 = 64;
 
+/// Room for the messages by which CURVE begins, to which the limit applies as well (the longest has 257 bytes and
+/// a few properties); longer words are refused when they are read.
+const HANDSHAKE_BYTES: usize = 1024;
+
 /// Settings of a member. All members need the same peers, algorithm and timing, and refuse to talk else.
 #[derive(Clone, Debug)]
 pub struct ElectionSetup {
@@ -403,7 +407,7 @@ fn open_ways(setup: &ElectionSetup) -> Result<BTreeMap<MemberId, Port>, OpenErro
 pub(super) fn bounded(options: &SocketOptions) -> SocketOptions {
     SocketOptions {
         queue_messages: QUEUE_MESSAGES,
-        max_message_bytes: MAX_FRAME_BYTES,
+        max_message_bytes: MAX_FRAME_BYTES + HANDSHAKE_BYTES,
         linger: Duration::ZERO,
         reconnect_max: options.reconnect_max.min(Duration::from_millis(200)),
         ..options.clone()
