@@ -2,13 +2,11 @@
 
 use mutirao::election::Algorithm;
 
-use super::results::{Cell, Outcome};
+use super::results::{Axis, Cell, Outcome};
 use crate::compare::show::{count, microseconds, per_cent};
 use crate::report::chart::{OKABE_ITO, Panel, Plot, Series, Stroke, draw};
 
-/// What an axis shows: its name, and the place of a cell on it.
-type Axis = (&'static str, fn(&Cell) -> String);
-
+/// What may be plotted along.
 const AXES: [Axis; 3] = [
     ("loss", |cell| per_cent(cell.loss_percent)),
     ("nodes", |cell| cell.nodes.to_string()),

@@ -166,8 +166,11 @@ pub(super) struct Row {
     epochs_backwards: u64,
 }
 
+/// Something in which cells differ: its name, and a cell's value.
+pub(super) type Axis = (&'static str, fn(&Cell) -> String);
+
 /// What stands to the left: what differs from cell to cell.
-const NAMES: [(&str, fn(&Cell) -> String); 3] = [
+const NAMES: [Axis; 3] = [
     ("nodes", |cell| cell.nodes.to_string()),
     ("partitions", |cell| cell.partitions.to_string()),
     ("loss", |cell| per_cent(cell.loss_percent)),
