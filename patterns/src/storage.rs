@@ -17,6 +17,7 @@
 
 mod client;
 mod data;
+mod file;
 mod frames;
 mod head;
 mod lines;
@@ -30,11 +31,12 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{ClientConfig, ClientInput, ClientMachine, ClientOutput, Done, Request};
 pub use data::{DataConfig, DataInput, DataMachine, DataOutput, ReadFailure};
+pub use file::RecordFile;
 pub use frames::{read_frame, write_frame};
 pub use head::{HeadConfig, HeadInput, HeadMachine, HeadOutput, Health};
 pub use lines::{
-    BeatLine, ClientLine, DataLine, LineError, Lines, MAX_NAME_BYTES, Named, NodeBeat, RegisterLine,
-    TextLine, check_name,
+    BeatLine, ClientLine, DataLine, LineError, Lines, MAX_NAME_BYTES, Named, NodeBeat,
+    RegisterLine, TextLine, Words, check_name,
 };
 pub use messages::{
     ClientAsks, Copy, DataSays, Deed, HeadAsks, HeadSays, HeadTells, NodeView, Outcome, Refusal,

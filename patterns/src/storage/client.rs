@@ -93,6 +93,8 @@ struct Open {
     request: Request,
     next_send: Time,
     expires: Time,
+    /// Whether nothing was heard since it was sent.
+    silent: bool,
     last_refusal: Option<Refusal>,
 }
 
@@ -137,6 +139,7 @@ impl ClientMachine {
             request,
             next_send: now,
             expires: now + self.config.patience,
+            silent: true,
             last_refusal: None,
         };
         self.open.insert(key, open);
@@ -148,6 +151,7 @@ impl ClientMachine {
             return;
         };
         open.next_send = now + self.config.resend;
+        open.silent = true;
         let asks = match &open.request {
             Request::Put(id, bytes) => ClientAsks::Put {
                 id: *id,
@@ -165,7 +169,10 @@ impl ClientMachine {
 
     fn head(&self) -> HeadId {
         let heads = &self.config.heads;
-        heads.get(self.at % heads.len().max(1)).copied().unwrap_or_default()
+        heads
+            .get(self.at % heads.len().max(1))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn hear(&mut self, now: Time, from: HeadId, message: HeadTells) {
@@ -227,6 +234,7 @@ impl ClientMachine {
             };
             if why.may_pass() {
                 open.next_send = now + self.config.resend;
+                open.silent = false;
                 open.last_refusal = Some(why);
             } else {
                 self.finish(key, Done::Refused(id, why));
@@ -280,13 +288,13 @@ impl Machine for ClientMachine {
     fn wake(&mut self, now: Time) {
         let overdue = |open: &Open| open.next_send.min(open.expires) <= now;
         let due = self.open.iter().filter(|(_, open)| overdue(open));
-        let due: Vec<(Key, bool)> = due.map(|(&key, open)| (key, open.expires <= now)).collect();
-        if due.is_empty() {
-            return;
+        let due = due.map(|(&key, open)| (key, open.silent, open.expires <= now));
+        let due: Vec<(Key, bool, bool)> = due.collect();
+        if due.iter().any(|(_, silent, _)| *silent) {
+            // Perhaps another one hears us.
+            self.at += 1;
         }
-        // Silence: perhaps another one hears us.
-        self.at += 1;
-        for (key, expired) in due {
+        for (key, _, expired) in due {
             match expired {
                 true => self.expire(key),
                 false => self.send(now, key),

@@ -218,12 +218,18 @@ impl DataMachine {
                     self.answer_beat(head, round);
                 }
             }
-            HeadAsks::Order { head, stamp, deed } => {
+            HeadAsks::Order { to, .. } | HeadAsks::TurnedAway { to, .. } if to != self.instance => {
+            }
+            HeadAsks::Order {
+                head, stamp, deed, ..
+            } => {
                 if self.obeys(stamp.epoch, head, None) && self.waiting.len() < MAX_WAITING {
                     self.obey(head, stamp, deed);
                 }
             }
-            HeadAsks::TurnedAway { reason } => self.outbox.push_back(DataOutput::TurnedAway(reason)),
+            HeadAsks::TurnedAway { reason, .. } => {
+                self.outbox.push_back(DataOutput::TurnedAway(reason));
+            }
         }
     }
 
@@ -247,10 +253,7 @@ impl DataMachine {
             Some((adopting, waits)) if *adopting == epoch => *waits = round.or(*waits),
             _ => {
                 self.adopting = Some((epoch, round));
-                self.keep(
-                    DataLine::Epoch { epoch, head },
-                    Waiting::Fence(epoch, head),
-                );
+                self.keep(DataLine::Epoch { epoch, head }, Waiting::Fence(epoch, head));
             }
         }
         false

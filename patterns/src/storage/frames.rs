@@ -28,8 +28,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Checksum, ClientAsks, DataSays, Deed, HeadAsks, HeadId, HeadSays, HeadTells, Payload,
-        RecordId, Stamp,
+        Checksum, ClientAsks, DataSays, Deed, HeadAsks, HeadId, HeadSays, HeadTells, InstanceId,
+        Payload, RecordId, Stamp,
     };
     use super::*;
 
@@ -38,7 +38,8 @@ mod tests {
         fn any_bytes_come_through(bytes: Vec<u8>, id: u64, seq: u64) {
             let (id, bytes) = (RecordId(id), Payload::from(bytes));
             let deed = Deed::Store { id, checksum: bytes.checksum(), bytes };
-            let order = HeadAsks::Order { head: HeadId(1), stamp: Stamp { epoch: 3, seq }, deed };
+            let (to, head) = (InstanceId(5), HeadId(1));
+            let order = HeadAsks::Order { to, head, stamp: Stamp { epoch: 3, seq }, deed };
             let frame = write_frame(&order).unwrap();
             prop_assert_eq!(read_frame::<HeadAsks>(&frame).unwrap(), order);
         }

@@ -52,6 +52,8 @@ pub struct HeadConfig {
     pub record_bytes: u64,
     /// Records that may be on their way to disk at once; more are refused.
     pub puts: usize,
+    /// Bytes that they may have together; at least `record_bytes`.
+    pub put_bytes: u64,
     /// Reads for clients that may be under way at once; more are refused.
     pub gets: usize,
     /// Copies that are made again at once after a node has died.
@@ -72,6 +74,7 @@ impl HeadConfig {
             patience: Duration::from_secs(2),
             record_bytes: 16 << 20,
             puts: 1_000,
+            put_bytes: 256 << 20,
             gets: 1_000,
             repairs: 4,
             repair_bytes_per_second: 32 << 20,
@@ -89,13 +92,21 @@ impl HeadConfig {
             ("puts", self.puts),
             ("gets", self.gets),
             ("repairs", self.repairs),
-            ("repair_bytes_per_second", self.repair_bytes_per_second.min(1) as usize),
+            (
+                "repair_bytes_per_second",
+                self.repair_bytes_per_second.min(1) as usize,
+            ),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0: give at least 1"));
         }
         if self.beat.is_zero() || self.resend.is_zero() || self.patience < self.resend {
             return Err("beat or resend is 0, or patience is shorter than resend".into());
+        }
+        if self.put_bytes < self.record_bytes {
+            return Err(
+                "put_bytes is below record_bytes: the longest record would never fit".into(),
+            );
         }
         if self.peers.contains(&self.head) {
             return Err("peers names this head itself: give the numbers of the others".into());
@@ -119,7 +130,8 @@ pub enum Health {
 #[derive(Debug)]
 pub enum HeadInput {
     /// The election says that this head leads, in an epoch that nobody else has. A head that is alone
-    /// elects itself, for an epoch above [the last](HeadMachine::promised).
+    /// elects itself, for an epoch above [the last](HeadMachine::promised) and not below the seconds
+    /// since 1970, so that it repeats none when its register was lost.
     Lead(Epoch),
     /// The election says that it leads no more.
     Resign,

@@ -165,6 +165,8 @@ pub enum HeadAsks {
     },
     /// "Do this." Answered by `Done`, or by `Deposed`.
     Order {
+        /// For whom: behind the same address there may be another disk by now.
+        to: InstanceId,
         /// Who orders.
         head: HeadId,
         /// The number of the order, which the answer names.
@@ -174,6 +176,8 @@ pub enum HeadAsks {
     },
     /// "I have no use for you."
     TurnedAway {
+        /// For whom.
+        to: InstanceId,
         /// One sentence.
         reason: String,
     },

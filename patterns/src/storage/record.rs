@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The CRC-32 of a record's bytes: it finds every flip of up to three bits, and of any number within 32
-/// neighbouring ones.
+/// The CRC-32 of a record's bytes: it finds every change within 32 neighbouring bits, and of all others
+/// all but one in four thousand million.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Checksum(pub u32);
 

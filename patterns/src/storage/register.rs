@@ -128,8 +128,7 @@ impl Register {
 
     /// The last place.
     pub fn last(&self) -> Position {
-        self.position(self.entries.len() as u64)
-            .unwrap_or_default()
+        self.position(self.entries.len() as u64).unwrap_or_default()
     }
 
     /// The place with this number; `None` when there is none.

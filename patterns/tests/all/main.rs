@@ -16,6 +16,7 @@ mod reqrep;
 mod security;
 mod sim_broker;
 mod sim_pipeline;
+mod sim_storage;
 #[cfg(feature = "disk")]
 mod store;
 mod support;

@@ -109,7 +109,9 @@ impl Desk {
         if let Some((_, index)) = self.marks.drain(..marks).next_back() {
             self.durable = index;
         }
-        let promises = self.promises.partition_point(|(line, _)| *line <= self.kept);
+        let promises = self
+            .promises
+            .partition_point(|(line, _)| *line <= self.kept);
         let released = self.promises.drain(..promises).map(|(_, output)| output);
         self.outbox.extend(released);
     }

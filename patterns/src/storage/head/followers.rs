@@ -91,7 +91,10 @@ impl Followers {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let resends = self.followers.values().filter_map(|follower| follower.resend);
+        let resends = self
+            .followers
+            .values()
+            .filter_map(|follower| follower.resend);
         resends.min()
     }
 }

@@ -12,6 +12,9 @@ use super::super::{Entry, Epoch, HeadSays, Position};
 use super::HeadId;
 use super::desk::Desk;
 
+/// Times that a head is asked for entries before another majority is sought, without it.
+const ATTEMPTS: u32 = 5;
+
 /// Entries in one message.
 pub(super) const ENTRIES_AT_ONCE: usize = 256;
 
@@ -21,6 +24,7 @@ pub(super) struct Joining {
     promised: BTreeMap<HeadId, Position>,
     /// From whom entries are fetched, up to where, and behind which place they were asked for.
     fetch: Option<(HeadId, Position, Position)>,
+    attempts: u32,
     next_send: Time,
 }
 
@@ -30,6 +34,7 @@ impl Joining {
             epoch,
             promised: BTreeMap::new(),
             fetch: None,
+            attempts: 0,
             next_send: now,
         };
         joining.wake(now, desk);
@@ -47,6 +52,12 @@ impl Joining {
         }
         self.next_send = now + desk.config.resend;
         let epoch = self.epoch;
+        self.attempts += 1;
+        if let Some((donor, ..)) = self.fetch.take_if(|_| self.attempts > ATTEMPTS) {
+            self.promised.remove(&donor);
+            self.attempts = 0;
+            return self.choose(now, desk);
+        }
         match self.fetch {
             Some((donor, _, after)) => desk.say_to_head(donor, HeadSays::Fetch { epoch, after }),
             None => {
@@ -74,7 +85,7 @@ impl Joining {
         if last > desk.register.last() {
             let after = desk.register.common(last);
             self.fetch = Some((donor, last, after));
-            self.next_send = now;
+            (self.next_send, self.attempts) = (now, 0);
             self.wake(now, desk);
         }
     }
@@ -102,10 +113,14 @@ impl Joining {
             }
             false => desk.register.common(after),
         };
+        if desk.register.has(target) {
+            self.fetch = None;
+            return self.choose(now, desk);
+        }
         // A late answer to an earlier question says nothing new.
         if next != asked {
             self.fetch = Some((donor, target, next));
-            self.next_send = now;
+            (self.next_send, self.attempts) = (now, 0);
             self.wake(now, desk);
         }
     }
@@ -113,10 +128,8 @@ impl Joining {
     /// Whether this head may reign: enough have promised, the best register is here, all is on disk.
     pub(super) fn is_complete(&self, desk: &Desk) -> bool {
         let enough = self.promised.len() + 1 >= desk.majority();
-        let complete = match self.fetch {
-            Some((_, target, _)) => desk.register.has(target),
-            None => true,
-        };
+        let last = desk.register.last();
+        let complete = self.promised.values().all(|other| *other <= last);
         enough && complete && desk.is_durable()
     }
 }

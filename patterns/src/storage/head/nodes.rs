@@ -7,13 +7,13 @@ use rand::rngs::StdRng;
 use crate::machine::Time;
 
 use super::super::{
-    BeatLine, Copy, DataSays, Deed, Fact, HeadAsks, InstanceId, NodeBeat, Outcome, RecordId, check_name,
-    data::digest,
+    BeatLine, Copy, DataSays, Deed, Fact, HeadAsks, InstanceId, NodeBeat, Outcome, RecordId,
+    check_name, data::digest,
 };
 use super::desk::Desk;
 use super::orders::Purpose;
 use super::reign::Reign;
-use super::{Health, HeadOutput};
+use super::{HeadOutput, Health};
 
 /// Beats in a row in which a node says that it holds something else than believed, before it is asked
 /// for a list; one alone may have crossed an order on its way.
@@ -111,7 +111,8 @@ impl Reign {
             return;
         };
         if let Err(reason) = self.admit(instance, name, desk) {
-            let away = HeadAsks::TurnedAway { reason };
+            let to = instance;
+            let away = HeadAsks::TurnedAway { to, reason };
             return desk.say(HeadOutput::ToNode(instance, away));
         }
         let node = self.nodes.entry(instance).or_insert_with(Node::unheard);
@@ -123,6 +124,11 @@ impl Reign {
         }
         if start > node.start {
             node.listing = Listing::Wanted;
+            // What it said before may not be so any more.
+            let lists = |purpose: &Purpose| matches!(purpose, Purpose::List(_));
+            let _ = self
+                .orders
+                .withdraw(|order| order.node == instance && lists(&order.purpose));
         }
         (node.start, node.round) = (start, round);
         (node.records, node.bytes, node.free) = (records, bytes, free);
@@ -134,7 +140,12 @@ impl Reign {
         check_name(&name)?;
         match self.catalog.names.get(&name) {
             Some(owner) if *owner == instance => return Ok(()),
-            Some(owner) if self.nodes.get(owner).is_some_and(|node| node.health != Health::Dead) => {
+            Some(owner)
+                if self
+                    .nodes
+                    .get(owner)
+                    .is_some_and(|node| node.health != Health::Dead) =>
+            {
                 return Err(format!(
                     "another data node has the name {name:?}: start this one with --name and a name of its own"
                 ));
@@ -165,13 +176,7 @@ impl Reign {
         }
     }
 
-    fn list(
-        &mut self,
-        now: Time,
-        instance: InstanceId,
-        after: Option<RecordId>,
-        desk: &mut Desk,
-    ) {
+    fn list(&mut self, now: Time, instance: InstanceId, after: Option<RecordId>, desk: &mut Desk) {
         let deed = Deed::List { after };
         self.orders
             .give(now, instance, deed, Purpose::List(after), desk);
@@ -310,7 +315,7 @@ impl Reign {
             other => other,
         };
         if health == Health::Dead {
-            for order in self.orders.abandon(instance) {
+            for order in self.orders.withdraw(|order| order.node == instance) {
                 self.settle(now, order, None, desk, rng);
             }
             self.reconsider(instance);

@@ -19,10 +19,20 @@ pub(super) enum Purpose {
     /// A record that has too few copies: first read, then stored elsewhere.
     ReadForRepair(RecordId, Vec<InstanceId>),
     Repair(RecordId),
-    /// A copy too many.
+    /// A copy too many, in the end; first those that shall stay are read, as one may be damaged.
+    ReadForDrop(Spare),
     Drop,
     List(Option<RecordId>),
     Check,
+}
+
+/// A copy that may go when all that shall stay are found good.
+#[derive(Clone, Debug)]
+pub(super) struct Spare {
+    pub(super) id: RecordId,
+    pub(super) goes: InstanceId,
+    pub(super) good: Vec<InstanceId>,
+    pub(super) unread: Vec<InstanceId>,
 }
 
 #[derive(Debug)]
@@ -87,8 +97,12 @@ impl Orders {
             epoch: self.epoch,
             seq,
         };
-        let (head, deed) = (self.head, order.deed.clone());
-        let asks = HeadAsks::Order { head, stamp, deed };
+        let asks = HeadAsks::Order {
+            to: order.node,
+            head: self.head,
+            stamp,
+            deed: order.deed.clone(),
+        };
         desk.say(HeadOutput::ToNode(order.node, asks));
     }
 
@@ -108,7 +122,10 @@ impl Orders {
     pub(super) fn wake(&mut self, now: Time, desk: &mut Desk) -> Vec<Order> {
         let mut given_up = Vec::new();
         while let Some(&(_, seq)) = self.timers.first().filter(|(due, _)| *due <= now) {
-            let expired = self.open.get(&seq).is_some_and(|order| order.expires <= now);
+            let expired = self
+                .open
+                .get(&seq)
+                .is_some_and(|order| order.expires <= now);
             match expired {
                 true => given_up.extend(self.close(seq)),
                 false => self.send(now, seq, desk),
@@ -117,9 +134,9 @@ impl Orders {
         given_up
     }
 
-    /// Gives up all orders to a node.
-    pub(super) fn abandon(&mut self, node: InstanceId) -> Vec<Order> {
-        let open = self.open.iter().filter(|(_, order)| order.node == node);
+    /// Gives up some orders: their answers do not count any more.
+    pub(super) fn withdraw(&mut self, which: impl Fn(&Order) -> bool) -> Vec<Order> {
+        let open = self.open.iter().filter(|(_, order)| which(order));
         let seqs: Vec<u64> = open.map(|(&seq, _)| seq).collect();
         seqs.into_iter().filter_map(|seq| self.close(seq)).collect()
     }

@@ -8,7 +8,9 @@ use rand::seq::IteratorRandom;
 use crate::machine::Time;
 use crate::pipeline::PeerId;
 
-use super::super::{Checksum, Deed, Fact, HeadTells, InstanceId, Outcome, Payload, RecordId, Refusal};
+use super::super::{
+    Checksum, Deed, Fact, HeadTells, InstanceId, Outcome, Payload, RecordId, Refusal,
+};
 use super::HeadOutput;
 use super::desk::Desk;
 use super::orders::Purpose;
@@ -94,12 +96,17 @@ impl Reign {
             Some(Refusal::Taken)
         } else if self.disk_full {
             Some(Refusal::Unavailable("the head's disk is full".into()))
-        } else if self.puts.len() >= desk.config.puts && !self.puts.contains_key(&id) {
+        } else if !self.puts.contains_key(&id) && !self.has_room(length, desk) {
             let busy = "the head has as many records on their way as it takes";
             Some(Refusal::Unavailable(busy.into()))
         } else {
             None
         }
+    }
+
+    fn has_room(&self, length: u64, desk: &Desk) -> bool {
+        let on_their_way: u64 = self.puts.values().map(|put| put.bytes.len() as u64).sum();
+        self.puts.len() < desk.config.puts && on_their_way + length <= desk.config.put_bytes
     }
 
     /// Sends the record to as many data nodes as are missing, or registers it when none is.
@@ -148,16 +155,17 @@ impl Reign {
         let Some(put) = self.puts.remove(&id) else {
             return;
         };
+        // A late answer must not count for another record that comes under this id.
+        let of_put = |purpose: &Purpose| matches!(purpose, Purpose::Put(other) if *other == id);
+        let _ = self.orders.withdraw(|order| of_put(&order.purpose));
+        self.repairs.look_at(id);
         let healthy = self.nodes.values().filter(|node| node.takes(0)).count();
         let fit = put.bytes.len() as u64;
         let fit = self.nodes.values().filter(|node| node.takes(fit)).count();
-        let wanted = desk.config.replicas;
-        let why = Refusal::Unavailable(match fit < healthy {
-            true => format!(
-                "{wanted} copies are asked for, {healthy} data nodes are healthy and {fit} of them have room"
-            ),
-            false => format!("{wanted} copies are asked for and {healthy} data nodes are healthy"),
-        });
+        let (wanted, stored) = (desk.config.replicas, put.stored.len());
+        let why = Refusal::Unavailable(format!(
+            "copies asked for: {wanted}; data nodes that have stored it: {stored}, that are healthy: {healthy}, with room for it: {fit}"
+        ));
         for peer in put.askers {
             self.refuse(peer, id, why.clone(), desk);
         }
@@ -176,7 +184,7 @@ impl Reign {
         if outcome == Some(Outcome::Stored) {
             match self.puts.get_mut(&id).filter(|put| put.index.is_none()) {
                 Some(put) => drop(put.stored.insert(node)),
-                // Too late to count for the client, and good for a copy.
+                // Too late to count for the client, and a copy all the same.
                 None => self.gain_copy(id, node),
             }
         }
@@ -202,7 +210,8 @@ impl Reign {
         };
         // A record that is known is safe with the entry that made it so.
         let known = self.catalog.records.get(&id);
-        let index = match known.filter(|record| places.iter().all(|at| record.copies.contains(at))) {
+        let index = match known.filter(|record| places.iter().all(|at| record.copies.contains(at)))
+        {
             Some(record) => record.index,
             None => self.register(fact, desk),
         };

@@ -13,7 +13,7 @@ use super::desk::Desk;
 use super::nodes::Listing;
 use super::orders::Purpose;
 use super::reign::Reign;
-use super::{Health, HeadOutput};
+use super::{HeadOutput, Health};
 
 /// A check under way.
 #[derive(Debug, Default)]
@@ -44,7 +44,8 @@ impl Reign {
         }
         let gets = |purpose: &Purpose| matches!(purpose, Purpose::Get(..));
         if self.orders.count(gets) >= desk.config.gets {
-            let why = Refusal::Unavailable("the head has as many reads under way as it takes".into());
+            let why =
+                Refusal::Unavailable("the head has as many reads under way as it takes".into());
             return self.refuse(peer, id, why, desk);
         }
         let mut places = self.readable(id);
@@ -136,8 +137,7 @@ impl Reign {
                 true => {
                     checking.open.insert(instance);
                     let deed = Deed::Check { after: None };
-                    self.orders
-                        .give(now, instance, deed, Purpose::Check, desk);
+                    self.orders.give(now, instance, deed, Purpose::Check, desk);
                 }
                 false => checking.missing.push(self.catalog.name(instance)),
             }
@@ -162,7 +162,7 @@ impl Reign {
                 damaged,
                 next,
             }) => {
-                checking.checked += checked;
+                checking.checked = checking.checked.saturating_add(checked);
                 checking.damaged += damaged.len() as u64;
                 if next.is_none() {
                     checking.open.remove(&node);

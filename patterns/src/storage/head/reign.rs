@@ -20,7 +20,7 @@ use super::orders::{Order, Orders, Purpose};
 use super::puts::Put;
 use super::reads::Checking;
 use super::repair::Repairs;
-use super::{Health, HeadId, HeadOutput};
+use super::{HeadId, HeadOutput, Health};
 
 /// Records named in one answer to a client.
 const PAGE: usize = 1_000;
@@ -163,6 +163,7 @@ impl Reign {
             Purpose::ReadForRepair(id, sources) => {
                 self.read_for_repair(now, (id, sources), node, outcome, desk, rng);
             }
+            Purpose::ReadForDrop(spare) => self.read_for_drop(now, spare, node, outcome, desk),
             Purpose::Repair(id) => self.repair_settled(id, node, outcome, desk),
             Purpose::List(after) => self.listed(now, node, after, outcome, desk),
             Purpose::Check => self.check_settled(now, node, outcome, desk),
@@ -225,13 +226,19 @@ impl Reign {
             None => 0,
         };
         let records = self.catalog.records.keys();
-        let lacking = records.clone().filter(|id| copies(id) < desk.config.replicas);
+        let lacking = records
+            .clone()
+            .filter(|id| copies(id) < desk.config.replicas);
         StatusView {
             epoch: self.epoch,
             records: records.len() as u64,
             unreachable: lacking.clone().filter(|id| copies(id) == 0).count() as u64,
             lacking: lacking.count() as u64,
-            nodes: self.nodes.iter().map(|(id, node)| self.view(*id, node)).collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(id, node)| self.view(*id, node))
+                .collect(),
         }
     }
 
@@ -255,10 +262,15 @@ impl Reign {
 /// The nodes that the register names; the failure detector gives them time to say that they are there.
 fn known_nodes(catalog: &Catalog, desk: &mut Desk) -> BTreeMap<InstanceId, Node> {
     let named = catalog.names.values().copied();
-    let places = catalog.records.values().flat_map(|record| record.places.iter().copied());
+    let places = catalog
+        .records
+        .values()
+        .flat_map(|record| record.places.iter().copied());
     let all: BTreeSet<InstanceId> = named.chain(places).collect();
     for &instance in &all {
         desk.say(HeadOutput::Watch(instance));
     }
-    all.into_iter().map(|instance| (instance, Node::unheard())).collect()
+    all.into_iter()
+        .map(|instance| (instance, Node::unheard()))
+        .collect()
 }

@@ -11,7 +11,7 @@ use crate::machine::Time;
 use super::super::{Deed, Fact, InstanceId, Outcome, RecordId};
 use super::desk::Desk;
 use super::nodes::Listing;
-use super::orders::Purpose;
+use super::orders::{Purpose, Spare};
 use super::reign::Reign;
 use super::{HeadConfig, Health};
 
@@ -185,34 +185,97 @@ impl Reign {
         outcome: Option<Outcome>,
         desk: &mut Desk,
     ) {
-        self.repairs.running.remove(&id);
+        // Whatever hindered it may be over in the next round.
+        self.stop_repair(id);
         if outcome == Some(Outcome::Stored) {
             self.gain_copy(id, node);
             self.note_places(id, desk);
         }
-        self.repairs.look_at(id);
     }
 
-    /// Drops a copy where least room is left, if enough others are at nodes that are up and have been
-    /// asked in this reign.
-    fn thin_out(&mut self, now: Time, id: RecordId, desk: &mut Desk) {
+    /// Copies at nodes that are up and have said in this reign what they hold.
+    fn sure_copies(&self, id: RecordId) -> Vec<InstanceId> {
         let Some(record) = self.catalog.records.get(&id) else {
-            return;
+            return Vec::new();
         };
         let sure = |place: &&InstanceId| {
             let node = self.nodes.get(place);
             node.is_some_and(|node| node.is_up() && node.listing == Listing::Done)
         };
-        let sure: Vec<InstanceId> = record.copies.iter().filter(sure).copied().collect();
-        if sure.len() <= desk.config.replicas {
+        record.copies.iter().filter(sure).copied().collect()
+    }
+
+    /// Picks the copy where least room is left, if enough others are sure, and begins to read those.
+    fn thin_out(&mut self, now: Time, id: RecordId, desk: &mut Desk) {
+        let mut unread = self.sure_copies(id);
+        if unread.len() <= desk.config.replicas {
             self.repairs.stuck.insert(id);
             return;
         }
-        let room = |place: &InstanceId| self.nodes.get(place).map_or(0, |node| node.free);
-        let Some(place) = sure.into_iter().min_by_key(room) else {
-            return;
+        unread.sort_by_key(|place| self.nodes.get(place).map_or(0, |node| node.free));
+        let goes = unread.remove(0);
+        let spare = Spare {
+            id,
+            goes,
+            good: Vec::new(),
+            unread,
         };
-        // First it does not count any more, then it goes.
+        self.repairs.running.insert(id);
+        self.read_keeper(now, spare, desk);
+    }
+
+    fn read_keeper(&mut self, now: Time, mut spare: Spare, desk: &mut Desk) {
+        let id = spare.id;
+        let length = self.catalog.records.get(&id).map(|record| record.length);
+        self.repairs
+            .rest(now, length.unwrap_or_default(), &desk.config);
+        match spare.unread.pop() {
+            Some(keeper) => {
+                let purpose = Purpose::ReadForDrop(spare);
+                self.orders
+                    .give(now, keeper, Deed::Read { id }, purpose, desk);
+            }
+            None => self.stop_repair(id),
+        }
+    }
+
+    /// A copy that shall stay was read; with the last of them the one too many goes.
+    pub(super) fn read_for_drop(
+        &mut self,
+        now: Time,
+        mut spare: Spare,
+        node: InstanceId,
+        outcome: Option<Outcome>,
+        desk: &mut Desk,
+    ) {
+        let id = spare.id;
+        let record = self.catalog.records.get(&id);
+        let checksum = record.map(|record| record.checksum);
+        match outcome {
+            Some(Outcome::Bytes(bytes)) if Some(bytes.checksum()) == checksum => {
+                spare.good.push(node);
+            }
+            Some(_) => self.lose_copy(id, node),
+            None => {}
+        }
+        if spare.good.len() < desk.config.replicas {
+            return self.read_keeper(now, spare, desk);
+        }
+        let sure = self.sure_copies(id);
+        match spare
+            .good
+            .iter()
+            .chain([&spare.goes])
+            .all(|place| sure.contains(place))
+        {
+            true => self.drop_copy(now, id, spare.goes, desk),
+            false => self.stop_repair(id),
+        }
+    }
+
+    /// First the copy does not count any more, then it goes.
+    fn drop_copy(&mut self, now: Time, id: RecordId, place: InstanceId, desk: &mut Desk) {
+        self.repairs.running.remove(&id);
         self.lose_copy(id, place);
         self.note_places(id, desk);
         self.orders

@@ -21,7 +21,8 @@ pub(super) fn write(bytes: &[u8], words: &mut String) {
 
 /// Whether a terminal shows it and does nothing else.
 fn is_plain(char: char) -> bool {
-    let turns_text_around = matches!(char, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns_text_around =
+        matches!(char, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     matches!(char, '\n' | '\r' | '\t') || !(char.is_control() || turns_text_around)
 }
 

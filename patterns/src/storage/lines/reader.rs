@@ -56,7 +56,11 @@ impl<R: BufRead, T: TextLine> Lines<R, T> {
             false => {
                 let (skipped, ended) = self.skip()?;
                 length += skipped;
-                Err(if ended { LineError::TooLong } else { LineError::Torn })
+                Err(if ended {
+                    LineError::TooLong
+                } else {
+                    LineError::Torn
+                })
             }
         };
         self.number += 1;
