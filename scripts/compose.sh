@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs docker compose (the v2 plugin or docker-compose v1) with the settings of the Makefile:
-# INPUT, OUT, OP, PATTERN, WORKERS, STORE, APP, TRANSPORT and MESSAGE from the environment.
+# INPUT, OUT, OP, PATTERN, WORKERS, STORE, APP, TRANSPORT, MESSAGE and ALGORITHM from the environment.
 #
 #   compose.sh up      build, start, follow the job to its end; the exit status is the ventilator's
 #   compose.sh image   build only
@@ -34,7 +34,7 @@ need_docker() {
   fi
   compose+=(--file "$root/docker-compose.yml" --project-name "${COMPOSE_PROJECT_NAME:-mutirao}")
   # Only what is named is started; what is looked at, followed or removed is everything.
-  compose+=(--profile broker --profile echo --profile chat)
+  compose+=(--profile broker --profile echo --profile chat --profile election)
 }
 
 # Results belong to whoever calls: to the person behind sudo, to root itself under rootless Docker.
@@ -86,7 +86,8 @@ choose_app() {
       waiting=(chat-server) job=
       [ "${CHAT_PATTERN:-}" != push-pull ] || die "CHAT_PATTERN=push-pull needs a port for each member, which no container can publish: choose pub-sub or req-rep."
       ;;
-    *) die "APP=$APP is not known; there are: dispatch, echo, chat." ;;
+    election) waiting=(election-{1..5}) job= ;;
+    *) die "APP=$APP is not known; there are: dispatch, echo, chat, election." ;;
   esac
   [ "$APP" != dispatch ] || [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
 }
@@ -120,6 +121,10 @@ up() {
 
 # What is started to stay: how to use it.
 stay() {
+  if [ "$APP" = election ]; then
+    say "Five members elect. scripts/compose.sh exec election-1 mutirao election watch shows who leads, scripts/compose.sh kill election-5 kills one, and start election-5 brings it back. “make down” stops them; their votes stay."
+    return
+  fi
   local flags=''
   [ -z "${TRANSPORT:-}" ] || flags+=" --transport $TRANSPORT"
   [ -z "${CHAT_PATTERN:-}" ] || flags+=" --pattern $CHAT_PATTERN"

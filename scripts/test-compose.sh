@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Echo, chat and the trio in containers, the last tried the hard way: for each pattern a made-up job, a worker and the sink
+# Echo, chat, the election and the trio in containers, the last tried the hard way: for each pattern a made-up job, a worker and the sink
 # (or the broker) killed on the way, and every result compared with what the tools of the system make of
 # the input.
 set -euo pipefail
@@ -124,7 +124,7 @@ report() {
   local name=$1 wrong=$2 log=$3 seconds=$4
   if [ -z "$wrong" ]; then
     passed=$((passed + 1))
-    say "ok    $name (${seconds} s; $(grep -E '^[0-9]+ tasks:|^received|ana: ' "$log" | tail -n 1))"
+    say "ok    $name (${seconds} s; $(grep -E '^[0-9]+ tasks:|^received|ana: | leads, epoch ' "$log" | tail -n 1))"
     return
   fi
   failed=$((failed + 1))
@@ -167,6 +167,31 @@ try_chat() {
   report chat "$wrong" "$log" $((SECONDS - began))
 }
 
+# The leader is killed, and another leads in a later epoch.
+try_election() {
+  local log=$work/election.log began=$SECONDS wrong='' leader epoch
+  export OUT=$work/results/election
+  # The leadership with the highest epoch so far: "member epoch".
+  latest() { compose logs --no-color 2>/dev/null | sed -n 's/.* member \([0-9]*\) leads, epoch \([0-9]*\)$/\1 \2/p' | sort -n -k2 | tail -n 1; }
+  elected_after() {
+    local deadline=$((SECONDS + 30))
+    until read -r leader epoch <<<"$(latest)" && ((${epoch:-0} > $1)); do
+      ((SECONDS < deadline)) || return 1
+      sleep 0.2
+    done
+  }
+  if ! APP=election timeout 120 "$here/compose.sh" up >"$log" 2>&1 </dev/null; then
+    wrong='the members did not start'
+  elif ! elected_after 0; then
+    wrong='nobody was elected'
+  else
+    compose kill "election-$leader" >>"$log" 2>&1
+    elected_after "$epoch" || wrong="nobody was elected after member $leader was killed"
+  fi
+  echo "member ${leader:-?} leads, epoch ${epoch:-?}" >>"$log"
+  report election "$wrong" "$log" $((SECONDS - began))
+}
+
 compose image
 say "Making the input and what is expected of it ..."
 make_input
@@ -193,6 +218,7 @@ for transport in tcp udp zmq; do
   compose down >/dev/null 2>&1
 done
 try_chat
+try_election
 
 say "$passed passed, $failed failed"
 ((failed == 0))

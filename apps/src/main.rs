@@ -7,12 +7,15 @@ mod compare;
 mod count;
 mod dispatch;
 mod echo;
+mod election;
 mod exit;
 mod flags;
 mod given;
 mod keygen;
 mod ops;
 mod ops_table;
+mod report;
+mod screen;
 mod shown;
 mod signals;
 mod terminal;
@@ -48,6 +51,7 @@ enum Command {
     Status(dispatch::broker::status::StatusArgs),
     Echo(echo::EchoArgs),
     Chat(chat::ChatArgs),
+    Election(election::ElectionArgs),
     Compare(compare::CompareArgs),
     #[command(hide = true)]
     ComparePeer(compare::peer::PeerArgs),
@@ -78,6 +82,7 @@ fn main() -> std::process::ExitCode {
         Command::Status(args) => dispatch::broker::status::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Election(args) => election::run(args),
         Command::Compare(args) => compare::run(args),
         Command::ComparePeer(args) => compare::peer::run(&args),
         Command::Keygen(args) => keygen::run(&args),
@@ -125,6 +130,7 @@ fn start_log(command: &Command) {
         Command::Chat(args) if args.is_server() => "info",
         Command::Submit(args) if args.stays_for_long() => "info",
         Command::Echo(args) if args.stays_for_long() => "info",
+        Command::Election(args) if args.is_node() => "info",
         _ => "warn",
     };
     let environment = env_logger::Env::default().default_filter_or(level);

@@ -39,6 +39,16 @@ pub(crate) trait Node: Send + 'static {
 /// Drives `node` in a thread of its own until it is over.
 pub(crate) fn spawn<N: Node>(
     name: &str,
+    node: N,
+    sleeper: Sleeper,
+) -> std::io::Result<JoinHandle<()>> {
+    spawn_on(Clock::start(), name, node, sleeper)
+}
+
+/// The same for a node that reads the clock itself, too.
+pub(crate) fn spawn_on<N: Node>(
+    clock: Clock,
+    name: &str,
     mut node: N,
     sleeper: Sleeper,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -46,7 +56,7 @@ pub(crate) fn spawn<N: Node>(
         .name(name.to_string())
         .spawn(move || {
             // Whoever waits for the node must hear of its end, even of one that is a bug.
-            let driven = catch_unwind(AssertUnwindSafe(|| drive(&mut node, &sleeper)));
+            let driven = catch_unwind(AssertUnwindSafe(|| drive(&mut node, &sleeper, &clock)));
             node.close(driven.unwrap_or_else(|_| Err(panicked())).err());
         })
 }
@@ -58,15 +68,14 @@ pub(crate) fn panicked() -> TransportError {
     }
 }
 
-fn drive<N: Node>(node: &mut N, sleeper: &Sleeper) -> Result<(), TransportError> {
-    let clock = Clock::start();
+fn drive<N: Node>(node: &mut N, sleeper: &Sleeper, clock: &Clock) -> Result<(), TransportError> {
     while !node.is_over() {
         if node.turn(clock.now())? || node.is_over() {
             continue;
         }
         let mut sources = Vec::with_capacity(8);
         node.interests(&mut sources);
-        wait(&sources, sleeper, &clock, node.deadline());
+        wait(&sources, sleeper, clock, node.deadline());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! | request, reply | [`Requester`], [`Replier`] | an answer or an error in time; a request may be handled twice |
 //! | push, pull | [`Pusher`], [`Puller`] | nothing is dropped while both ends live |
 //! | publish, subscribe | [`Publisher`], [`Subscriber`] | what is missed is counted and told |
+//! | election | [`Election`](election::Election), [`Watcher`](election::Watcher) | never two leaders, in no epoch and at no moment |
 //!
 //! Values are anything serde knows, and travel as MessagePack, many small ones to a frame. Every
 //! blocking call has a deadline or ends by a [`StopHandle`]; every queue is bounded; listening beyond
@@ -30,8 +31,8 @@
 //! # Layers
 //!
 //! ```text
-//! typed objects   trio · reqrep · pushpull · pubsub      what a program uses
-//!     machines    pipeline · request · sequence          protocols without sockets or clocks
+//! typed objects   trio · reqrep · pushpull · pubsub · election     what a program uses
+//!     machines    pipeline · request · sequence · detector · election     protocols without sockets or clocks
 //!     drivers     one thread owns the sockets            waits, feeds the machine, obeys it
 //!     transports  zmq (tcp, ipc, inproc) · memory        whole messages between roles
 //! ```
@@ -42,8 +43,11 @@
 
 pub mod broker;
 pub mod complaints;
+pub mod detector;
 mod driver;
+pub mod election;
 pub mod endpoint;
+mod fnv;
 mod hex;
 pub mod machine;
 mod outbox;

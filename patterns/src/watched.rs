@@ -13,6 +13,14 @@ pub(crate) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
+    /// A value to share.
+    pub(crate) fn new(value: T) -> Watched<T> {
+        Watched {
+            value: Mutex::new(value),
+            changed: Condvar::new(),
+        }
+    }
+
     /// The value. No code panics while it leaves it half changed.
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)

@@ -55,10 +55,12 @@ pub enum Kind {
     /// A request from a client to a broker, whose reply is an `Outcomes`: `job attempts time_limit_ms
     /// operation`, one record.
     Asked = 11,
+    /// A word between members of an election: `cluster to from word`, the word's numbers.
+    Election = 12,
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 13] = [
         Kind::Records,
         Kind::Tasks,
         Kind::Results,
@@ -71,6 +73,7 @@ impl Kind {
         Kind::Client,
         Kind::Worker,
         Kind::Asked,
+        Kind::Election,
     ];
 }
 

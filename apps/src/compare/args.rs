@@ -154,12 +154,12 @@ impl CompareArgs {
     }
 }
 
-fn joined<T: Copy + PartialEq + ToString>(list: &[T]) -> String {
+pub(crate) fn joined<T: Copy + PartialEq + ToString>(list: &[T]) -> String {
     let words: Vec<String> = once(list).iter().map(T::to_string).collect();
     words.join(",")
 }
 
-fn once<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
+pub(crate) fn once<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
     let mut seen = Vec::new();
     for item in list {
         if !seen.contains(item) {
@@ -178,7 +178,7 @@ fn size(text: &str) -> Result<usize, String> {
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text);
     within(number, 0.0..=50.0).ok_or(format!(
         "{text:?} is no such part: give per cent, from 0 to 50"
@@ -199,7 +199,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     ))
 }
 
-fn within(text: &str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
+pub(crate) fn within(text: &str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
     text.parse().ok().filter(|number| range.contains(number))
 }
 

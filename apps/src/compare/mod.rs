@@ -10,7 +10,7 @@
 //! Every part of a measurement is a process of its own ([`peer`]), so that it can be killed, that what it uses can be
 //! told apart, and that one that hangs costs no more than its measurement.
 
-mod args;
+pub(crate) mod args;
 mod arrivals;
 mod contender;
 mod control;
@@ -25,7 +25,7 @@ mod progress;
 mod proxy;
 mod report;
 mod results;
-mod show;
+pub(crate) mod show;
 mod statistics;
 mod tables;
 mod usage;
@@ -42,10 +42,12 @@ use self::machine::Machine;
 use self::measure::Bench;
 use self::plan::Cell;
 use self::progress::Progress;
-use self::report::{Facts, Folder, Report};
+use self::report::{Facts, Report};
 use self::results::{Results, Row};
 use crate::count::counted;
 use crate::exit::Exit;
+use crate::report::folder::Folder;
+use crate::report::table::{Table, wrap};
 use crate::signals::Caught;
 
 pub(crate) use self::args::CompareArgs;
@@ -165,17 +167,17 @@ fn print(text: &str) -> Result<(), Exit> {
     })
 }
 
-fn text(tables: &[tables::Table], sentences: &[String], facts: &Facts) -> String {
+fn text(tables: &[Table], sentences: &[String], facts: &Facts) -> String {
     let mut text = String::new();
     for table in tables {
         text.push_str(&table.text(COLUMNS));
         text.push('\n');
     }
     for sentence in sentences {
-        text.push_str(&tables::wrap(sentence, COLUMNS));
+        text.push_str(&wrap(sentence, COLUMNS));
         text.push('\n');
     }
-    text + "\n" + &tables::wrap(&how(facts), COLUMNS) + "\n"
+    text + "\n" + &wrap(&how(facts), COLUMNS) + "\n"
 }
 
 /// What the numbers are made of.

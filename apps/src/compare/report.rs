@@ -1,20 +1,17 @@
 //! The report: files in a folder, each of them whole or not there.
 
-mod files;
 mod html;
-
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
-use super::plot::{Plot, alone};
 use super::results::{Results, Row, Status, Values};
 use super::statistics::Spread;
-use super::tables::Table;
 use crate::exit::Exit;
-
-pub(super) use files::Folder;
+use crate::report::chart::{Plot, alone};
+use crate::report::folder::Folder;
+use crate::report::table::Table;
+use crate::report::unwritten;
 
 /// The file that says all.
 const RESULTS: &str = "results.json";
@@ -170,15 +167,4 @@ fn csv(rows: &[&Row]) -> Result<Vec<u8>, Exit> {
     writer
         .into_inner()
         .map_err(|error| unwritten(&error.to_string()))
-}
-
-fn unwritten(reason: &str) -> Exit {
-    Exit::Environment(format!("the report cannot be written: {reason}"))
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Exit {
-    Exit::Environment(format!(
-        "{} cannot be written ({error}): choose another folder for the report",
-        path.display()
-    ))
 }

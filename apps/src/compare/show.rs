@@ -16,7 +16,7 @@ pub(super) fn size(bytes: usize) -> String {
 }
 
 /// `987`, `12.3 k`, `4.56 M`.
-pub(super) fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     match number {
         0.0..999.5 if number.fract() == 0.0 => format!("{number}"),
         0.0..999.5 => digits(number),
@@ -26,7 +26,7 @@ pub(super) fn count(number: f64) -> String {
 }
 
 /// `1,234,567`: every digit.
-pub(super) fn whole(number: u64) -> String {
+pub(crate) fn whole(number: u64) -> String {
     match number {
         0..1000 => number.to_string(),
         _ => format!("{},{:03}", whole(number / 1000), number % 1000),
@@ -34,7 +34,7 @@ pub(super) fn whole(number: u64) -> String {
 }
 
 /// `87.3 µs`, `1.23 ms`, `4.56 s`.
-pub(super) fn microseconds(us: f64) -> String {
+pub(crate) fn microseconds(us: f64) -> String {
     match us {
         0.0..999.5 => format!("{} µs", digits(us)),
         0.0..999_500.0 => format!("{} ms", digits(us / 1e3)),
@@ -43,7 +43,7 @@ pub(super) fn microseconds(us: f64) -> String {
 }
 
 /// `1 %`, `0.1 %`, `12.3 %`; small ones are not made nothing.
-pub(super) fn per_cent(percent: f64) -> String {
+pub(crate) fn per_cent(percent: f64) -> String {
     match percent {
         0.0 => "0 %".into(),
         0.0..0.001 => "< 0.001 %".into(),
@@ -72,7 +72,7 @@ fn short(number: String) -> String {
 }
 
 /// A value, or a dash.
-pub(super) fn or_none(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+pub(crate) fn or_none(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| NONE.into(), show)
 }
 

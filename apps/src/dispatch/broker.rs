@@ -19,7 +19,7 @@ mod sink;
 pub(crate) mod status;
 mod stay;
 pub(crate) mod submit;
-mod table;
+pub(crate) mod table;
 mod tally;
 mod ventilator;
 mod wait;

@@ -8,6 +8,7 @@ mod chat;
 mod compare;
 mod curve;
 mod echo;
+mod election;
 mod expect;
 mod failures;
 mod flags;

@@ -427,9 +427,7 @@ fn read_ready(json: &[u8]) -> Result<Vec<u8>, JsonError> {
 
 /// A number for a name, by FNV-1a, which has no key: two starts of a broker agree about it.
 fn number_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    crate::fnv::hash(name.bytes())
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// A small seeded generator of random numbers; not for secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rng(u64);
 
 impl Rng {

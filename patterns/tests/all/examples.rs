@@ -56,3 +56,14 @@ fn pipeline() {
     assert!(output.contains("word 2 has 5 letters\n"));
     assert!(output.contains("6 results are safe\n"));
 }
+
+#[test]
+fn election() {
+    let output = output("election");
+    let leaders: Vec<&str> = output
+        .lines()
+        .filter(|line| line.contains(" leads in epoch "))
+        .collect();
+    assert_eq!(leaders.len(), 2, "{output}");
+    assert!(output.ends_with("the first lease is over, the second epoch is higher\n"));
+}

@@ -4,6 +4,7 @@ mod bad_input;
 mod bare;
 mod broker;
 mod caller;
+mod election;
 mod examples;
 mod json;
 mod majordomo;
@@ -15,6 +16,8 @@ mod raw_tcp;
 mod reqrep;
 mod security;
 mod sim_broker;
+mod sim_detector;
+mod sim_election;
 mod sim_pipeline;
 #[cfg(feature = "disk")]
 mod store;

@@ -1,6 +1,6 @@
 //! `mutirao status`: how the broker fares.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
@@ -13,14 +13,10 @@ use super::table;
 use crate::count::counted;
 use crate::exit::Exit;
 use crate::ops::printable;
+use crate::screen::Screen;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Goes to the first line of a terminal; wipes the rest of a line, and all below.
-const HOME: &str = "\x1b[H";
-const REST: &str = "\x1b[K";
-const BELOW: &str = "\x1b[J";
 
 /// Show the broker's workers, queues and throughput.
 #[derive(Debug, Args)]
@@ -60,6 +56,11 @@ pub(crate) struct FormatFlag {
 }
 
 impl FormatFlag {
+    /// Whether it is for a person.
+    pub(crate) fn is_text(&self) -> bool {
+        self.format == Format::Text
+    }
+
     /// Prints in the form that was asked for.
     pub(crate) fn write(
         &self,
@@ -82,7 +83,7 @@ impl FormatFlag {
 
 pub(crate) fn run(args: StatusArgs) -> Result<(), Exit> {
     let mut console = args.connection.console()?;
-    let screen = Screen::of(&args);
+    let screen = Screen::new(args.follow);
     show(&args, &screen, &console.status().map_err(ended)?)?;
     match args.follow {
         true => follow(&args, &screen, args.connection.console_within(INTERVAL)?),
@@ -116,10 +117,7 @@ fn follow(args: &StatusArgs, screen: &Screen, mut console: Console) -> Result<()
 
 /// In the place of what is not true any more; below it where it stays.
 fn say_silent(args: &StatusArgs, screen: &Screen, sentence: &str) -> Result<(), Exit> {
-    if !matches!(
-        (screen, args.format.format),
-        (Screen::InPlace, Format::Text)
-    ) {
+    if *screen != Screen::InPlace || !args.format.is_text() {
         log::warn!("{sentence}; asking again");
         return Ok(());
     }
@@ -136,74 +134,6 @@ fn show(args: &StatusArgs, screen: &Screen, status: &StatusView) -> Result<(), E
         },
         || as_json(status),
     )
-}
-
-/// How one look follows another.
-enum Screen {
-    /// In its place, on a terminal.
-    InPlace,
-    /// After it, and an empty line.
-    Below,
-    /// Never.
-    Once,
-}
-
-impl Screen {
-    fn of(args: &StatusArgs) -> Screen {
-        match args.follow {
-            false => Screen::Once,
-            true if io::stdout().is_terminal() => Screen::InPlace,
-            true => Screen::Below,
-        }
-    }
-
-    fn write(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
-        match self {
-            Screen::Once => write!(out, "{text}"),
-            Screen::Below => writeln!(out, "{text}"),
-            Screen::InPlace => {
-                let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
-                let size = size.map(|size| (size.ws_col.into(), size.ws_row.into()));
-                write!(out, "{}", frame(text, size.unwrap_or((80, 24))))
-            }
-        }
-    }
-}
-
-/// A text that takes the place of the one before it on a terminal with so many columns and rows:
-/// nothing is wiped that is not written over at once, so that it does not flicker.
-fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
-    let mut frame = HOME.to_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    // The last row is the cursor's.
-    let room = rows.saturating_sub(1).max(1);
-    let shown = match lines.len() > room {
-        true => room.saturating_sub(1),
-        false => lines.len(),
-    };
-    for line in &lines[..shown] {
-        frame += &format!("{}{REST}\n", cut(line, columns));
-    }
-    if shown < lines.len() {
-        let more = format!(
-            "… and {}",
-            counted((lines.len() - shown) as u64, "more line")
-        );
-        frame += &format!("{}{REST}\n", cut(&more, columns));
-    }
-    frame + BELOW
-}
-
-/// As much of a line as fits.
-fn cut(line: &str, columns: usize) -> String {
-    match line.chars().count() > columns {
-        false => line.to_owned(),
-        true => line
-            .chars()
-            .take(columns.saturating_sub(1))
-            .chain(['…'])
-            .collect(),
-    }
 }
 
 fn as_json(status: &StatusView) -> Value {
@@ -322,22 +252,4 @@ fn write_services(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
     });
     let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
     table::write(out, &rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_fits_the_terminal_and_leaves_nothing_of_the_last_one() {
-        let text = "short\na line that is too long\nthird\nfourth\n";
-        let plain = |frame: String| frame.replace(HOME, "").replace(REST, "").replace(BELOW, "");
-        let whole = frame(text, (80, 24));
-        assert_eq!(plain(whole.clone()), text);
-        assert_eq!(whole.matches(REST).count(), 4);
-        let small = plain(frame(text, (10, 4)));
-        assert_eq!(small, "short\na line th…\n… and 2 m…\n");
-        assert_eq!(plain(frame(text, (80, 5))), text);
-        frame(text, (0, 0));
-    }
 }

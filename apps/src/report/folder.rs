@@ -9,11 +9,11 @@ use crate::exit::Exit;
 
 /// A folder that was seen to be writable.
 #[derive(Clone, Debug)]
-pub(in crate::compare) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// Makes the folder if it is missing, and tries to write there: before anything is measured.
-    pub(in crate::compare) fn prepare(path: &Path) -> Result<Folder, Exit> {
+    pub(crate) fn prepare(path: &Path) -> Result<Folder, Exit> {
         fs::create_dir_all(path).map_err(|error| unwritable(path, &error))?;
         let folder = Folder(path.to_path_buf());
         let trial = folder.temporary("trial");
@@ -22,13 +22,13 @@ impl Folder {
         Ok(folder)
     }
 
-    pub(in crate::compare) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Puts files in place of those that are there; `None` removes one. Each is whole at any moment, since it is
     /// written under another name first.
-    pub(super) fn replace(&self, files: &[(&str, Option<Vec<u8>>)]) -> Result<(), Exit> {
+    pub(crate) fn replace(&self, files: &[(&str, Option<Vec<u8>>)]) -> Result<(), Exit> {
         for (name, bytes) in files {
             let Some(bytes) = bytes else { continue };
             let temporary = self.temporary(name);
