@@ -61,6 +61,7 @@ pub mod sequence;
 pub mod sim;
 mod station;
 pub mod stop;
+pub mod storage;
 pub mod transport;
 pub mod trio;
 pub mod wait;

@@ -57,10 +57,12 @@ pub enum Kind {
     Asked = 11,
     /// A word between members of an election: `cluster to from word`, the word's numbers.
     Election = 12,
+    /// A message between the programs of a storage cluster: one value.
+    Storage = 13,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Records,
         Kind::Tasks,
         Kind::Results,
@@ -74,6 +76,7 @@ impl Kind {
         Kind::Worker,
         Kind::Asked,
         Kind::Election,
+        Kind::Storage,
     ];
 }
 

@@ -19,6 +19,7 @@ mod sim_broker;
 mod sim_detector;
 mod sim_election;
 mod sim_pipeline;
+mod sim_storage;
 #[cfg(feature = "disk")]
 mod store;
 mod support;
