@@ -98,6 +98,9 @@ pub enum ElectionInput {
     Persisted(Ballot),
     /// The ballot could not be written, or it is not known whether it was.
     NotPersisted(Ballot),
+    /// What is led obeys this epoch already, as after the ballots were lost: this member leads in none up to
+    /// it.
+    Seen(Epoch),
 }
 
 /// What a member wants done.

@@ -24,6 +24,7 @@ mod lines;
 mod messages;
 mod record;
 mod register;
+mod serve;
 
 use std::fmt;
 
@@ -44,6 +45,10 @@ pub use messages::{
 };
 pub use record::{Checksum, Payload};
 pub use register::{Entry, Fact, Position, Register};
+pub use serve::{
+    AskError, Beats, ClientSetup, DataNode, DataSetup, HeadPeers, HeadSetup, OnRound,
+    StorageClient, StorageError, StorageHead,
+};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::complaints::Complaints;
 use crate::driver::{Node, Port};
@@ -11,7 +12,8 @@ use crate::wait::Interest;
 
 use super::object::Shared;
 use super::{
-    BallotFile, ElectionInput, ElectionMachine, ElectionOutput, MemberId, Packet, Standing, Word,
+    BallotFile, ElectionInput, ElectionMachine, ElectionOutput, Epoch, MemberId, Packet, Standing,
+    Word,
 };
 
 /// Messages taken at once; heartbeats go out in between.
@@ -177,6 +179,19 @@ impl ElectionNode {
         self.machine.handle(self.clock.now(), input);
     }
 
+    /// What the program has seen in the world.
+    fn learn(&mut self, now: Time) {
+        let seen = Epoch(self.shared.seen.load(Ordering::SeqCst));
+        if seen > self.machine.view().epoch || self.leads_in(now, seen) {
+            self.machine.handle(now, ElectionInput::Seen(seen));
+        }
+    }
+
+    fn leads_in(&self, now: Time, epoch: Epoch) -> bool {
+        let tenure = self.machine.tenure(now);
+        tenure.is_some_and(|tenure| tenure.epoch <= epoch)
+    }
+
     /// Shows the program how things stand.
     fn publish(&self) {
         let tenure = self.machine.tenure(self.clock.now());
@@ -187,6 +202,7 @@ impl ElectionNode {
 impl Node for ElectionNode {
     fn turn(&mut self, now: Time) -> Result<bool, TransportError> {
         self.machine.wake(now);
+        self.learn(now);
         self.act()?;
         let more = self.receive()?;
         self.publish();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::machine::{Clock, Time};
 use crate::station::OpenError;
 use crate::stop::StopHandle;
 use crate::transport::{self, Role, Side, SocketOptions};
-use crate::wait::Sleeper;
+use crate::wait::{Sleeper, Waker};
 use crate::watched::Watched;
 
 use super::node::ElectionNode;
@@ -106,6 +107,9 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) stop: StopHandle,
+    /// The highest epoch that the program has seen in the world.
+    pub(super) seen: AtomicU64,
+    waker: Waker,
     clock: Clock,
     state: Watched<State>,
 }
@@ -245,7 +249,9 @@ impl Election {
             tenure: None,
         };
         let shared = Arc::new(Shared {
-            stop: StopHandle::new(waker),
+            stop: StopHandle::new(waker.clone()),
+            seen: AtomicU64::new(0),
+            waker,
             clock,
             state: Watched::new(State { status, end: None }),
         });
@@ -311,6 +317,14 @@ impl Election {
             }
         }
         state.status.view
+    }
+
+    /// Says that what is led obeys `epoch` already: this member leads in none up to it, and if it does,
+    /// steps down. So leaders go on where they were when all ballots are lost. Has no effect with
+    /// [`Algorithm::Bully`].
+    pub fn outdated(&self, epoch: Epoch) {
+        self.shared.seen.fetch_max(epoch.0, Ordering::SeqCst);
+        self.shared.waker.wake();
     }
 
     /// A handle that stops it from any thread.

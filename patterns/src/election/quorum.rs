@@ -255,6 +255,7 @@ impl Machine for Quorum {
             ElectionInput::Word { from, word } => self.hear(now, from, word),
             ElectionInput::Persisted(ballot) => self.persisted(now, ballot),
             ElectionInput::NotPersisted(ballot) => self.not_persisted(now, ballot),
+            ElectionInput::Seen(epoch) => self.outdated(now, epoch),
         }
     }
 

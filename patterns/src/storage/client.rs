@@ -64,6 +64,8 @@ pub enum ClientInput {
     Do(Request),
     /// A head answers.
     Head(HeadId, HeadTells),
+    /// A connection to this head stands: what it cannot have heard is asked again at once.
+    Reached(HeadId),
     /// The line of this record is on disk, or why it is not.
     Kept(RecordId, Result<(), String>),
 }
@@ -167,6 +169,11 @@ impl ClientMachine {
         self.outbox.push_back(ClientOutput::ToHead(head, asks));
     }
 
+    fn send_all(&mut self, now: Time) {
+        let keys: Vec<Key> = self.open.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.send(now, key));
+    }
+
     fn head(&self) -> HeadId {
         let heads = &self.config.heads;
         heads
@@ -253,8 +260,7 @@ impl ClientMachine {
         match known.filter(|_| leader != Some(from)) {
             Some(at) => {
                 self.at = at;
-                let keys: Vec<Key> = self.open.keys().copied().collect();
-                keys.into_iter().for_each(|key| self.send(now, key));
+                self.send_all(now);
             }
             None => self.at += 1,
         }
@@ -276,6 +282,8 @@ impl Machine for ClientMachine {
         match input {
             ClientInput::Do(request) => self.begin(now, request),
             ClientInput::Head(from, message) => self.hear(now, from, message),
+            ClientInput::Reached(head) if head == self.head() => self.send_all(now),
+            ClientInput::Reached(_) => {}
             ClientInput::Kept(id, result) => {
                 if let Some(line) = self.noting.remove(&id) {
                     let done = Done::Stored(line, result);

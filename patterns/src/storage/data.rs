@@ -158,7 +158,13 @@ impl DataMachine {
         machine
     }
 
-    fn replay(&mut self, line: DataLine) {
+    /// Whose file it is, once that is known.
+    pub(super) fn belong_to(&mut self, instance: InstanceId) {
+        self.instance = instance;
+    }
+
+    /// Takes note of a line that was read from the file.
+    pub(super) fn replay(&mut self, line: DataLine) {
         match line {
             DataLine::Node { .. } => {}
             DataLine::Epoch { epoch, head } => self.fence = self.fence.max((epoch, head)),

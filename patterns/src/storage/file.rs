@@ -106,6 +106,11 @@ impl RecordFile {
         }
     }
 
+    /// How long the file is.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end
+    }
+
     /// Lines that were passed over when the file was opened.
     pub fn damaged(&self) -> u64 {
         self.damaged

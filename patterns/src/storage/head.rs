@@ -201,6 +201,11 @@ impl HeadMachine {
         self.desk.register.promised()
     }
 
+    /// What it is, its bounds and times.
+    pub fn config(&self) -> &HeadConfig {
+        &self.desk.config
+    }
+
     /// Its copy of the register.
     pub fn register(&self) -> &Register {
         &self.desk.register

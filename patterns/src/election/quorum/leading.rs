@@ -80,6 +80,16 @@ impl Quorum {
         }
     }
 
+    /// Somebody has led in this epoch, or later than this member does.
+    pub(super) fn outdated(&mut self, now: Time, epoch: Epoch) {
+        self.learn(epoch);
+        if self.is_leading() && self.ballot.epoch <= epoch {
+            self.step_down();
+            self.follow(None);
+            self.try_again(now);
+        }
+    }
+
     fn step_down(&mut self) {
         if self.is_leading() {
             let epoch = self.ballot.epoch;

@@ -239,3 +239,20 @@ fn a_single_member_leads_once_its_vote_is_on_disk() {
         member.wake(now);
     }
 }
+
+#[test]
+fn a_leader_whose_epoch_is_out_of_date_steps_down_and_leads_later_than_that() {
+    let mut member = member();
+    let now = crown(&mut member);
+    member.handle(now + 10 * MS, ElectionInput::Seen(Epoch(7)));
+    let told = outputs(&mut member);
+    assert!(told.contains(&ElectionOutput::Lost(Epoch(1))), "{told:?}");
+    let later = member.deadline().unwrap();
+    member.wake(later);
+    let asked = outputs(&mut member);
+    let epoch = Epoch(8);
+    assert!(
+        asked.contains(&sent(1, Word::AskPreVote { epoch })),
+        "{asked:?}"
+    );
+}

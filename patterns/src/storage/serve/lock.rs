@@ -1,0 +1,78 @@
+//! One program to a file, and how often it was started.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::StorageError;
+
+/// The lock of a file that nobody else may write; held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+    /// The number of this start: larger than that of all before, whatever the clock says.
+    pub(crate) start: u64,
+}
+
+impl Lock {
+    /// Takes the lock of `path`, which is a file beside it with the number of the last start.
+    pub(crate) fn take(path: &Path) -> Result<Lock, StorageError> {
+        let name = beside(path, ".lock");
+        let failed = StorageError::file(&name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&name).map_err(&failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let path = path.to_path_buf();
+                return Err(StorageError::Busy { path });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let start = count(&mut file).map_err(&failed)?;
+        Ok(Lock { _file: file, start })
+    }
+}
+
+/// Counts one more start, on disk.
+fn count(file: &mut File) -> std::io::Result<u64> {
+    let mut text = String::new();
+    // A number has no more digits; what is no number is begun again, above all that a clock would give.
+    file.take(32).read_to_string(&mut text)?;
+    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let start = match text.trim().parse::<u64>() {
+        Ok(last) => last.saturating_add(1),
+        Err(_) => since_1970.map_or(1, |since| since.as_secs()),
+    };
+    file.rewind()?;
+    file.write_all(format!("{start:<20}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(start)
+}
+
+/// A file with a longer name in the same folder.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_owner_and_each_start_a_higher_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.txt");
+        let first = Lock::take(&path).unwrap();
+        let error = Lock::take(&path).unwrap_err();
+        assert!(error.to_string().contains("in use"), "{error}");
+        let start = first.start;
+        drop(first);
+        assert_eq!(Lock::take(&path).unwrap().start, start + 1);
+        std::fs::write(beside(&path, ".lock"), "rubbish").unwrap();
+        assert!(Lock::take(&path).unwrap().start > 1_000_000_000);
+    }
+}
