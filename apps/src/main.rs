@@ -18,6 +18,7 @@ mod report;
 mod screen;
 mod shown;
 mod signals;
+mod storage;
 mod terminal;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -51,6 +52,7 @@ enum Command {
     Status(dispatch::broker::status::StatusArgs),
     Echo(echo::EchoArgs),
     Chat(chat::ChatArgs),
+    Storage(storage::StorageArgs),
     Election(election::ElectionArgs),
     Compare(compare::CompareArgs),
     #[command(hide = true)]
@@ -82,6 +84,7 @@ fn main() -> std::process::ExitCode {
         Command::Status(args) => dispatch::broker::status::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Storage(args) => storage::run(args),
         Command::Election(args) => election::run(args),
         Command::Compare(args) => compare::run(args),
         Command::ComparePeer(args) => compare::peer::run(&args),
@@ -130,6 +133,7 @@ fn start_log(command: &Command) {
         Command::Chat(args) if args.is_server() => "info",
         Command::Submit(args) if args.stays_for_long() => "info",
         Command::Echo(args) if args.stays_for_long() => "info",
+        Command::Storage(args) if args.stays() => "info",
         Command::Election(args) if args.is_node() => "info",
         _ => "warn",
     };
