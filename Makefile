@@ -30,7 +30,7 @@ help: ## this list
 	  | while IFS=$$'\t' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
 	@printf '\nSettings (now): INPUT=%s OUT=%s OP=%s PATTERN=%s WORKERS=%s\n' \
 	  "$$INPUT" "$$OUT" "$$OP" "$$PATTERN" "$${WORKERS:-(as many as fit)}"
-	@printf 'PATTERN is push-pull, req-rep, pub-sub or broker. APP=echo, APP=chat or APP=election starts another\n'
+	@printf 'PATTERN is push-pull, req-rep, pub-sub or broker. APP=echo, chat, election or storage starts another\n'
 	@printf 'application with make up: TRANSPORT is zmq, tcp or udp, MESSAGE what the echo client says.\n'
 
 run: build ## the whole trio in one process: INPUT through OP into OUT
@@ -68,7 +68,7 @@ bench: deps ## measures against loops over bare sockets and prints the ratios
 compare: build ## measures TCP, UDP and ZeroMQ side by side; the report is in OUT/compare
 	@$(BINARY) compare --report "$$OUT/compare"
 
-up: ## the trio in containers (with PATTERN=broker a broker, too), or APP=echo, APP=chat, APP=election
+up: ## the trio in containers (with PATTERN=broker a broker, too), or APP=echo, chat, election, storage
 	@scripts/compose.sh up
 
 logs: ## what the containers say, until Ctrl-C

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs docker compose (the v2 plugin or docker-compose v1) with the settings of the Makefile:
-# INPUT, OUT, OP, PATTERN, WORKERS, STORE, APP, TRANSPORT, MESSAGE and ALGORITHM from the environment.
+# INPUT, OUT, OP, PATTERN, WORKERS, STORE, APP, TRANSPORT, MESSAGE, ALGORITHM, REPLICAS and INTERVAL from the environment.
 #
 #   compose.sh up      build, start, follow the job to its end; the exit status is the ventilator's
 #   compose.sh image   build only
@@ -34,7 +34,7 @@ need_docker() {
   fi
   compose+=(--file "$root/docker-compose.yml" --project-name "${COMPOSE_PROJECT_NAME:-mutirao}")
   # Only what is named is started; what is looked at, followed or removed is everything.
-  compose+=(--profile broker --profile echo --profile chat --profile election)
+  compose+=(--profile broker --profile echo --profile chat --profile election --profile storage)
 }
 
 # Results belong to whoever calls: to the person behind sudo, to root itself under rootless Docker.
@@ -87,7 +87,8 @@ choose_app() {
       [ "${CHAT_PATTERN:-}" != push-pull ] || die "CHAT_PATTERN=push-pull needs a port for each member, which no container can publish: choose pub-sub or req-rep."
       ;;
     election) waiting=(election-{1..5}) job= ;;
-    *) die "APP=$APP is not known; there are: dispatch, echo, chat, election." ;;
+    storage) waiting=(storage-head storage-norte storage-sur storage-este) job=storage-client ;;
+    *) die "APP=$APP is not known; there are: dispatch, echo, chat, election, storage." ;;
   esac
   [ "$APP" != dispatch ] || [ "${PATTERN:-}" != broker ] || waiting=(broker "${waiting[@]}")
 }
@@ -143,7 +144,9 @@ follow() {
   fi
   status=$(docker wait "$id")
   trap - INT
-  if [ "$status" = 0 ]; then
+  if [ "$status" = 0 ] && [ "$APP" = storage ]; then
+    say "The record is safe, its id is above; every file is in $OUT. scripts/compose.sh run --rm storage-client storage status shows the cluster; put, get, list and verify work alike. “make down” stops it; the records stay."
+  elif [ "$status" = 0 ]; then
     say "The results are in $OUT. The others wait for the next “make up”; “make down” stops them."
   else
     say "The $job ended with exit status $status. “make logs” shows what the others said."

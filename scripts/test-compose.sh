@@ -192,6 +192,24 @@ try_election() {
   report election "$wrong" "$log" $((SECONDS - began))
 }
 
+# A record is stored; it is there although a data node and the head are killed.
+try_storage() {
+  local log=$work/storage.log began=$SECONDS wrong='' id
+  export OUT=$work/results/storage
+  client() { timeout 90 "$here/compose.sh" run --rm -T storage-client storage "$@" </dev/null 2>>"$log"; }
+  if ! APP=storage INTERVAL=500ms MESSAGE='olá' timeout 120 "$here/compose.sh" up >"$log" 2>&1 </dev/null; then
+    wrong='the record was not stored'
+  elif ! id=$(sed -n 's/^stored \([0-9a-f]*\) .*/\1/p' "$OUT/registro_cliente.txt") || [ -z "$id" ]; then
+    wrong='the client has noted nothing'
+  else
+    compose kill storage-norte >>"$log" 2>&1
+    crash "$(compose ps --quiet storage-head)"
+    [ "$(client get "$id")" = 'olá' ] || wrong="record $id is not to be had"
+    grep -q "^record $id " "$OUT"/storage/{sur,este}/data.txt || wrong="no data node has record $id"
+  fi
+  report storage "$wrong" "$log" $((SECONDS - began))
+}
+
 compose image
 say "Making the input and what is expected of it ..."
 make_input
@@ -219,6 +237,7 @@ for transport in tcp udp zmq; do
 done
 try_chat
 try_election
+try_storage
 
 say "$passed passed, $failed failed"
 ((failed == 0))

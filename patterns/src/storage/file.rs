@@ -106,6 +106,11 @@ impl RecordFile {
         }
     }
 
+    /// The open file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// How long the file is.
     pub(super) fn bytes(&self) -> u64 {
         self.end

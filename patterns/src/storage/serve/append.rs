@@ -3,13 +3,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::{LineError, Lines, Named, TextLine};
+use super::lock::check_in_place;
 
 /// A file to whose end lines are appended.
 #[derive(Debug)]
 pub(crate) struct AppendFile {
+    path: PathBuf,
     file: File,
     end: u64,
     /// Whether something behind the end is to be cut off first.
@@ -40,7 +42,13 @@ impl AppendFile {
         }
         file.sync_all()?;
         sync_folder(path)?;
-        Ok(AppendFile { file, end, dirty })
+        let path = path.to_path_buf();
+        Ok(AppendFile {
+            path,
+            file,
+            end,
+            dirty,
+        })
     }
 
     /// Appends a line, its end included. It is not safe before [`sync`](AppendFile::sync).
@@ -60,6 +68,7 @@ impl AppendFile {
     /// Waits until all lines are on disk. After an error nobody knows which are: the program must end and
     /// open the file again.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        check_in_place(&self.path, &self.file)?;
         self.file.sync_data()
     }
 }

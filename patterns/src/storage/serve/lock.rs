@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::StorageError;
@@ -49,6 +50,18 @@ fn count(file: &mut File) -> std::io::Result<u64> {
     file.write_all(format!("{start:<20}\n").as_bytes())?;
     file.sync_all()?;
     Ok(start)
+}
+
+/// Ends a program whose file was replaced or removed under it: what it writes would be found by nobody.
+pub(crate) fn check_in_place(path: &Path, open: &File) -> std::io::Result<()> {
+    let (here, ours) = (std::fs::metadata(path), open.metadata()?);
+    match here {
+        Ok(here) if (here.dev(), here.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+        _ => Err(std::io::Error::other(format!(
+            "{} was moved or replaced while it was in use: start this program again",
+            path.display()
+        ))),
+    }
 }
 
 /// A file with a longer name in the same folder.

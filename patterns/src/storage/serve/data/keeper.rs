@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::super::{DataLine, Payload, ReadFailure, RecordFile, RecordId};
 use super::super::disk::Disk;
+use super::super::lock::check_in_place;
 
 /// What is asked of the disk.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl Disk for Keeper {
     }
 
     fn sync(&mut self, reports: &mut Vec<Report>) -> io::Result<()> {
+        check_in_place(&self.path, self.file.file())?;
         if !self.written.is_empty() {
             self.file.sync()?;
         }

@@ -154,7 +154,7 @@ impl Node for DriverNode {
         }
         match self.turned_away.take() {
             Some(reason) => Err(TransportError::Failed {
-                what: "the head has no use for this data node",
+                what: "the head has turned this data node away",
                 reason,
             }),
             None => Ok(more),
