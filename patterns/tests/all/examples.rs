@@ -67,3 +67,11 @@ fn election() {
     assert_eq!(leaders.len(), 2, "{output}");
     assert!(output.ends_with("the first lease is over, the second epoch is higher\n"));
 }
+
+#[test]
+fn storage() {
+    assert_eq!(
+        output("storage"),
+        "stored on 2 data nodes\nwithout norte: bom dia\n"
+    );
+}
