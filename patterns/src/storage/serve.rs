@@ -105,8 +105,9 @@ fn beats_endpoint(head: &Endpoint) -> Result<Endpoint, EndpointError> {
     }
 }
 
-/// Messages that may wait for one peer: enough for small ones, and not too many of the largest.
-const QUEUE_MESSAGES: i32 = 64;
+/// Messages that may wait for one peer: what a head lets be on its way at once, as whatever finds the queue full
+/// is lost until it is sent again.
+const QUEUE_MESSAGES: i32 = 2_048;
 
 /// What a message has besides the bytes of a record.
 const ENVELOPE_BYTES: usize = 64 << 10;
