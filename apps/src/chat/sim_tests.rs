@@ -410,6 +410,15 @@ fn who_knocks_again_is_not_announced_and_knocking_has_its_measure() {
 }
 
 #[test]
+fn who_knocks_under_ever_new_sessions_takes_no_memory() {
+    let hall = kept_after(10_000, |hall, now, session| {
+        hall.take(now, 7, knock(session, 1, &format!("e{session}")));
+    });
+    assert!(hall.hall.stats().knocks_refused > 9_900);
+    assert_eq!(hall.known(), hall.hall.len());
+}
+
+#[test]
 fn who_changes_names_without_end_is_soon_not_obeyed() {
     let hall = kept_after(10_000, |hall, now, number| {
         if number == 1 {
