@@ -42,7 +42,9 @@ impl Exit {
 impl From<OpenError> for Exit {
     fn from(error: OpenError) -> Exit {
         match error {
-            OpenError::Config(_) => Exit::Usage(error.to_string()),
+            OpenError::Config(_) | OpenError::Transport(TransportError::NoEncryption { .. }) => {
+                Exit::Usage(error.to_string())
+            }
             // The library knows no flags, so its own advice is left out.
             OpenError::Transport(TransportError::Unfit(unfit)) => Exit::Usage(unfit.to_string()),
             OpenError::Transport(TransportError::Exposed { endpoint })

@@ -259,6 +259,14 @@ pub enum TransportError {
         /// The system's reason.
         reason: String,
     },
+    /// Keys were given to a transport that has no encryption.
+    #[error(
+        "{endpoint} has no encryption, so that keys are of no use there: use tcp:// with them, or leave them out"
+    )]
+    NoEncryption {
+        /// Where bind or connect was tried.
+        endpoint: Endpoint,
+    },
     /// The role does not exist on that transport, or a limit of the system is reached.
     #[error("{what}: {reason}")]
     Failed {
@@ -294,6 +302,16 @@ pub enum TransportError {
         "the linked libzmq was built without CURVE: link the system's library (Debian: libzmq3-dev)"
     )]
     NoCurve,
+}
+
+/// Refuses keys, for a transport that has no encryption.
+fn check_plain(endpoint: &Endpoint, security: &Security) -> Result<(), TransportError> {
+    match security {
+        Security::Curve(_) => Err(TransportError::NoEncryption {
+            endpoint: endpoint.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What to do about a socket that would be exposed.

@@ -317,18 +317,31 @@ impl Hall {
         self.names.remove(&name_key(&member.name));
         cross_out(&mut self.due, member.due, session);
         self.obeyed.insert(member.author, member.words.heard());
-        for letter in member.letters.iter() {
+        self.report_unread(&member);
+        self.out.push_back(HallOutput::Forget(session));
+    }
+
+    /// Tells those who wrote to somebody who is gone, once each: many notices at once would cut them off as well.
+    fn report_unread(&mut self, gone: &Member) {
+        let mut unread: BTreeMap<Session, u64> = BTreeMap::new();
+        for letter in gone.letters.iter() {
             if let Letter::Private { from, .. } = letter
                 && let Some(&sender) = self.names.get(&name_key(from))
             {
-                let who = &member.name;
-                self.notice(
-                    sender,
-                    format!("{who} has left and may not have read your last message"),
-                );
+                *unread.entry(sender).or_default() += 1;
             }
         }
-        self.out.push_back(HallOutput::Forget(session));
+        for (sender, count) in unread {
+            let what = match count {
+                1 => "message".to_string(),
+                _ => format!("{count} messages"),
+            };
+            let who = &gone.name;
+            self.notice(
+                sender,
+                format!("{who} has left and may not have read your last {what}"),
+            );
+        }
     }
 
     fn send(&mut self, session: Session, packet: &Down) {

@@ -10,7 +10,7 @@ use mutirao::transport::TransportError;
 use mutirao::wait::{Sleeper, wait};
 use mutirao::{Endpoint, OpenError, Pattern};
 
-use super::hall::{Hall, HallOutput, Limits};
+use super::hall::{Hall, HallOutput, HallStats, Limits};
 use super::history::History;
 use super::ways::{self, HallWay};
 use crate::count::counted;
@@ -186,18 +186,30 @@ impl Server {
     }
 
     fn say_goodbye(&self) {
-        let stats = self.hall.stats();
-        log::info!(
-            "stopped with {} present; not taken: {} that came too fast, {} that could not be kept; not answered: {} for the history, {}; {} found no room in the queues of slow members and had to be sent again, {} cut off because nothing was confirmed any more",
-            counted(self.hall.len() as u64, "member"),
-            counted(stats.refused, "message"),
-            counted(stats.unkept, "message"),
-            counted(stats.fetches_refused, "request"),
-            counted(stats.knocks_refused, "knock"),
-            counted(self.way.dropped(), "packet"),
-            counted(stats.cut_off, "member"),
-        );
+        let members = counted(self.hall.len() as u64, "member");
+        let trouble = trouble(&self.hall.stats(), self.way.dropped());
+        log::info!("stopped with {members} present{trouble}");
     }
+}
+
+/// What did not go as it should, if anything: nobody wants to read of what did not happen.
+fn trouble(stats: &HallStats, dropped: u64) -> String {
+    let all = [
+        (stats.refused, "message", "came too fast"),
+        (stats.unkept, "message", "could not be kept"),
+        (
+            stats.fetches_refused,
+            "request",
+            "for old messages not answered",
+        ),
+        (stats.knocks_refused, "knock", "not answered"),
+        (dropped, "packet", "for slow members found no room"),
+        (stats.cut_off, "member", "read nothing and had to go"),
+    ];
+    let happened = all.into_iter().filter(|&(count, ..)| count > 0);
+    happened
+        .map(|(count, thing, fate)| format!("; {} {fate}", counted(count, thing)))
+        .collect()
 }
 
 /// When the clock started, in milliseconds since 1970.
@@ -207,4 +219,21 @@ fn epoch_ms(now: Time) -> u64 {
         .unwrap_or_default()
         .saturating_sub(now.since(Time::START));
     u64::try_from(started.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_happened_is_told_at_the_end() {
+        assert_eq!(trouble(&HallStats::default(), 0), "");
+        let stats = HallStats {
+            refused: 1,
+            knocks_refused: 30,
+            ..HallStats::default()
+        };
+        let expected = "; 1 message came too fast; 30 knocks not answered; 2 packets for slow members found no room";
+        assert_eq!(trouble(&stats, 2), expected);
+    }
 }

@@ -410,6 +410,35 @@ fn who_knocks_again_is_not_announced_and_knocking_has_its_measure() {
 }
 
 #[test]
+fn who_knocks_under_ever_new_sessions_takes_no_memory() {
+    let hall = kept_after(10_000, |hall, now, session| {
+        hall.take(now, 7, knock(session, 1, &format!("e{session}")));
+    });
+    assert!(hall.hall.stats().knocks_refused > 9_900);
+    assert_eq!(hall.known(), hall.hall.len());
+}
+
+#[test]
+fn who_wrote_to_somebody_who_is_gone_is_told_once() {
+    let mut world = World::new(1, Limits::default());
+    let [ana, bia] = ["ana", "bia"].map(|name| world.add_guest(name));
+    world.run_until(at(3));
+    world.sim.pause(bia);
+    let tell = |number| Word::Tell {
+        to: "bia".into(),
+        text: format!("private {number}"),
+    };
+    world.script(ana, Duration::ZERO, (0..90).map(tell));
+    world.run_until(at(15));
+    let notices = world.letters(ana, |letter| match letter {
+        Letter::Notice(sentence) => Some(sentence.clone()),
+        _ => None,
+    });
+    let expected = "bia has left and may not have read your last 90 messages";
+    assert_eq!(notices, [expected]);
+}
+
+#[test]
 fn who_changes_names_without_end_is_soon_not_obeyed() {
     let hall = kept_after(10_000, |hall, now, number| {
         if number == 1 {

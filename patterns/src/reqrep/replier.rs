@@ -86,11 +86,13 @@ impl From<Halt> for NextError {
 /// from memory.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
-    /// The requester is gone.
-    #[error("the requester is gone: do not retry")]
+    /// The requester is gone; do not retry.
+    #[error("whoever asked is gone: the answer was not delivered")]
     Gone,
-    /// The requester does not take its replies; this one was dropped rather than make others wait.
-    #[error("the requester does not take its replies, so this one was dropped: do not retry")]
+    /// The requester does not take its replies; this one was dropped rather than make others wait. Do not retry.
+    #[error(
+        "whoever asked does not read the answers: one was dropped, so that others need not wait"
+    )]
     Full,
     /// The reply cannot be encoded; the requester was told so.
     #[error("the reply cannot be encoded ({0}), which the requester was told: do not retry")]

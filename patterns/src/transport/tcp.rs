@@ -31,11 +31,10 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use super::routing::{Exchange, Pipe as _};
 use super::{
     Frame, Heartbeat, Limits, LinkEvent, Message, Role, SendError, Side, Socket, SocketOptions,
-    Source, TransportError, WhenFull, check_exposure, sys,
+    Source, TransportError, WhenFull, check_exposure, check_plain, sys,
 };
 use crate::complaints::Complaints;
 use crate::endpoint::Endpoint;
-use crate::security::Security;
 use dial::{Dial, Dialed};
 use greeting::{Greeted, Greeting};
 use pipe::{Allowance, Parting, PipeLimits, TcpPipe};
@@ -159,16 +158,6 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-fn check_plain(endpoint: &Endpoint, security: &Security) -> Result<(), TransportError> {
-    match security {
-        Security::Curve(_) => Err(TransportError::Unusable {
-            endpoint: endpoint.clone(),
-            reason: "raw TCP has no encryption: use tcp:// with the keys".into(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn pipe_limits(role: Role, options: &SocketOptions) -> PipeLimits {

@@ -47,10 +47,9 @@ use std::time::{Duration, Instant};
 
 use super::{
     Counters, Frame, Limits, LinkEvent, MAX_DATAGRAM_BYTES, Message, Role, SendError, Side, Socket,
-    SocketOptions, Source, TransportError, check_exposure, max_message_bytes, sys,
+    SocketOptions, Source, TransportError, check_exposure, check_plain, max_message_bytes, sys,
 };
 use crate::endpoint::{Endpoint, Scheme};
-use crate::security::Security;
 pub use listener::MAX_PEERS;
 use packet::Mode;
 use state::State;
@@ -101,16 +100,6 @@ pub fn open(
         mode,
         state: RefCell::new(state),
     }))
-}
-
-fn check_plain(endpoint: &Endpoint, security: &Security) -> Result<(), TransportError> {
-    match security {
-        Security::Curve(_) => Err(TransportError::Unusable {
-            endpoint: endpoint.clone(),
-            reason: "UDP has no encryption: use tcp:// with the keys".into(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn check_group(role: Role, mode: Mode, endpoint: &Endpoint) -> Result<(), TransportError> {

@@ -5,11 +5,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use mutirao::machine::Time;
+use mutirao::pipeline::RangeSet;
 
 use super::change;
 use crate::chat::wire::{Event, Line, Place};
 
-/// Lines that are held back until those before them have come.
+/// How far ahead of what was told lines are held back until those before them have come.
 const MAX_EARLY: u64 = 1024;
 
 /// Changes of the members that are remembered until the list of members has come.
@@ -31,9 +32,10 @@ pub(super) struct Stay {
     next: u64,
     /// The last number that is known of.
     latest: u64,
-    /// What is known of the numbers from `next` on: `None` where somebody came or went, and it is
-    /// forgotten.
-    early: BTreeMap<u64, Option<Line>>,
+    /// Numbers from `next` on of which all is known that there is.
+    known: RangeSet,
+    /// Their lines. One that is left out is forgotten: somebody came or went.
+    early: BTreeMap<u64, Line>,
     /// Lines that were passed over since the last time that this was asked.
     lost: u64,
     /// When to fetch what is missing.
@@ -62,6 +64,7 @@ impl Stay {
             story,
             next: first,
             latest: first.saturating_sub(1),
+            known: RangeSet::default(),
             early: BTreeMap::new(),
             lost: 0,
             fetch_at: None,
@@ -120,17 +123,19 @@ impl Stay {
         let before = self.next;
         self.skip_to(oldest);
         self.latest = self.latest.max(numbers.end.saturating_sub(1));
-        let end = numbers.end.min(self.next + MAX_EARLY);
+        let end = match numbers.start <= self.next {
+            // Very few lines may have very many numbers, where members have come and gone for long.
+            true => numbers.end,
+            false => numbers.end.min(self.next + MAX_EARLY),
+        };
         let known = numbers.start.max(self.next)..end;
-        for (number, line) in lines {
-            if known.contains(&number) {
-                self.early.insert(number, Some(line));
-            }
+        if !known.is_empty() {
+            let lines = lines.into_iter();
+            self.early
+                .extend(lines.filter(|(number, _)| known.contains(number)));
+            self.known.insert(known);
         }
-        for number in known {
-            self.early.entry(number).or_insert(None);
-        }
-        let progress = self.early.contains_key(&self.next) || self.next > before;
+        let progress = self.known_to() > self.next || self.next > before;
         if progress && self.fetch_at.is_some() {
             // The answer to what was fetched; the rest, if any, is fetched at once.
             (self.fetch_at, self.fetch_pause) = (None, FETCH_MIN);
@@ -155,13 +160,14 @@ impl Stay {
 
     /// Whether nothing is missing of what is known of.
     pub(super) fn is_complete(&self) -> bool {
-        self.next + self.ready() > self.latest
+        self.known_to() > self.latest
     }
 
-    /// How many lines can be told.
-    fn ready(&self) -> u64 {
-        let ready = (self.next..).zip(self.early.keys());
-        ready.take_while(|(next, early)| next == *early).count() as u64
+    /// The first number from `next` on of which nothing is known.
+    fn known_to(&self) -> u64 {
+        let first = self.known.intersection(self.next..u64::MAX).next();
+        let follows = first.filter(|known| known.start == self.next);
+        follows.map_or(self.next, |known| known.end)
     }
 
     /// What is before `oldest` is not there any more.
@@ -170,6 +176,7 @@ impl Stay {
             self.lost += oldest - self.next;
             self.next = oldest;
             self.early = self.early.split_off(&oldest);
+            self.known.remove(0..oldest);
             self.latest = self.latest.max(oldest - 1);
             // Changes may be among what is lost: the list is asked for anew.
             self.changes_from = oldest;
@@ -192,12 +199,16 @@ impl Stay {
 
     /// The next line in order.
     pub(super) fn next(&mut self) -> Option<Line> {
-        let mut line = self.early.remove(&self.next)?;
-        while line.is_none() {
-            self.pass_over();
-            line = self.early.remove(&self.next)?;
+        let known_to = self.known_to();
+        let number = self
+            .early
+            .keys()
+            .next()
+            .map_or(known_to, |&first| first.min(known_to));
+        if number > self.next {
+            self.pass_over_to(number);
         }
-        let line = line?;
+        let line = self.early.remove(&number)?;
         if !matches!(line.event, Event::Said { .. }) {
             // What was before the list says nothing about now: members may have vanished with a restart.
             if self.as_of.is_some_and(|as_of| self.next > as_of) {
@@ -213,12 +224,12 @@ impl Stay {
         Some(line)
     }
 
-    /// The next line is forgotten: somebody came or went.
-    fn pass_over(&mut self) {
-        self.uncertain |= self.as_of.is_some_and(|as_of| self.next > as_of);
-        self.next += 1;
+    /// The lines before `number` are forgotten: somebody came or went.
+    fn pass_over_to(&mut self, number: u64) {
+        self.uncertain |= self.as_of.is_some_and(|as_of| number - 1 > as_of);
+        self.next = number;
         // A list that is older than this is of no use.
-        self.changes_from = self.next;
+        self.changes_from = number;
         self.changes.clear();
     }
 
@@ -235,7 +246,7 @@ impl Stay {
         }
         self.members = std::mem::take(&mut self.incoming);
         self.as_of = Some(as_of);
-        let useful = self.changes_from <= as_of + 1;
+        let useful = self.changes_from <= as_of.saturating_add(1);
         let later = self.changes.iter().filter(|&&(number, _)| number > as_of);
         for (_, event) in later {
             change(&mut self.members, event);
@@ -254,5 +265,70 @@ impl Stay {
     /// When to [`fetch`](Stay::fetch).
     pub(super) fn deadline(&self) -> Option<Time> {
         self.fetch_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::wire::Leaving;
+
+    fn stay(first: u64, latest: u64) -> Stay {
+        Stay::new("sala".into(), 1, first, latest, Time::START)
+    }
+
+    fn left() -> Line {
+        let (who, how) = ("eva".into(), Leaving::Quit);
+        let event = Event::Left { who, how };
+        Line { at: 0, event }
+    }
+
+    fn told(stay: &mut Stay) -> usize {
+        std::iter::from_fn(|| stay.next()).count()
+    }
+
+    #[test]
+    fn many_comings_and_goings_that_are_forgotten_are_passed_over_at_once() {
+        let many = 50_000_000;
+        let mut stay = stay(1, many);
+        stay.take(
+            Time::START,
+            1,
+            1..many + 1,
+            vec![(1, left()), (many - 1, left())],
+        );
+        assert!(stay.is_complete());
+        assert_eq!(told(&mut stay), 2);
+        assert_eq!((stay.place().number, stay.fetch_at), (many, None));
+    }
+
+    #[test]
+    fn what_is_behind_a_gap_is_told_when_that_is_filled() {
+        let mut stay = stay(1, 0);
+        stay.take(Time::START, 1, 5..9, vec![(6, left())]);
+        assert_eq!((told(&mut stay), stay.is_complete()), (0, false));
+        stay.take(Time::START, 1, 1..4, vec![(3, left())]);
+        assert_eq!((told(&mut stay), stay.place().number), (1, 3));
+        stay.take(Time::START, 1, 4..5, Vec::new());
+        assert_eq!((told(&mut stay), stay.place().number), (1, 8));
+        assert!(stay.is_complete());
+        // Of what is far ahead only so much is held back.
+        stay.take(Time::START, 1, 10..1_000_000, vec![(999_999, left())]);
+        assert!(stay.early.is_empty() && !stay.is_complete());
+    }
+
+    #[test]
+    fn numbers_without_sense_are_no_trouble() {
+        let mut stay = stay(5, 4);
+        let backwards = Range { start: 9, end: 2 };
+        stay.take(
+            Time::START,
+            0,
+            backwards,
+            vec![(u64::MAX, left()), (3, left())],
+        );
+        assert!(!stay.list(3, Vec::new(), true));
+        assert!(stay.list(u64::MAX, Vec::new(), true));
+        assert_eq!((told(&mut stay), stay.place().number), (0, 4));
     }
 }

@@ -9,8 +9,11 @@ use crate::chat::wire::{
 impl Hall {
     pub(super) fn knock(&mut self, peer: Peer, session: Session, knock: Knock) {
         if !self.knocks.take(peer, self.now) {
-            // It will knock again.
             self.stats.knocks_refused += 1;
+            // It will knock again; until then nobody shall have to know where it is.
+            if !self.members.contains_key(&session) {
+                self.out.push_back(HallOutput::Forget(session));
+            }
             return;
         }
         let attempt = knock.attempt;

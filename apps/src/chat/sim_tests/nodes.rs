@@ -30,6 +30,8 @@ pub(super) struct HallNode {
     disk_is_full: bool,
     limits: Limits,
     out: VecDeque<(NodeId, Packet)>,
+    /// Those of whom packets came and whom the hall has not said to forget.
+    known: BTreeSet<Session>,
 }
 
 impl HallNode {
@@ -43,13 +45,20 @@ impl HallNode {
             disk_is_full: false,
             limits,
             out: VecDeque::new(),
+            known: BTreeSet::new(),
         }
     }
 
     /// A packet over one of many connections.
     pub(super) fn take(&mut self, now: Time, from: u64, up: Up) {
+        self.known.insert(up.session);
         self.hall.handle(now, (Peer(from), up));
         self.drain();
+    }
+
+    /// How many guests whoever carries the packets has to know.
+    pub(super) fn known(&self) -> usize {
+        self.known.len()
     }
 
     /// Checks that nothing has grown beyond its bounds.
@@ -88,7 +97,9 @@ impl HallNode {
                     let sends = members.map(|to| (node_of(to), packet.to_vec()));
                     self.out.extend(sends);
                 }
-                HallOutput::Forget(_) => {}
+                HallOutput::Forget(guest) => {
+                    self.known.remove(&guest);
+                }
             }
         }
         self.keep();

@@ -4,7 +4,7 @@
 //! by DEALER and ROUTER, and is told where its door is; its heartbeats go the same way, so that a
 //! hall which has started anew can say that it does not know it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(super) struct HallEnd {
     options: SocketOptions,
     /// What the router calls each guest.
     routes: HashMap<Session, Frame>,
+    /// Who has knocked a moment ago: it gets a door when the hall answers, which it does not do for ever.
+    knocking: HashSet<Session>,
     doors: HashMap<Session, Door>,
     opened: u64,
     /// Guests that left, and when to close their doors.
@@ -62,6 +64,7 @@ impl HallEnd {
             knocks,
             options,
             routes: HashMap::new(),
+            knocking: HashSet::new(),
             doors: HashMap::new(),
             opened: 0,
             parting: VecDeque::new(),
@@ -139,7 +142,7 @@ fn beside(endpoint: &Endpoint, name: &str, port: &str) -> Result<Endpoint, OpenE
 
 impl HallWay for HallEnd {
     fn receive(&mut self, take: &mut dyn FnMut(Peer, Up)) -> Result<bool, TransportError> {
-        let (routes, mut knocks) = (&mut self.routes, Vec::new());
+        let (routes, knocking) = (&mut self.routes, &mut self.knocking);
         let control = self.knocks.receive(|reader, mut message| {
             if let Some(up) = reader.read::<Up>(message.get(1)) {
                 let route = message.swap_remove(0);
@@ -147,14 +150,11 @@ impl HallWay for HallEnd {
                 routes.insert(up.session, route);
                 // Those who take another way could not go through a door.
                 if matches!(&up.says, Says::Knock(knock) if knock.pattern == Pattern::PushPull.name()) {
-                    knocks.push(up.session);
+                    knocking.insert(up.session);
                 }
                 take(peer, up);
             }
         })?;
-        for session in knocks {
-            self.answer_knock(session)?;
-        }
         let words = self.words.receive(|reader, message| {
             if let Some(up) = reader.read(message.first()) {
                 take(ANYBODY, up);
@@ -164,6 +164,9 @@ impl HallWay for HallEnd {
     }
 
     fn send(&mut self, to: Session, packet: &Arc<[u8]>) -> Result<(), TransportError> {
+        if self.knocking.remove(&to) {
+            self.answer_knock(to)?;
+        }
         let packet = Frame::from(packet.clone());
         match (self.doors.get_mut(&to), self.routes.get(&to)) {
             (Some(door), _) => door.port.post(&[packet]),
@@ -199,6 +202,7 @@ impl HallWay for HallEnd {
     }
 
     fn settle(&mut self, now: Time) -> Result<(), TransportError> {
+        self.knocking.clear();
         self.close_doors(now);
         self.words.note_refusals();
         self.knocks.note_refusals();
@@ -323,5 +327,58 @@ impl GuestWay for GuestEnd {
 
     fn refusal(&mut self) -> Option<String> {
         self.knocks.refusal().or_else(|| self.words.refusal())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::wire::Knock;
+
+    const KNOCKS: u64 = 50;
+
+    /// A knock under a new session.
+    fn knock(session: u64) -> Frame {
+        let knock = Knock {
+            pattern: Pattern::PushPull.name().into(),
+            attempt: 1,
+            name: format!("e{session}"),
+            room: "lobby".into(),
+            last: 0,
+            after: None,
+            next_word: 1,
+        };
+        let up = Up {
+            session: Session(session),
+            lane: 0,
+            heard: 0,
+            says: Says::Knock(knock),
+        };
+        wire::encode(&up).into()
+    }
+
+    #[test]
+    fn whom_the_hall_does_not_answer_gets_no_door() {
+        let endpoint: Endpoint = "raw+tcp://127.0.0.1:*".parse().unwrap();
+        let options = SocketOptions::default();
+        let mut hall = HallEnd::open(&endpoint, &options).unwrap();
+        let place = hall.endpoint().control().unwrap();
+        let mut guest = Port::open(Role::Dealer, Side::Connect, &place, &options).unwrap();
+        let (mut sent, mut taken) = (0, 0);
+        while taken < KNOCKS {
+            // Dropped while there is no connection.
+            if sent < KNOCKS {
+                let dropped = guest.dropped();
+                guest.post(&[knock(sent)]).unwrap();
+                sent += u64::from(guest.dropped() == dropped);
+            }
+            guest.flush();
+            hall.receive(&mut |_, _| taken += 1).unwrap();
+        }
+        hall.send(Session(7), &Arc::from(&b"no"[..])).unwrap();
+        hall.settle(Time::START).unwrap();
+        hall.send(Session(8), &Arc::from(&b"late"[..])).unwrap();
+        let doors: Vec<_> = hall.doors.keys().collect();
+        assert_eq!(doors, [&Session(7)]);
     }
 }

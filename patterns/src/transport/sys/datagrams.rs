@@ -49,6 +49,29 @@ pub(crate) fn merge(socket: &impl AsRawFd) {
     };
 }
 
+/// Whether the system can send several datagrams as one piece. One that cannot may take the note about it for no
+/// error, and send all of them as one.
+pub(crate) fn can_cut(socket: &impl AsRawFd) -> bool {
+    knows(socket, libc::UDP_SEGMENT)
+}
+
+/// Whether the system knows this option of UDP.
+fn knows(socket: &impl AsRawFd, option: libc::c_int) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the system writes at most as many bytes as it is told to.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            option,
+            std::ptr::from_mut(&mut value).cast(),
+            &raw mut len,
+        )
+    };
+    result == 0
+}
+
 /// Datagrams as they came; its memory is touched only as far as they are long.
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
@@ -367,6 +390,13 @@ mod tests {
                 carry(&datagrams, merges, together);
             }
         }
+    }
+
+    #[test]
+    fn what_the_system_does_not_know_is_not_taken_for_granted() {
+        let (here, _) = pair();
+        assert!(can_cut(&here));
+        assert!(!knows(&here, 12_345));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use super::packet::{Header, Kind, Mode, Refusal, hello, take_number};
 use super::place;
 
 /// Everything is begun anew after such a time without an answer.
-/// Everything is begun anew after such a time without an answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]

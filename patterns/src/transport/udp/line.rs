@@ -32,6 +32,7 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(socket: Arc<UdpSocket>, to: Option<SocketAddr>, tally: Arc<Tally>) -> Line {
         Line {
+            together: datagrams::can_cut(&*socket),
             socket,
             to,
             tally,
@@ -39,7 +40,6 @@ impl Line {
             ends: Vec::new(),
             sent: 0,
             refused: false,
-            together: true,
         }
     }
 

@@ -210,7 +210,9 @@ impl State {
             // An answer that came twice.
             (Kind::Cookie | Kind::Welcome, Some((known, _))) if header.session == known.ours => {}
             (kind, Some((known, pipe))) if header.session == known.theirs => {
-                self.touched.push(known.number);
+                if self.touched.last() != Some(&known.number) {
+                    self.touched.push(known.number);
+                }
                 return pipe.handle(now, kind, body).map(|()| true);
             }
             // What is a farewell need not be answered.
