@@ -21,6 +21,7 @@ mod node;
 mod object;
 mod quorum;
 mod timing;
+mod twins;
 mod watcher;
 mod words;
 
@@ -98,6 +99,8 @@ pub enum ElectionInput {
     Persisted(Ballot),
     /// The ballot could not be written, or it is not known whether it was.
     NotPersisted(Ballot),
+    /// This member is to lead no more, as it is about to stop; others need not wait until its lease is over.
+    Resign,
 }
 
 /// What a member wants done.

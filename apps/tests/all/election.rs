@@ -52,7 +52,12 @@ impl Cluster {
 
     /// A member, as it would be started.
     fn launch(&self, id: u64) -> Launch {
-        let (id, data) = (id.to_string(), self.place.arg("ballots"));
+        self.launch_with("ballots", id)
+    }
+
+    /// The same with its ballot in some folder.
+    fn launch_with(&self, ballots: &str, id: u64) -> Launch {
+        let (id, data) = (id.to_string(), self.place.arg(ballots));
         mutirao([
             "election",
             "node",
@@ -335,6 +340,43 @@ fn no_epoch_has_two_leaders_whoever_is_killed() {
     }
     let epochs = one_leader_in_an_epoch(&cluster.said());
     assert!(epochs >= 4, "only {epochs} led:\n{}", cluster.said());
+}
+
+#[test]
+fn a_leader_that_is_stopped_says_so_and_the_others_need_not_miss_it() {
+    for transport in TRANSPORTS {
+        let mut cluster = Cluster::five(transport);
+        let old = cluster.agreed(None);
+        cluster.signal(old.0, Signal::TERM);
+        let stopped = cluster.nodes.remove(&old.0).expect("it runs");
+        let ended = stopped.wait().expect_code(0);
+        let no_more = format!("member {} leads no more, epoch {}", old.0, old.1);
+        ended.expect_said(&[&no_more]);
+        let heard = format!("member {} has given up the lead, epoch {}", old.0, old.1);
+        cluster
+            .nodes
+            .values()
+            .for_each(|node| drop(node.wait_for(&heard)));
+        cluster.agreed(Some(old));
+        one_leader_in_an_epoch(&cluster.said());
+    }
+}
+
+#[test]
+fn two_processes_with_one_id_are_named() {
+    let mut cluster = Cluster::new(1..=3, &[]);
+    (1..=3).for_each(|id| cluster.start(id));
+    let leader = cluster.agreed(None);
+    // On another machine it could listen at the port in the list as well.
+    let twin = cluster.launch_with("other-ballots", 3);
+    let twin = twin.args(["--bind", "tcp://127.0.0.1:*"]).start();
+    twin.wait_for("member 3 of 3 at ");
+    for id in 1..=2 {
+        cluster.nodes[&id].wait_for("two processes speak as member 3: stop one of them");
+    }
+    assert_eq!(reigns(&twin.said()), []);
+    drop(twin);
+    assert!(cluster.agreed(None).1 >= leader.1);
 }
 
 #[test]
