@@ -21,6 +21,7 @@ mod node;
 mod object;
 mod quorum;
 mod timing;
+mod twins;
 mod watcher;
 mod words;
 
@@ -101,6 +102,8 @@ pub enum ElectionInput {
     /// What is led obeys this epoch already, as after the ballots were lost: this member leads in none up to
     /// it.
     Seen(Epoch),
+    /// This member is to lead no more, as it is about to stop; others need not wait until its lease is over.
+    Resign,
 }
 
 /// What a member wants done.

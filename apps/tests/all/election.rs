@@ -1,14 +1,12 @@
 //! Elections among real processes: killed, stopped, cut off, started wrongly.
 
-use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
 use rustix::process::Signal;
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
 
 use crate::harness::{DEADLINE, Launch, Place, Process, mutirao, wait_until};
+use crate::netns::Networks;
 
 /// Members that share a machine with other tests: everything takes five times longer.
 const SLOW: [&str; 8] = [
@@ -29,6 +27,8 @@ struct Cluster {
     flags: Vec<String>,
     times: Vec<String>,
     nodes: BTreeMap<u64, Process>,
+    /// What those have said that were killed.
+    gone: String,
 }
 
 impl Cluster {
@@ -39,6 +39,7 @@ impl Cluster {
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
             times: SLOW.map(String::from).into(),
             nodes: BTreeMap::new(),
+            gone: String::new(),
         }
     }
 
@@ -51,7 +52,12 @@ impl Cluster {
 
     /// A member, as it would be started.
     fn launch(&self, id: u64) -> Launch {
-        let (id, data) = (id.to_string(), self.place.arg("ballots"));
+        self.launch_with("ballots", id)
+    }
+
+    /// The same with its ballot in some folder.
+    fn launch_with(&self, ballots: &str, id: u64) -> Launch {
+        let (id, data) = (id.to_string(), self.place.arg(ballots));
         mutirao([
             "election",
             "node",
@@ -68,6 +74,25 @@ impl Cluster {
 
     fn start(&mut self, id: u64) {
         self.nodes.insert(id, self.launch(id).start());
+    }
+
+    /// The same on a machine of its own.
+    fn start_on(&mut self, networks: &Networks, id: u64) {
+        let process = networks.start(node_of(id), self.launch(id));
+        self.nodes.insert(id, process);
+    }
+
+    /// `kill -9`.
+    fn kill(&mut self, id: u64) {
+        let mut killed = self.nodes.remove(&id).expect("it runs");
+        killed.kill_now();
+        self.gone += &killed.said();
+    }
+
+    /// Everything that members have logged, those that were killed included.
+    fn said(&self) -> String {
+        let nodes = self.nodes.values().map(Process::said);
+        [self.gone.clone()].into_iter().chain(nodes).collect()
     }
 
     fn watch(&self) -> Process {
@@ -164,6 +189,23 @@ fn reigns(said: &str) -> Vec<(u64, u64)> {
     said.lines().filter_map(reign).collect()
 }
 
+/// The epochs in which a member has led, by its own log.
+fn reigns_of(id: u64, said: &str) -> Vec<u64> {
+    let reigns = reigns(said).into_iter().filter(|reign| reign.0 == id);
+    reigns.map(|reign| reign.1).collect()
+}
+
+/// Checks that no epoch has two leaders, in the logs of all; how many epochs had one.
+#[track_caller]
+fn one_leader_in_an_epoch(said: &str) -> usize {
+    let mut leaders = BTreeMap::new();
+    for (id, epoch) in reigns(said) {
+        let leader = leaders.entry(epoch).or_insert(id);
+        assert_eq!(*leader, id, "two led in epoch {epoch}:\n{said}");
+    }
+    leaders.len()
+}
+
 /// Every look of a watcher so far.
 fn looks(watch: &Process) -> Vec<Value> {
     let said = watch.said_on_stdout();
@@ -204,13 +246,12 @@ fn the_highest_leads_and_when_it_is_killed_another_does_in_a_higher_epoch() {
         let mut leader = cluster.agreed(None);
         wait_for_leader(&watch, leader);
         for _ in 0..2 {
-            let killed = cluster.nodes.remove(&leader.0).expect("it runs");
-            killed.kill();
+            cluster.kill(leader.0);
             leader = cluster.agreed(Some(leader));
             wait_for_leader(&watch, leader);
         }
         // With three of five gone there is no majority.
-        cluster.nodes.remove(&leader.0).expect("it runs").kill();
+        cluster.kill(leader.0);
         wait_until(DEADLINE, "the watcher to see that nobody leads", || {
             looks(&watch)
                 .last()
@@ -226,6 +267,7 @@ fn the_highest_leads_and_when_it_is_killed_another_does_in_a_higher_epoch() {
             "{again:?} after {leader:?}: epochs outlive a restart"
         );
         wait_for_leader(&watch, again);
+        one_leader_in_an_epoch(&cluster.said());
     }
 }
 
@@ -283,30 +325,58 @@ fn a_leader_that_stood_still_never_says_that_it_leads_when_another_does() {
         .collect();
     assert!(epochs.is_sorted(), "{epochs:?}");
     assert!(looks(&watch).iter().all(|look| leaders(look).len() <= 1));
+    one_leader_in_an_epoch(&cluster.said());
 }
 
 #[test]
 fn no_epoch_has_two_leaders_whoever_is_killed() {
     let mut cluster = Cluster::five(&[]);
-    let mut said = String::new();
     let mut leader = cluster.agreed(None);
     for _ in 0..3 {
-        let mut killed = cluster.nodes.remove(&leader.0).expect("it runs");
-        killed.kill_now();
-        said += &killed.said();
+        cluster.kill(leader.0);
+        let back = leader.0;
         leader = cluster.agreed(Some(leader));
-        let back = (1..=5)
-            .find(|id| !cluster.nodes.contains_key(id))
-            .expect("one is gone");
         cluster.start(back);
     }
-    cluster.nodes.values().for_each(|node| said += &node.said());
-    let mut by_epoch = BTreeMap::new();
-    for (id, epoch) in reigns(&said) {
-        let leader = by_epoch.entry(epoch).or_insert(id);
-        assert_eq!(*leader, id, "two led in epoch {epoch}:\n{said}");
+    let epochs = one_leader_in_an_epoch(&cluster.said());
+    assert!(epochs >= 4, "only {epochs} led:\n{}", cluster.said());
+}
+
+#[test]
+fn a_leader_that_is_stopped_says_so_and_the_others_need_not_miss_it() {
+    for transport in TRANSPORTS {
+        let mut cluster = Cluster::five(transport);
+        let old = cluster.agreed(None);
+        cluster.signal(old.0, Signal::TERM);
+        let stopped = cluster.nodes.remove(&old.0).expect("it runs");
+        let ended = stopped.wait().expect_code(0);
+        let no_more = format!("member {} leads no more, epoch {}", old.0, old.1);
+        ended.expect_said(&[&no_more]);
+        let heard = format!("member {} has given up the lead, epoch {}", old.0, old.1);
+        cluster
+            .nodes
+            .values()
+            .for_each(|node| drop(node.wait_for(&heard)));
+        cluster.agreed(Some(old));
+        one_leader_in_an_epoch(&cluster.said());
     }
-    assert!(by_epoch.len() >= 4, "{by_epoch:?}");
+}
+
+#[test]
+fn two_processes_with_one_id_are_named() {
+    let mut cluster = Cluster::new(1..=3, &[]);
+    (1..=3).for_each(|id| cluster.start(id));
+    let leader = cluster.agreed(None);
+    // On another machine it could listen at the port in the list as well.
+    let twin = cluster.launch_with("other-ballots", 3);
+    let twin = twin.args(["--bind", "tcp://127.0.0.1:*"]).start();
+    twin.wait_for("member 3 of 3 at ");
+    for id in 1..=2 {
+        cluster.nodes[&id].wait_for("two processes speak as member 3: stop one of them");
+    }
+    assert_eq!(reigns(&twin.said()), []);
+    drop(twin);
+    assert!(cluster.agreed(None).1 >= leader.1);
 }
 
 #[test]
@@ -573,123 +643,73 @@ fn an_experiment_that_is_interrupted_says_what_it_has() {
         .expect_sentence(&["--nodes"]);
 }
 
-/// Two networks with a cable between them, which can be pulled.
-struct Networks([Child; 2]);
-
-impl Networks {
-    /// `None`, and a word why, where that is not allowed.
-    fn new() -> Option<Networks> {
-        let network = || {
-            let mut sleep = Command::new("unshare");
-            sleep
-                .args(["--net", "sleep", "600"])
-                .stderr(Stdio::null())
-                .spawn()
-                .ok()
-        };
-        let networks = Networks([network()?, network()?]);
-        networks.is_ready().then_some(networks)
-    }
-
-    fn is_ready(&self) -> bool {
-        let ours = std::fs::read_link("/proc/self/ns/net").ok();
-        let theirs =
-            |child: &Child| std::fs::read_link(format!("/proc/{}/ns/net", child.id())).ok();
-        let apart = |child: &Child| theirs(child).is_some_and(|theirs| Some(theirs) != ours);
-        let patience = Duration::from_secs(5);
-        let begun = std::time::Instant::now();
-        while !self.0.iter().all(apart) {
-            if begun.elapsed() > patience {
-                return false;
-            }
-            std::thread::yield_now();
-        }
-        let far = self.0[1].id().to_string();
-        let cable = [
-            "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", &far,
-        ];
-        self.ip(0, &cable)
-            && [(0, "near", "10.99.0.1/24"), (1, "far", "10.99.0.2/24")]
-                .iter()
-                .all(|&(side, name, address)| {
-                    self.ip(side, &["address", "add", address, "dev", name])
-                        && self.ip(side, &["link", "set", name, "up"])
-                        && self.ip(side, &["link", "set", "lo", "up"])
-                })
-    }
-
-    fn ip(&self, side: usize, args: &[&str]) -> bool {
-        let mut ip = Command::new("nsenter");
-        ip.args(["--net", "--target", &self.0[side].id().to_string(), "ip"]);
-        let status = ip.args(args).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    }
-
-    fn start(&self, side: usize, launch: Launch) -> Process {
-        let target = self.0[side].id().to_string();
-        launch
-            .through(["nsenter", "--net", "--target", &target])
-            .start()
-    }
-
-    fn set_cable(&self, state: &str) {
-        assert!(
-            self.ip(0, &["link", "set", "near", state]),
-            "the cable is ours"
-        );
-    }
+/// A cluster whose members are on machines of their own: member 1 on node 0, and so on.
+fn on_machines(networks: &Networks, transport: &[&str]) -> Cluster {
+    let mut cluster = Cluster::new([], &["--insecure"]);
+    cluster
+        .flags
+        .extend(transport.iter().map(|flag| flag.to_string()));
+    let peer = |id: u64| format!("{id}=tcp://{}:5580", networks.address(node_of(id)));
+    cluster.peers = (1..=5).map(peer).collect::<Vec<_>>().join(",");
+    (1..=5).for_each(|id| cluster.start_on(networks, id));
+    cluster
 }
 
-impl Drop for Networks {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Where a member lives.
+fn node_of(id: u64) -> usize {
+    id as usize - 1
 }
 
 #[test]
 fn of_a_network_that_falls_apart_the_larger_part_has_the_leader() {
-    let Some(networks) = Networks::new() else {
-        eprintln!(
-            "skipped: network namespaces are not allowed here (unshare, nsenter, ip; as root)"
-        );
+    let Some(networks) = Networks::new(5) else {
         return;
     };
     for transport in TRANSPORTS {
-        let mut cluster = Cluster::new([], &["--insecure"]);
-        let side = |id: u64| usize::from(id > 3);
-        let peer = |id: u64| format!("{id}=tcp://10.99.0.{}:{}", side(id) + 1, 5580 + id);
-        cluster.peers = (1..=5).map(peer).collect::<Vec<_>>().join(",");
-        for id in 1..=5 {
-            let launch = cluster.launch(id).args(transport);
-            cluster.nodes.insert(id, networks.start(side(id), launch));
-        }
+        let mut cluster = on_machines(&networks, transport);
         // Whoever leads, a leader on the smaller side is what is wanted.
         let mut leader = cluster.agreed(None);
-        while side(leader.0) == 0 {
-            cluster.nodes.remove(&leader.0).expect("it runs").kill();
+        while leader.0 < 4 {
+            cluster.kill(leader.0);
             let next = cluster.agreed(Some(leader));
-            let launch = cluster.launch(leader.0).args(transport);
-            cluster.nodes.insert(leader.0, networks.start(0, launch));
+            cluster.start_on(&networks, leader.0);
             leader = next;
         }
-        networks.set_cable("down");
+        networks.part(&[4, 5].map(node_of));
         let no_more = format!("member {} leads no more, epoch {}", leader.0, leader.1);
         cluster.nodes[&leader.0].wait_for(&no_more);
-        let smaller: Vec<(u64, Process)> = [4, 5]
-            .map(|id| (id, cluster.nodes.remove(&id).expect("it runs")))
-            .into();
+        let smaller = [4, 5].map(|id| (id, cluster.nodes.remove(&id).expect("it runs")));
         let new = cluster.agreed(Some(leader));
-        assert_eq!(side(new.0), 0);
         for (id, node) in smaller {
             let said = node.said();
             let later = reigns(&said).into_iter().filter(|reign| reign.1 > leader.1);
             assert_eq!(later.count(), 0, "a minority has led:\n{said}");
             cluster.nodes.insert(id, node);
         }
-        networks.set_cable("up");
+        networks.heal_all();
         assert!(cluster.agreed(None).1 >= new.1);
+        one_leader_in_an_epoch(&cluster.said());
     }
+}
+
+#[test]
+fn a_leader_that_is_cut_off_steps_down_and_follows_when_it_is_back() {
+    let Some(networks) = Networks::new(5) else {
+        return;
+    };
+    let mut cluster = on_machines(&networks, &[]);
+    let old = cluster.agreed(None);
+    networks.isolate(node_of(old.0));
+    let no_more = format!("member {} leads no more, epoch {}", old.0, old.1);
+    cluster.nodes[&old.0].wait_for(&no_more);
+    let alone = cluster.nodes.remove(&old.0).expect("it runs");
+    let new = cluster.agreed(Some(old));
+    cluster.nodes.insert(old.0, alone);
+    networks.heal(node_of(old.0));
+    assert!(cluster.agreed(None).1 >= new.1);
+    assert_eq!(
+        reigns_of(old.0, &cluster.nodes[&old.0].said()).last(),
+        Some(&old.1)
+    );
+    one_leader_in_an_epoch(&cluster.said());
 }

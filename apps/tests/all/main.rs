@@ -18,6 +18,7 @@ mod interrupts;
 mod json;
 mod kills;
 mod memory;
+mod netns;
 mod output;
 mod pipeline;
 mod queue_memory;

@@ -165,8 +165,14 @@ impl Machine for Bully {
     type Output = ElectionOutput;
 
     fn handle(&mut self, now: Time, input: ElectionInput) {
-        if let ElectionInput::Word { from, word } = input {
-            self.hear(now, from, word);
+        match input {
+            ElectionInput::Word { from, word } => self.hear(now, from, word),
+            // The paper knows no farewell.
+            ElectionInput::Resign if self.role == Role::Coordinator => {
+                self.leave(Role::Following, None);
+                self.due = now + self.timing.timeout_max;
+            }
+            _ => {}
         }
     }
 

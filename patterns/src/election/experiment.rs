@@ -46,6 +46,8 @@ pub struct Experiment {
     pub delay: Range<Duration>,
     /// Members that are killed and started again, on average, in that time.
     pub crashes: f64,
+    /// Members that are stopped, say so, and are started again, on average.
+    pub stops: f64,
     /// Times that the members are parted in two sides, on average.
     pub partitions: f64,
     /// Times that one member hears another no more, or all others, but is heard, on average.
@@ -74,6 +76,7 @@ impl Default for Experiment {
             duplication: 0.0,
             delay: Duration::from_micros(100)..Duration::from_millis(10),
             crashes: 2.0,
+            stops: 0.0,
             partitions: 2.0,
             one_way_cuts: 2.0,
             pauses: 2.0,
@@ -92,6 +95,7 @@ impl Experiment {
             loss: 0.0,
             duplication: 0.0,
             crashes: 0.0,
+            stops: 0.0,
             partitions: 0.0,
             one_way_cuts: 0.0,
             pauses: 0.0,

@@ -11,6 +11,7 @@ use crate::transport::{Message, Source, TransportError};
 use crate::wait::Interest;
 
 use super::object::Shared;
+use super::twins::Twins;
 use super::{
     BallotFile, ElectionInput, ElectionMachine, ElectionOutput, Epoch, MemberId, Packet, Standing,
     Word,
@@ -22,6 +23,8 @@ const MESSAGES_PER_TURN: usize = 64;
 pub(super) struct ElectionNode {
     pub(super) me: MemberId,
     pub(super) cluster: u64,
+    /// Drawn at the start, so that two processes under one id can be told apart.
+    pub(super) instance: u64,
     pub(super) machine: ElectionMachine,
     /// Where the others' words arrive, and those of who looks on.
     pub(super) door: Port,
@@ -33,6 +36,8 @@ pub(super) struct ElectionNode {
     pub(super) malformed: Complaints,
     pub(super) misdirected: Complaints,
     pub(super) unwritten: Complaints,
+    pub(super) twins: Twins,
+    pub(super) twinned: Complaints,
 }
 
 impl ElectionNode {
@@ -78,6 +83,15 @@ impl ElectionNode {
         let (from, word) = (packet.from, packet.word);
         // Read now, after the word has come: what is promised upon it counts from here.
         let now = self.clock.now();
+        if self.others.contains_key(&from) && self.twins.show(now, from, packet.instance) {
+            self.twinned.add(
+                &format_args!("member {}", self.me),
+                &format_args!("two processes speak as member {from}: stop one of them"),
+            );
+        }
+        if let Word::Resign { epoch } = word {
+            log::info!("member {from} has given up the lead, epoch {epoch}");
+        }
         self.machine.handle(now, ElectionInput::Word { from, word });
         self.act()
     }
@@ -108,6 +122,7 @@ impl ElectionNode {
             cluster: self.cluster,
             to,
             from: self.me,
+            instance: self.instance,
             word,
         }
     }
@@ -192,6 +207,15 @@ impl ElectionNode {
         tenure.is_some_and(|tenure| tenure.epoch <= epoch)
     }
 
+    /// Hands the lead over, if it has it.
+    fn resign(&mut self) -> Result<(), TransportError> {
+        self.machine.handle(self.clock.now(), ElectionInput::Resign);
+        // The program's lease is over before anybody hears that it is.
+        self.publish();
+        self.act()?;
+        self.others.values_mut().try_for_each(Port::flush)
+    }
+
     /// Shows the program how things stand.
     fn publish(&self) {
         let tenure = self.machine.tenure(self.clock.now());
@@ -231,11 +255,10 @@ impl Node for ElectionNode {
     }
 
     fn close(&mut self, error: Option<TransportError>) {
-        if let Some(tenure) = self.machine.tenure(self.clock.now()) {
-            log::info!("member {} leads no more, epoch {}", self.me, tenure.epoch);
-        }
-        if let Some(error) = &error {
-            log::error!("member {} takes part no more: {error}", self.me);
+        match &error {
+            Some(error) => log::error!("member {} takes part no more: {error}", self.me),
+            // Where that cannot be said the others wait for the lease to end.
+            None => drop(self.resign()),
         }
         // Before anybody hears of the end, so that the ballot can be opened again.
         self.ballot = None;

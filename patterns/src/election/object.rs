@@ -18,11 +18,15 @@ use crate::wait::{Sleeper, Waker};
 use crate::watched::Watched;
 
 use super::node::ElectionNode;
+use super::twins::Twins;
 use super::words::{MAX_FRAME_BYTES, fingerprint};
 use super::{
     Algorithm, Ballot, BallotError, BallotFile, ElectionMachine, Epoch, MemberId, Members,
     Standing, Tenure, Timing, View,
 };
+
+/// How long a member that is stopped waits at most, for each of the others, to have said that it leads no more.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Messages that may wait for one peer; what is older than a timeout is of no use.
 const QUEUE_MESSAGES: i32 = 64;
@@ -164,8 +168,8 @@ impl Lease {
         !self.remaining().is_zero()
     }
 
-    /// How long it leads if nothing more is heard of the others; 0 when it is over, [`Duration::MAX`] with
-    /// [`Algorithm::Bully`], which knows no leases.
+    /// How long it leads if nothing more is heard of the others, and nobody stops the [`Election`]; 0 when it is
+    /// over, [`Duration::MAX`] with [`Algorithm::Bully`], which knows no leases.
     pub fn remaining(&self) -> Duration {
         let tenure = self.shared.tenure();
         let tenure = tenure.filter(|tenure| tenure.epoch == self.epoch);
@@ -205,6 +209,9 @@ impl std::fmt::Debug for Callbacks {
 }
 
 /// A member of an election, which takes part until it is dropped or stopped.
+///
+/// One that leads gives up its lease then and says so, so that the others elect at once. One that is killed they
+/// miss when its lease is over.
 #[derive(Debug)]
 pub struct Election {
     shared: Arc<Shared>,
@@ -258,6 +265,7 @@ impl Election {
         let node = ElectionNode {
             me: setup.id,
             cluster,
+            instance: rand::random(),
             machine,
             door: Port::new(door),
             others,
@@ -267,6 +275,8 @@ impl Election {
             malformed: Complaints::default(),
             misdirected: Complaints::default(),
             unwritten: Complaints::default(),
+            twins: Twins::default(),
+            twinned: Complaints::default(),
         };
         let mut election = Election {
             shared: shared.clone(),
@@ -327,7 +337,8 @@ impl Election {
         self.shared.waker.wake();
     }
 
-    /// A handle that stops it from any thread.
+    /// A handle that stops it from any thread. A leader that is stopped gives up its lease at once: end what
+    /// it does as leader before.
     pub fn stop_handle(&self) -> StopHandle {
         self.shared.stop.clone()
     }
@@ -406,6 +417,7 @@ fn open_ways(setup: &ElectionSetup) -> Result<BTreeMap<MemberId, Port>, OpenErro
     let options = SocketOptions {
         // What waited for a peer that was away would be out of date.
         only_connected: true,
+        linger: FAREWELL,
         ..bounded(&setup.connect)
     };
     let others = setup.peers.iter().filter(|(id, _)| **id != setup.id);

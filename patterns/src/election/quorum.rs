@@ -180,6 +180,7 @@ impl Quorum {
             }
             Word::Beat { epoch, sent_ns } => self.beaten(now, from, epoch, sent_ns),
             Word::BeatAck { epoch, sent_ns } => self.acknowledged(now, from, epoch, sent_ns),
+            Word::Resign { epoch } => self.resigned(now, from, epoch),
             // The words of another algorithm, or of those who look on.
             Word::Election | Word::Ok | Word::Coordinator | Word::AskView | Word::View { .. } => {}
         }
@@ -239,7 +240,8 @@ fn epoch_of(word: &Word) -> Option<Epoch> {
         Word::AskPreVote { epoch }
         | Word::AskVote { epoch, .. }
         | Word::Beat { epoch, .. }
-        | Word::BeatAck { epoch, .. } => Some(epoch),
+        | Word::BeatAck { epoch, .. }
+        | Word::Resign { epoch } => Some(epoch),
         _ => None,
     }
 }
@@ -256,6 +258,7 @@ impl Machine for Quorum {
             ElectionInput::Persisted(ballot) => self.persisted(now, ballot),
             ElectionInput::NotPersisted(ballot) => self.not_persisted(now, ballot),
             ElectionInput::Seen(epoch) => self.outdated(now, epoch),
+            ElectionInput::Resign => self.resign(now),
         }
     }
 

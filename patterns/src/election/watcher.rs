@@ -94,6 +94,7 @@ impl Watcher {
                 cluster: 0,
                 to,
                 from,
+                instance: 0,
                 word,
             };
             way.port.post_to(vec![question.encode().into()])?;

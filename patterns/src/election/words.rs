@@ -1,7 +1,7 @@
 //! What members say to each other, and how it travels.
 //!
 //! ```text
-//! "MUT1" 12   cluster to from   word   numbers of the word
+//! "MUT1" 12   cluster to from instance   word   numbers of the word
 //! 5 bytes     MessagePack unsigned integers, one after the other
 //! ```
 //!
@@ -63,6 +63,11 @@ pub enum Word {
         /// What the heartbeat said of the leader's clock.
         sent_ns: u64,
     },
+    /// "I lead no more in this epoch, and never will again: what you promised me binds you no more."
+    Resign {
+        /// The epoch that is over.
+        epoch: Epoch,
+    },
     /// Bully: "I hold an election; do you live, who are above me?"
     Election,
     /// Bully: "I live, and take it over."
@@ -93,6 +98,8 @@ pub struct Packet {
     pub to: MemberId,
     /// Who speaks; meaningless with [`Word::AskView`].
     pub from: MemberId,
+    /// Differs from start to start of the speaker; meaningless with [`Word::AskView`].
+    pub instance: u64,
     /// What is said.
     pub word: Word,
 }
@@ -103,7 +110,8 @@ impl Packet {
         let writer = Writer::new(Kind::Election)
             .uint(self.cluster)
             .uint(self.to.0)
-            .uint(self.from.0);
+            .uint(self.from.0)
+            .uint(self.instance);
         let (tag, numbers) = parts(&self.word);
         let writer = numbers
             .into_iter()
@@ -124,12 +132,14 @@ impl Packet {
             return Err(WireError::Malformed);
         }
         let (cluster, to, from) = (reader.uint()?, reader.uint()?, reader.uint()?);
+        let instance = reader.uint()?;
         let word = word(&mut reader)?;
         match reader.rest() {
             [] => Ok(Packet {
                 cluster,
                 to: MemberId(to),
                 from: MemberId(from),
+                instance,
                 word,
             }),
             _ => Err(WireError::Malformed),
@@ -173,6 +183,7 @@ fn parts(word: &Word) -> (u64, [Option<u64>; 5]) {
                 numbers(&[standing_tag(standing), epoch.0, lease_us, known, leader]),
             )
         }
+        Word::Resign { epoch } => (11, numbers(&[epoch.0])),
     }
 }
 
@@ -209,6 +220,9 @@ fn word(reader: &mut Reader<'_>) -> Result<Word, WireError> {
         8 => Word::Coordinator,
         9 => Word::AskView,
         10 => view(reader)?,
+        11 => Word::Resign {
+            epoch: epoch(reader)?,
+        },
         _ => return Err(WireError::Malformed),
     })
 }
@@ -250,13 +264,19 @@ fn flag(reader: &mut Reader<'_>) -> Result<bool, WireError> {
     }
 }
 
-/// A number that differs when members do not agree on who takes part, by which algorithm, or on the times
-/// on which its safety rests. Never 0.
+/// A number that differs when members do not agree on who takes part, by which algorithm, or on a time. Never 0.
 pub(super) fn fingerprint(members: &Members, algorithm: Algorithm, timing: &Timing) -> u64 {
     let ids = members.all().into_iter().map(|id| id.0);
-    let times = [timing.timeout_min, timing.lease].map(|time| time.as_nanos() as u64);
+    let Timing {
+        beat,
+        timeout_min,
+        timeout_max,
+        lease,
+        drift_ppm,
+    } = *timing;
+    let times = [beat, timeout_min, timeout_max, lease].map(|time| time.as_nanos() as u64);
     let numbers = ids
-        .chain([algorithm as u64, u64::from(timing.drift_ppm)])
+        .chain([algorithm as u64, u64::from(drift_ppm)])
         .chain(times);
     crate::fnv::hash(numbers.flat_map(u64::to_be_bytes)).max(1)
 }
@@ -291,6 +311,7 @@ mod tests {
             },
             Word::Beat { epoch, sent_ns },
             Word::BeatAck { epoch, sent_ns },
+            Word::Resign { epoch },
             Word::Election,
             Word::Ok,
             Word::Coordinator,
@@ -307,6 +328,7 @@ mod tests {
             cluster,
             to,
             from,
+            instance: cluster,
             word,
         }
     }

@@ -270,6 +270,7 @@ fn what_is_not_for_a_member_is_dropped() {
             cluster,
             to,
             from,
+            instance: 7,
             word,
         }
         .encode()

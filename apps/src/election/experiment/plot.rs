@@ -36,6 +36,25 @@ pub(super) fn plots(outcomes: &[Outcome]) -> Vec<Plot> {
         .collect()
 }
 
+/// What the plots along one thing take of the others, where several have several values.
+pub(super) fn taken(outcomes: &[Outcome]) -> Option<String> {
+    let several = AXES
+        .into_iter()
+        .filter(|(_, place)| places(outcomes, *place).len() > 1);
+    let several: Vec<Axis> = several.collect();
+    let first = &outcomes.first()?.cell;
+    let values = several
+        .iter()
+        .map(|(name, place)| format!("{name} {}", place(first)));
+    let values: Vec<String> = values.collect();
+    (several.len() > 1).then(|| {
+        format!(
+            "each goes along one thing, with the first value of the others ({})",
+            values.join(", ")
+        )
+    })
+}
+
 fn places(outcomes: &[Outcome], place: fn(&Cell) -> String) -> Vec<String> {
     let mut places = Vec::new();
     for outcome in outcomes {
@@ -69,7 +88,8 @@ fn elect(outcomes: &[Outcome], axis: Axis) -> Option<Panel> {
         true,
     ));
     let title = format!("Time to elect by {}: p50 (p99 faint)", axis.0);
-    Panel::new(&title, places(outcomes, axis.1), lines, microseconds, true)
+    // Not logarithmic: where bully's highest member leads at once the time is zero.
+    Panel::new(&title, places(outcomes, axis.1), lines, microseconds, false)
 }
 
 fn two(outcomes: &[Outcome], axis: Axis) -> Option<Panel> {
@@ -162,5 +182,20 @@ mod tests {
         assert_eq!(of(&[(3, 0.0), (5, 0.0)]), ["Messages a second, by nodes"]);
         assert_eq!(of(&[(3, 0.0), (3, 1.0), (5, 0.0), (5, 1.0)]).len(), 2);
         assert!(of(&[]).is_empty());
+    }
+
+    #[test]
+    fn of_what_else_varies_the_first_value_is_named() {
+        let of = |cells: &[(usize, f64)]| {
+            let cells = cells.iter();
+            let outcomes: Vec<Outcome> = cells
+                .map(|&(nodes, loss)| outcome(Algorithm::Quorum, nodes, loss))
+                .collect();
+            taken(&outcomes)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(3, 0.0), (5, 0.0)]), None);
+        let taken = of(&[(3, 0.0), (3, 1.0), (5, 0.0), (5, 1.0)]).unwrap();
+        assert!(taken.contains("(loss 0 %, nodes 3)"), "{taken}");
     }
 }

@@ -76,18 +76,20 @@ fn page(outcomes: &[Outcome], facts: &Facts, args: &ExperimentArgs) -> String {
             facts.done, facts.planned
         )
     });
+    let mut facts_in_words = vec![
+        ("command", facts.command.clone()),
+        ("seeds", facts.in_words()),
+        ("each run", args.in_words()),
+        ("mutirao", facts.version.to_string()),
+    ];
+    facts_in_words.extend(plot::taken(outcomes).map(|taken| ("plots", taken)));
     let page = Page {
         title: "Elections: bully and quorum in the simulator",
         partial,
         sentences: &words::sentences(outcomes),
         plots: &plot::plots(outcomes),
         tables: &[table(outcomes)],
-        facts: vec![
-            ("command", facts.command.clone()),
-            ("seeds", facts.in_words()),
-            ("each run", args.in_words()),
-            ("mutirao", facts.version.to_string()),
-        ],
+        facts: facts_in_words,
         facts_title: "How it was tried",
     };
     page.html()

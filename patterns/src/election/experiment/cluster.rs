@@ -152,6 +152,7 @@ impl Cluster {
         let all = (0..nodes as usize).map(NodeId);
         match kind {
             Kind::Crash => Fault::Crash(victim),
+            Kind::Stop => Fault::Stop(victim),
             Kind::Pause => Fault::Pause(victim),
             Kind::Partition => {
                 Fault::Partition(all.filter(|&id| id == victim || rng.chance(0.3)).collect())
@@ -178,6 +179,7 @@ impl Cluster {
         let leader = self.leader().map(|leader| NodeId(leader.0 as usize - 1));
         match fault {
             Fault::Crash(id) => self.crash(*id),
+            Fault::Stop(id) => self.stop(*id),
             Fault::Pause(id) => {
                 self.sim.pause(*id);
                 self.paused[id.0] = true;
@@ -206,7 +208,7 @@ impl Cluster {
     /// Ends what goes wrong.
     pub fn end(&mut self, fault: &Fault) {
         match fault {
-            Fault::Crash(id) => self.restart(*id),
+            Fault::Crash(id) | Fault::Stop(id) => self.restart(*id),
             Fault::Pause(id) => {
                 self.paused[id.0] = false;
                 self.sim.resume(*id);
@@ -258,6 +260,15 @@ impl Cluster {
         }
     }
 
+    /// One that stands still does not hear that it is to stop.
+    fn stop(&mut self, id: NodeId) {
+        if !self.paused[id.0] {
+            self.sim.with(id, Member::resign);
+            self.watch.look(&self.sim);
+        }
+        self.crash(id);
+    }
+
     fn restart(&mut self, id: NodeId) {
         if self.sim.node(id).is_none() {
             let member = self.member(id);
@@ -269,7 +280,7 @@ impl Cluster {
     fn is_cut_off(&self, leader: NodeId, fault: &Fault) -> bool {
         let most = self.experiment.nodes / 2;
         match fault {
-            Fault::Crash(id) | Fault::Pause(id) => *id == leader,
+            Fault::Crash(id) | Fault::Stop(id) | Fault::Pause(id) => *id == leader,
             Fault::Partition(side) if side.contains(&leader) => side.len() <= most,
             Fault::Partition(side) => self.experiment.nodes - side.len() <= most,
             Fault::OneWay(pairs) => {

@@ -13,6 +13,8 @@ use super::Experiment;
 pub enum Fault {
     /// A member is killed, and started again with what was on its disk.
     Crash(NodeId),
+    /// A member is stopped, says so, and is started again.
+    Stop(NodeId),
     /// A member stands still, as under SIGSTOP, and goes on.
     Pause(NodeId),
     /// Nothing passes between these members and the others.
@@ -25,6 +27,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Crash,
+    Stop,
     Pause,
     Partition,
     OneWay,
@@ -57,8 +60,10 @@ impl Agenda {
             (Kind::Pause, experiment.pauses),
             (Kind::Partition, experiment.partitions),
             (Kind::OneWay, experiment.one_way_cuts),
+            (Kind::Stop, experiment.stops),
         ];
-        for (kind, average) in kinds {
+        // What is left out takes no chances, so that the seeds find the same with it and without.
+        for (kind, average) in kinds.into_iter().filter(|(_, average)| *average > 0.0) {
             for _ in 0..count(rng, average) {
                 self.add(
                     now + rng.within(&(Duration::ZERO..end.since(now))),

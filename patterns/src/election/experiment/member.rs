@@ -110,6 +110,13 @@ impl Member {
         }
     }
 
+    /// Says that it leads no more, before it is stopped.
+    pub(super) fn resign(&mut self, now: Time) {
+        self.machine
+            .handle(self.clock.read(now), ElectionInput::Resign);
+        self.act(now);
+    }
+
     fn act(&mut self, now: Time) {
         while let Some(output) = self.machine.poll() {
             match output {

@@ -3,8 +3,8 @@
 //! Breadth first over all that may happen next: a message arrives, again, as late as may be, or never; a tick
 //! passes whether members were woken or not (so every pause is among the histories); a member stands
 //! for election whether it is time or not and whoever would back it; a heartbeat or a question goes out;
-//! a write reaches the disk; a member crashes and comes back. What is not tried: that a message which one says
-//! again and again arrives after a later one of its kind.
+//! a write reaches the disk; a leader resigns; a member crashes and comes back. What is not tried: that a message
+//! which one says again and again arrives after a later one of its kind.
 //!
 //! Two states are taken for one if they differ only in when they are, or in what cannot matter any more. Clocks
 //! tick together: what drift may do is for [`Timing::validate`] to rule out.
@@ -41,6 +41,8 @@ struct Bounds {
     stands: u32,
     /// Crashes in one history.
     crashes: u32,
+    /// Times that a leader resigns, in one history.
+    resigns: u32,
     /// States after which the search gives up.
     states: usize,
 }
@@ -55,6 +57,8 @@ enum Flaw {
     LongLease,
     /// A restarted member votes at once, whatever it may have promised.
     HastyRestart,
+    /// A leader says that it resigns, and leads on.
+    HollowResign,
 }
 
 /// A message on its way, by its number in the table of all that were ever sent.
@@ -69,6 +73,7 @@ struct World {
     led: BTreeMap<Epoch, MemberId>,
     stands: u32,
     crashes: u32,
+    resigns: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,7 @@ enum Action {
     Stand(usize, u64),
     /// A heartbeat, or the question for votes, goes out.
     Wake(usize),
+    Resign(usize),
     Store(usize),
     /// With or without what was being written.
     Crash(usize, bool),
@@ -174,6 +180,7 @@ impl Search {
             led: BTreeMap::new(),
             stands: 0,
             crashes: 0,
+            resigns: 0,
         };
         // They have been up for a while.
         for member in &mut world.members {
@@ -204,7 +211,7 @@ impl Search {
         actions.extend(world.flights.iter().map(|&flight| Action::Arrive(flight)));
         for i in 0..3 {
             actions.extend((1..=self.bounds.epochs).map(|epoch| Action::Stand(i, epoch)));
-            actions.extend([Action::Wake(i), Action::Store(i)]);
+            actions.extend([Action::Wake(i), Action::Store(i), Action::Resign(i)]);
             actions.extend([Action::Crash(i, false), Action::Crash(i, true)]);
         }
         actions
@@ -231,6 +238,14 @@ impl Search {
                 }
             }
             Action::Wake(i) => self.act(&mut next, i, |member| member.wake(now()))?,
+            Action::Resign(i) if world.resigns < self.bounds.resigns => {
+                if world.members[i].tenure(now()).is_none() {
+                    return Ok(None);
+                }
+                next.resigns += 1;
+                let is_hollow = self.flaw == Flaw::HollowResign;
+                self.act(&mut next, i, |member| resign(member, is_hollow))?;
+            }
             Action::Store(i) => {
                 let Some(ballot) = world.members[i].writing else {
                     return Ok(None);
@@ -251,7 +266,7 @@ impl Search {
                 }
                 next.members[i] = Rc::new(self.member(i as u64 + 1, next.disks[i]));
             }
-            Action::Stand(..) | Action::Crash(..) => return Ok(None),
+            Action::Stand(..) | Action::Resign(_) | Action::Crash(..) => return Ok(None),
         }
         Ok(Some(next))
     }
@@ -365,6 +380,15 @@ fn stand(member: &mut Quorum, epoch: Epoch) {
     }
 }
 
+/// Gives up the lead, or only says so.
+fn resign(member: &mut Quorum, is_hollow: bool) {
+    let role = member.role.clone();
+    member.handle(now(), ElectionInput::Resign);
+    if is_hollow {
+        member.role = role;
+    }
+}
+
 /// Refusals and what concerns pre-votes change nothing but when, and in which epoch, members stand.
 fn matters(word: &Word) -> bool {
     !matches!(
@@ -379,7 +403,8 @@ fn kind(word: &Word) -> (u8, Option<Epoch>) {
         Word::AskVote { .. } => 0,
         Word::Vote { .. } => 1,
         Word::Beat { .. } => 2,
-        _ => 3,
+        Word::Resign { .. } => 3,
+        _ => 4,
     };
     (tag, epoch_of(word))
 }
@@ -481,11 +506,12 @@ fn search(bounds: Bounds, flaw: Flaw) -> Found {
     found
 }
 
-fn bounds(epochs: u64, stands: u32, crashes: u32) -> Bounds {
+fn bounds(epochs: u64, stands: u32, crashes: u32, resigns: u32) -> Bounds {
     Bounds {
         epochs,
         stands,
         crashes,
+        resigns,
         states: 400_000,
     }
 }
@@ -502,10 +528,11 @@ fn states() -> usize {
 #[test]
 fn no_two_of_three_members_ever_lead() {
     for mut bounds in [
-        bounds(1, 2, 1),
-        bounds(2, 2, 0),
-        bounds(2, 2, 1),
-        bounds(3, 3, 1),
+        bounds(1, 2, 1, 0),
+        bounds(2, 2, 0, 0),
+        bounds(2, 2, 0, 1),
+        bounds(2, 2, 1, 0),
+        bounds(3, 3, 1, 1),
     ] {
         bounds.states = states();
         let found = search(bounds, Flaw::None);
@@ -522,13 +549,13 @@ fn violation(bounds: Bounds, flaw: Flaw) -> String {
 
 #[test]
 fn a_member_that_votes_twice_in_an_epoch_is_found() {
-    let violation = violation(bounds(1, 2, 1), Flaw::Amnesia);
+    let violation = violation(bounds(1, 2, 1, 0), Flaw::Amnesia);
     assert!(violation.contains("leads in epoch 1"), "{violation}");
 }
 
 #[test]
 fn a_lease_that_outlasts_the_promises_is_found() {
-    let violation = violation(bounds(2, 2, 0), Flaw::LongLease);
+    let violation = violation(bounds(2, 2, 0, 0), Flaw::LongLease);
     assert!(
         violation.contains("two members lead at once"),
         "{violation}"
@@ -537,7 +564,16 @@ fn a_lease_that_outlasts_the_promises_is_found() {
 
 #[test]
 fn a_restart_that_forgets_its_promises_is_found() {
-    let violation = violation(bounds(2, 2, 1), Flaw::HastyRestart);
+    let violation = violation(bounds(2, 2, 1, 0), Flaw::HastyRestart);
+    assert!(
+        violation.contains("two members lead at once"),
+        "{violation}"
+    );
+}
+
+#[test]
+fn a_leader_that_says_it_resigns_and_leads_on_is_found() {
+    let violation = violation(bounds(2, 2, 0, 1), Flaw::HollowResign);
     assert!(
         violation.contains("two members lead at once"),
         "{violation}"

@@ -90,6 +90,32 @@ impl Quorum {
         }
     }
 
+    /// Gives up the lease before its end, and says so to whoever waits for that.
+    ///
+    /// A leadership that was given up never comes back: heartbeats of its epoch are sent by a leader only, and
+    /// this member begins a new epoch for the next. So promises for it may be forgotten, however late that is heard.
+    pub(super) fn resign(&mut self, now: Time) {
+        if self.is_leading() {
+            let epoch = self.ballot.epoch;
+            self.step_down();
+            self.follow(None);
+            self.wait_for_leader(now);
+            self.send_all(Word::Resign { epoch });
+        }
+    }
+
+    /// The leader of an epoch has given it up.
+    pub(super) fn resigned(&mut self, now: Time, from: MemberId, epoch: Epoch) {
+        if !self.promise.ends_with(from, epoch) {
+            return;
+        }
+        self.promise.until = self.promise.until.min(now);
+        if matches!(self.role, Role::Follower) {
+            self.follow(None);
+            self.due = self.due.min(now + self.draw());
+        }
+    }
+
     fn step_down(&mut self) {
         if self.is_leading() {
             let epoch = self.ballot.epoch;

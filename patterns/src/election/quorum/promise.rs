@@ -30,6 +30,11 @@ impl Promise {
         }
     }
 
+    /// Whether nothing depends on it any more once `member` leads no more in `epoch`, nor in any before.
+    pub(super) fn ends_with(&self, member: MemberId, epoch: Epoch) -> bool {
+        self.to == Some(member) && self.epoch <= epoch
+    }
+
     /// Whether a vote for `candidate` would keep it.
     pub(super) fn allows_vote(&self, now: Time, candidate: MemberId) -> bool {
         now >= self.until || self.to == Some(candidate)

@@ -195,6 +195,70 @@ fn a_leader_does_not_vote_and_keeps_its_lease_as_long_as_one_of_two_answers() {
 }
 
 #[test]
+fn a_leader_that_resigns_has_given_up_the_lease_before_it_says_so() {
+    let mut member = member();
+    let now = crown(&mut member) + 5 * MS;
+    outputs(&mut member);
+    member.handle(now, ElectionInput::Resign);
+    assert!(member.tenure(now).is_none());
+    let (epoch, resign) = (Epoch(1), Word::Resign { epoch: Epoch(1) });
+    let told = outputs(&mut member);
+    assert_eq!(
+        told,
+        [
+            ElectionOutput::Lost(epoch),
+            ElectionOutput::Follows(None),
+            sent(1, resign),
+            sent(3, resign)
+        ]
+    );
+    // Nothing brings it back, and one that does not lead has nothing to give up.
+    let sent_ns = nanos(now);
+    hear(&mut member, now, 1, Word::BeatAck { epoch, sent_ns });
+    assert!(member.tenure(now).is_none());
+    member.handle(now, ElectionInput::Resign);
+    assert_eq!(outputs(&mut member), []);
+}
+
+#[test]
+fn a_leader_that_resigns_is_replaced_without_waiting() {
+    let mut member = member();
+    hear(&mut member, at(200), 3, beat(1));
+    let waits = member.deadline().unwrap();
+    assert!(waits >= at(350));
+    assert_eq!(
+        hear(&mut member, at(210), 1, ask(2)),
+        [sent(1, vote(2, false, 2))],
+        "promised"
+    );
+    let resign = |epoch| Word::Resign {
+        epoch: Epoch(epoch),
+    };
+    let told = hear(&mut member, at(220), 3, resign(1));
+    assert_eq!(told, [ElectionOutput::Follows(None)]);
+    assert!(member.deadline().unwrap() < at(350));
+    assert_eq!(
+        hear(&mut member, at(230), 1, ask(2)),
+        [ElectionOutput::Persist(ballot(2, 1))]
+    );
+}
+
+#[test]
+fn a_promise_outlasts_the_resignation_of_others_and_of_an_epoch_before() {
+    let mut member = member();
+    let resign = |epoch| Word::Resign {
+        epoch: Epoch(epoch),
+    };
+    hear(&mut member, at(200), 3, beat(2));
+    hear(&mut member, at(210), 3, resign(1));
+    hear(&mut member, at(210), 1, resign(2));
+    assert_eq!(
+        hear(&mut member, at(220), 1, ask(3)),
+        [sent(1, vote(3, false, 3))]
+    );
+}
+
+#[test]
 fn answers_to_what_was_never_sent_extend_nothing() {
     let mut member = member();
     let since = crown(&mut member);

@@ -99,6 +99,34 @@ fn the_highest_id_leads_first_and_does_not_depose_when_it_comes_back() {
     });
 }
 
+/// How long after this has befallen the leader another leads: at p50, and at most.
+fn replaced_after(fault: impl Fn(NodeId) -> Fault) -> (Duration, Duration) {
+    let mut times = Vec::new();
+    for seed in 0..200 {
+        let mut cluster = Cluster::new(&Experiment::default().calm(), seed);
+        cluster.settle(Duration::from_secs(5)).unwrap();
+        let old = cluster.agreed().expect("a leader");
+        cluster.begin(&fault(NodeId(old.0 as usize - 1)));
+        let since = cluster.now();
+        while cluster.leader().is_none() {
+            cluster.run_for(Duration::from_millis(1)).unwrap();
+        }
+        assert_ne!(cluster.leader(), Some(old), "seed {seed}");
+        times.push(cluster.now().since(since));
+    }
+    times.sort_unstable();
+    (times[times.len() / 2], times[times.len() - 1])
+}
+
+/// It says so, and nobody waits until its lease is over.
+#[test]
+fn a_leader_that_is_stopped_is_replaced_sooner_than_one_that_is_killed() {
+    let (stopped, killed) = (replaced_after(Fault::Stop), replaced_after(Fault::Crash));
+    println!("replaced after it was stopped: p50 and longest {stopped:?}; killed: {killed:?}");
+    assert!(stopped.0 * 3 < killed.0 * 2, "{stopped:?}, {killed:?}");
+    assert!(stopped.1 < killed.1, "{stopped:?}, {killed:?}");
+}
+
 /// A member that hears nobody, though everybody hears it, must not depose a leader again and again.
 #[test]
 fn a_deaf_member_disturbs_nobody() {
