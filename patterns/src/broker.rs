@@ -42,6 +42,7 @@ mod machine;
 pub mod majordomo;
 mod node;
 mod object;
+mod patience;
 mod piece;
 mod protocol;
 mod pulse;
@@ -49,6 +50,7 @@ mod recovery;
 mod requests;
 mod run;
 mod service;
+mod silence;
 pub mod store;
 mod submitter;
 mod synchronous;
@@ -69,6 +71,7 @@ pub use machine::{
     BrokerCounts, BrokerInput, BrokerLimits, BrokerMachine, BrokerOutput, Grant, Mode,
 };
 pub use object::{Broker, BrokerConfig, BrokerError};
+pub use patience::Detection;
 pub use piece::Slice;
 pub use protocol::{
     BrokerSays, BrokerTells, ClientSays, Held, JobCounts, JobSettings, JobView, Keeps, LeaseId,

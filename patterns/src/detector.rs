@@ -22,23 +22,35 @@
 //!
 //! let mut detector = Detector::new(DetectorConfig::default());
 //! detector.heartbeat(Time::START, "data-1").expect("room for one more");
-//! let late = detector.deadline().expect("it is watched");
-//! detector.wake(late);
-//! let change = detector.poll().expect("news");
+//! let change: Change<_> = loop {
+//!     let due = detector.deadline().expect("it is watched");
+//!     detector.wake(due);
+//!     if let Some(change) = detector.poll() {
+//!         break change;
+//!     }
+//! };
 //! assert_eq!((change.peer, change.state), ("data-1", State::Suspect));
 //! ```
+//!
+//! [`Detector`] keeps a record of each peer, and the timers. Who has such records anyhow, as the
+//! [broker](crate::broker) has, puts a [`Heard`] and a [`Trust`] into each and asks those.
 
+mod heard;
 mod phi;
 mod record;
+mod rules;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::machine::{Machine, Time};
 
-use phi::deviations;
+pub use heard::Heard;
 pub use phi::phi;
 use record::Record;
+pub use rules::Rules;
+pub use trust::Trust;
 
 /// What is thought of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +106,25 @@ pub enum Strategy {
     },
 }
 
+impl Strategy {
+    /// Suspect after 1.75 intervals, when one heartbeat has not come; dead after `liveness` intervals.
+    pub fn fixed(liveness: u32) -> Strategy {
+        let suspect = 1.75;
+        Strategy::Fixed { suspect, liveness }
+    }
+
+    /// Suspect at φ = 8 over the last 200 gaps, with a deviation of at least a tenth of the interval; dead
+    /// `pause` later.
+    pub fn phi_accrual(interval: Duration, pause: Duration) -> Strategy {
+        Strategy::PhiAccrual {
+            threshold: 8.0,
+            window: 200,
+            min_deviation: interval / 10,
+            pause,
+        }
+    }
+}
+
 /// Most gaps that are remembered of a peer.
 pub const MAX_WINDOW: usize = 1_000;
 
@@ -126,25 +157,16 @@ impl DetectorConfig {
     pub fn fixed(interval: Duration) -> DetectorConfig {
         DetectorConfig {
             interval,
-            strategy: Strategy::Fixed {
-                suspect: 1.75,
-                liveness: 7,
-            },
+            strategy: Strategy::fixed(7),
             peers: 1_000,
         }
     }
 
-    /// Suspect at φ = 8 over the last 200 gaps, with a deviation of at least a tenth of the interval; dead
-    /// five intervals later.
+    /// Suspect at φ = 8, dead five intervals later.
     pub fn phi_accrual(interval: Duration) -> DetectorConfig {
         DetectorConfig {
             interval,
-            strategy: Strategy::PhiAccrual {
-                threshold: 8.0,
-                window: 200,
-                min_deviation: interval / 10,
-                pause: interval * 5,
-            },
+            strategy: Strategy::phi_accrual(interval, interval.saturating_mul(5)),
             peers: 1_000,
         }
     }
@@ -201,58 +223,17 @@ pub struct TooManyPeers {
     pub limit: usize,
 }
 
-/// What silence means, ready for use.
-#[derive(Clone, Copy, Debug)]
-struct Rules {
-    interval: Duration,
-    /// Suspect after mean + deviation × this, where the window says what those are; after a fixed time else.
-    suspect: Result<f64, Duration>,
-    window: usize,
-    min_deviation: Duration,
-    /// Dead so much later.
-    pause: Duration,
-}
-
-impl Rules {
-    fn of(config: &DetectorConfig) -> Rules {
-        let interval = config.interval;
-        match config.strategy {
-            Strategy::Fixed { suspect, liveness } => {
-                let suspect = interval.mul_f64(suspect);
-                Rules {
-                    interval,
-                    suspect: Err(suspect),
-                    window: 0,
-                    min_deviation: Duration::ZERO,
-                    pause: (interval * liveness).saturating_sub(suspect),
-                }
-            }
-            Strategy::PhiAccrual {
-                threshold,
-                window,
-                min_deviation,
-                pause,
-            } => Rules {
-                interval,
-                suspect: Ok(deviations(threshold)),
-                window,
-                min_deviation,
-                pause,
-            },
-        }
-    }
-}
-
 /// Watches peers by their heartbeats.
 ///
 /// A heartbeat costs a look into a map and, with φ accrual, a few additions; timers are moved only when
-/// they ring. Memory: about 200 bytes for a peer, and 8 for each gap that is remembered.
+/// they ring. Memory: about 200 bytes for a peer, and 4 for each gap that is remembered.
 ///
 /// A peer that returns from the dead `n` times must send 2^(n-1) heartbeats in a row before it is alive
 /// again, at most [`MAX_PROBATION`]; after [`CALM_INTERVALS`] intervals without a death one return is
 /// forgotten.
 ///
-/// A detector that stood still itself blames nobody: peers then have one interval to be heard.
+/// A detector that stood still itself, for more than two intervals, blames nobody: silence counts from then on. To
+/// know of it, it wants to be woken at every interval while anybody is watched who is not dead.
 #[derive(Clone, Debug)]
 pub struct Detector<P> {
     rules: Rules,
@@ -261,20 +242,20 @@ pub struct Detector<P> {
     /// When to look at whom; a peer may have been heard since.
     timers: BTreeSet<(Time, P)>,
     changes: VecDeque<Change<P>>,
-    /// After it stood still; nobody is blamed before.
-    listens_until: Time,
+    /// When it was last called.
+    woken: Time,
 }
 
 impl<P: Copy + Ord> Detector<P> {
     /// A detector that watches nobody yet; `config` must be [valid](DetectorConfig::validate).
     pub fn new(config: DetectorConfig) -> Detector<P> {
         Detector {
-            rules: Rules::of(&config),
+            rules: Rules::new(config.interval, config.strategy),
             limit: config.peers,
             records: BTreeMap::new(),
             timers: BTreeSet::new(),
             changes: VecDeque::new(),
-            listens_until: Time::START,
+            woken: Time::START,
         }
     }
 
@@ -284,6 +265,7 @@ impl<P: Copy + Ord> Detector<P> {
     ///
     /// [`TooManyPeers`].
     pub fn watch(&mut self, now: Time, peer: P) -> Result<(), TooManyPeers> {
+        self.stand_up(now);
         if self.records.contains_key(&peer) {
             return Ok(());
         }
@@ -336,9 +318,9 @@ impl<P: Copy + Ord> Detector<P> {
     }
 
     /// How suspicious its silence is by now: -log10 of the probability that a heartbeat comes even later.
-    /// With [`Strategy::Fixed`], and before the first two gaps, it is reckoned from the expected interval.
+    /// With [`Strategy::Fixed`], and before the first gaps, it is reckoned from the expected interval.
     pub fn phi(&self, now: Time, peer: P) -> Option<f64> {
-        Some(self.records.get(&peer)?.phi(now, &self.rules))
+        Some(self.records.get(&peer)?.heard.phi(now, &self.rules))
     }
 
     /// All that are watched, with what is thought of them now.
@@ -347,14 +329,15 @@ impl<P: Copy + Ord> Detector<P> {
         records.map(move |(&peer, record)| (peer, record.state(now, &self.rules)))
     }
 
-    /// Whoever stood still has not heard what was said meanwhile, and first listens for a while.
+    /// Whoever stood still has not heard what was said meanwhile.
     fn stand_up(&mut self, now: Time) {
-        let interval = self.rules.interval;
-        let overslept = self.deadline().is_some_and(|due| now.since(due) > interval);
-        if overslept && now >= self.listens_until {
-            self.listens_until = now + interval;
+        let since = now.since(self.woken);
+        let stood_still = since > self.rules.interval.saturating_mul(2);
+        self.woken = self.woken.max(now);
+        // Without a timer nobody has promised to wake it.
+        if stood_still && !self.timers.is_empty() {
             for record in self.records.values_mut() {
-                record.excuse(self.listens_until);
+                record.heard.excuse(now);
             }
         }
     }
@@ -418,6 +401,7 @@ impl<P: Copy + Ord> Machine for Detector<P> {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.timers.first().map(|&(due, _)| due)
+        let &(due, _) = self.timers.first()?;
+        Some(due.min(self.woken + self.rules.interval))
     }
 }

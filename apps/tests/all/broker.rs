@@ -215,8 +215,16 @@ fn a_job_is_handed_in_by_one_and_fetched_by_another() {
 
 #[test]
 fn workers_that_are_killed_lose_and_double_nothing() {
+    kill_workers(&Office::open());
+}
+
+#[test]
+fn neither_do_they_at_a_broker_that_goes_by_phi_accrual() {
+    kill_workers(&Office::at_port("tcp", &["--detector", "phi"]));
+}
+
+fn kill_workers(office: &Office) {
     const FILES: usize = 300;
-    let office = Office::open();
     office.write_inputs(FILES);
     let (input, out) = (office.place.arg("in"), office.place.arg("out"));
     let mut submit = office
@@ -600,6 +608,7 @@ fn what_contradicts_itself_gets_one_sentence() {
             mutirao(["broker", "--mode", "round-robin"]),
             "load-balancing, request-reply",
         ),
+        (mutirao(["broker", "--detector", "gamma"]), "fixed, phi"),
         (mutirao(["broker", "--bind", "tcp://*:*"]), "or --insecure"),
     ];
     for (launch, part) in wrong {

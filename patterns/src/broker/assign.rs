@@ -298,12 +298,15 @@ impl BrokerMachine {
         let Some(worker) = self.workers.get_mut(&peer) else {
             return;
         };
-        let held = worker.leases.len();
-        let room = match held {
-            _ if worker.leaving || worker.unreachable => return,
+        let most = match worker.takes_one() {
+            true => worker.slots,
+            false => 2 * worker.slots,
+        };
+        let room = match worker.leases.len() {
+            held if worker.leaving || worker.unreachable || held >= most => return,
+            _ if worker.late => Room::Late,
             held if held < worker.slots => Room::Idle,
-            held if held < 2 * worker.slots && !worker.takes_one() => Room::Ahead,
-            _ => return,
+            _ => Room::Ahead,
         };
         let place = (room, turn, peer);
         worker.place = Some(place);

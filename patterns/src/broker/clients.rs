@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::detector::Heard;
 use crate::machine::Time;
 use crate::pipeline::{JobId, PeerId, RangeSet, Span, TaskId};
 
@@ -38,6 +39,9 @@ impl BrokerMachine {
         self.greet_client(now, peer);
         if let Some(client) = self.clients.get_mut(&peer) {
             client.beats = true;
+            if let ClientSays::Beat { .. } = says {
+                client.heard.beat(now);
+            }
         }
         match says {
             ClientSays::Beat {
@@ -67,13 +71,18 @@ impl BrokerMachine {
     }
 
     pub(super) fn greet_client(&mut self, now: Time, peer: PeerId) {
-        let client = self.clients.entry(peer).or_insert(Client {
-            heard: now,
-            beats: false,
-            asking: 0,
-        });
-        client.heard = now;
+        if let Some(client) = self.clients.get_mut(&peer) {
+            return client.heard.sign(now);
+        }
         self.watch(now, peer);
+        self.clients.insert(
+            peer,
+            Client {
+                heard: Heard::new(now, &self.patience.clients),
+                beats: false,
+                asking: 0,
+            },
+        );
     }
 
     pub(super) fn lose_client(&mut self, now: Time, peer: PeerId) {
@@ -614,7 +623,8 @@ impl BrokerMachine {
             slots: u32::try_from(worker.slots).unwrap_or(u32::MAX),
             leased: self.tasks_at(worker),
             done: worker.done,
-            seen_ms: u64::try_from(now.since(worker.heard).as_millis()).unwrap_or(u64::MAX),
+            seen_ms: u64::try_from(now.since(worker.heard.last()).as_millis()).unwrap_or(u64::MAX),
+            suspect: worker.late,
         });
         StatusView {
             up_seconds: now.since(Time::START).as_secs(),

@@ -15,8 +15,11 @@ use super::piece::Slice;
 use super::protocol::{LeaseId, Takes};
 use super::workers::Registration;
 
-/// How long a Majordomo worker may be silent: three of its heartbeats, as the Guide has it.
-pub(super) const PATIENCE: Duration = Duration::from_millis(7_500);
+/// How often a Majordomo worker is heard, as the Guide has it.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(2_500);
+
+/// How many of its heartbeats it may be silent, as the Guide has it.
+pub(super) const LIVENESS: u32 = 3;
 
 /// How long a request may wait for its reply without a word of its client, which Majordomo does not
 /// ask of it.
@@ -51,27 +54,35 @@ fn lease_of(address: &[u8]) -> Option<LeaseId> {
 
 impl BrokerMachine {
     pub(super) fn hear_hand(&mut self, now: Time, peer: PeerId, version: Version, deed: Deed) {
-        self.watch(now, peer);
         if let Deed::Ready(service) = &deed {
             return self.hire(now, peer, version, service);
         }
         let Some(worker) = self.workers.get_mut(&peer) else {
+            self.watch(now, peer);
             // Whoever says anything but READY first is told to begin anew.
             return match deed {
                 Deed::Disconnect => {}
                 _ => self.dismiss(peer, version),
             };
         };
-        worker.heard = now;
+        match deed {
+            Deed::Heartbeat => worker.heard.beat(now),
+            _ => worker.heard.sign(now),
+        }
+        let is_back = worker.late;
         match deed {
             Deed::Reply(address, record) => self.hand_done(now, peer, &address, &record),
             Deed::Partial(address, record) => self.hand_part(peer, &address, record),
             Deed::Disconnect => self.part_with(now, peer),
             Deed::Heartbeat | Deed::Ready(_) => {}
         }
+        if is_back {
+            self.welcome(now, peer);
+        }
     }
 
     fn hire(&mut self, now: Time, peer: PeerId, version: Version, service: &str) {
+        self.watch(now, peer);
         let reserved = mmi::is_reserved(service) || titanic::Service::named(service).is_some();
         if reserved || self.workers.contains_key(&peer) {
             self.part_with(now, peer);
@@ -85,13 +96,10 @@ impl BrokerMachine {
             operations: vec![service.to_string()],
             takes: Takes::One,
             name: None,
+            majordomo: Some(version),
         };
         self.register(now, peer, registration);
-        if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.majordomo = Some(version);
-        }
-        self.replace(peer);
-        self.give(now, peer);
+        self.welcome(now, peer);
     }
 
     /// Whether it is a worker that speaks Majordomo.

@@ -7,19 +7,21 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::detector::{Heard, Rules, Trust};
 use crate::machine::{Machine, Time};
 use crate::pipeline::{Incarnation, JobId, PeerId, RangeSet, Span, WorkerId};
 
-use super::hands::{self, Deed};
+use super::hands::Deed;
 use super::job::Job;
 use super::majordomo::Version;
+use super::patience::{Detection, Patience};
 use super::piece::{Piece, Slice};
 use super::protocol::{
     BrokerSays, BrokerTells, ClientSays, JobSettings, JobView, LeaseId, Takes, WorkerTells,
 };
 use super::requests::{Asker, Pledge};
 use super::run::Run;
-use super::service::{Place, Service};
+use super::service::{Place, Room, Service};
 use super::store::Write;
 use super::throughput::Throughput;
 
@@ -46,6 +48,8 @@ pub struct BrokerLimits {
     pub heartbeat: Duration,
     /// Heartbeats that a worker may miss before its tasks go to others; at least 2.
     pub liveness: u32,
+    /// How it is told from the heartbeats who is late and who is gone.
+    pub detection: Detection,
     /// Pause before a failed task is tried again; it doubles with every further attempt.
     pub retry_delay: Duration,
     /// Tasks that may wait in one service; beyond it submitting is refused until there is room.
@@ -76,6 +80,7 @@ impl Default for BrokerLimits {
             mode: Mode::default(),
             heartbeat: Duration::from_millis(500),
             liveness: 4,
+            detection: Detection::default(),
             retry_delay: Duration::from_millis(100),
             queue_tasks: 20_000_000,
             queue_bytes: 4 << 30,
@@ -90,7 +95,7 @@ impl Default for BrokerLimits {
 }
 
 impl BrokerLimits {
-    /// How long a silent worker is believed alive.
+    /// How long a silent worker is believed alive, with [`Detection::Fixed`].
     pub fn patience(&self) -> Duration {
         self.heartbeat.saturating_mul(self.liveness)
     }
@@ -281,7 +286,10 @@ pub(super) struct Worker {
     pub(super) leases: BTreeSet<LeaseId>,
     /// The one of them that may have killed others.
     pub(super) suspect: Option<LeaseId>,
-    pub(super) heard: Time,
+    pub(super) heard: Heard,
+    pub(super) trust: Trust,
+    /// It has been silent for longer than is usual, or has died too often to be trusted yet.
+    pub(super) late: bool,
     pub(super) leaving: bool,
     /// Its connection broke; it may come back, as another peer, with what it holds.
     pub(super) unreachable: bool,
@@ -296,6 +304,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// It is heard at its heartbeat.
+    pub(super) fn beat(&mut self, now: Time, rules: &Rules) {
+        let is_late = !self.trust.is_full() && now >= self.heard.suspect_at(rules);
+        self.trust.beat(now, is_late, rules);
+        self.heard.beat(now);
+    }
+
     /// Whether it gets one task at a time for each slot, and nothing ahead.
     pub(super) fn takes_one(&self) -> bool {
         self.takes == Takes::One
@@ -304,7 +319,7 @@ impl Worker {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) heard: Time,
+    pub(super) heard: Heard,
     /// It speaks our protocol, and wants to hear that we live.
     pub(super) beats: bool,
     /// Majordomo requests that it waits for, without a sign of life.
@@ -364,6 +379,7 @@ pub struct BrokerCounts {
 #[derive(Debug)]
 pub struct BrokerMachine {
     pub(super) limits: BrokerLimits,
+    pub(super) patience: Patience,
     pub(super) incarnation: Incarnation,
     /// Whether there is a store.
     pub(super) durable: bool,
@@ -398,13 +414,15 @@ pub struct BrokerMachine {
     pub(super) trouble: Option<String>,
     /// When somebody may have been silent for too long.
     pub(super) silence: BTreeSet<(Time, PeerId)>,
-    /// Who is in it.
-    pub(super) watched: BTreeSet<PeerId>,
+    /// Who is in it, and when: every worker, every client, and who has just spoken.
+    pub(super) watched: BTreeMap<PeerId, Time>,
     /// When tasks of a job may be given out that could not before.
     pub(super) releases: BTreeSet<(Time, JobId)>,
     /// When results that nobody fetched are let go.
     pub(super) forgets: BTreeSet<(Time, JobId)>,
     pub(super) next_beat: Time,
+    /// Workers that have died and may come back, and how far they are to be trusted then.
+    pub(super) fallen: BTreeMap<WorkerId, Trust>,
     /// The last time that it was woken.
     pub(super) woken: Time,
     pub(super) next_steal: Option<Time>,
@@ -425,6 +443,7 @@ impl BrokerMachine {
     ) -> BrokerMachine {
         BrokerMachine {
             durable: durable && limits.mode == Mode::LoadBalancing,
+            patience: Patience::of(&limits),
             limits,
             incarnation,
             jobs: BTreeMap::new(),
@@ -453,10 +472,11 @@ impl BrokerMachine {
             rng: StdRng::seed_from_u64(incarnation.0),
             trouble: None,
             silence: BTreeSet::new(),
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
             releases: BTreeSet::new(),
             forgets: BTreeSet::new(),
             next_beat: Time::START,
+            fallen: BTreeMap::new(),
             woken: Time::START,
             next_steal: None,
             deaf: false,
@@ -509,6 +529,7 @@ impl BrokerMachine {
             return;
         }
         self.next_beat = now + self.limits.heartbeat;
+        self.forgive(now);
         let incarnation = self.incarnation;
         for (&peer, worker) in &self.workers {
             let tells = BrokerTells::Beat { incarnation };
@@ -521,71 +542,6 @@ impl BrokerMachine {
         for (&peer, _) in ours {
             let beat = BrokerSays::Beat { incarnation };
             self.outbox.push_back(BrokerOutput::ToClient(peer, beat));
-        }
-    }
-
-    /// Lets go of those who have been silent for too long.
-    fn bury(&mut self, now: Time) {
-        // Who stood still itself has not heard what was said, and first listens for a while.
-        let stood_still = now.since(self.woken) > 2 * self.limits.heartbeat;
-        let heard_again = self.heard_again + 2 * self.limits.heartbeat;
-        let has_not_heard = stood_still || self.deaf || now < heard_again;
-        let grace = has_not_heard.then(|| now + self.limits.heartbeat);
-        while let Some(&(due, peer)) = self.silence.first()
-            && due <= now
-        {
-            self.silence.pop_first();
-            let end = self.end_of(peer);
-            if let Some(end) = end.max(grace).filter(|&end| end > now) {
-                self.silence.insert((end, peer));
-                continue;
-            }
-            self.watched.remove(&peer);
-            self.outbox.push_back(BrokerOutput::Gone(peer));
-            self.lose_worker(now, peer);
-            self.lose_client(now, peer);
-        }
-    }
-
-    /// How long a peer is believed alive as far as is known now.
-    fn end_of(&self, peer: PeerId) -> Option<Time> {
-        let patience = self.limits.patience();
-        let worker = self
-            .workers
-            .get(&peer)
-            .map(|worker| match worker.majordomo {
-                Some(_) => worker.heard + hands::PATIENCE,
-                None => worker.heard + patience,
-            });
-        let client = self.clients.get(&peer).map(|client| match client.asking {
-            0 => client.heard + patience,
-            _ => client.heard + hands::REQUEST_PATIENCE,
-        });
-        worker.max(client)
-    }
-
-    /// Looks in time whether a peer is still there, so that none is remembered for ever.
-    pub(super) fn watch(&mut self, now: Time, peer: PeerId) {
-        if self.watched.insert(peer) {
-            self.silence.insert((now + self.limits.patience(), peer));
-        }
-    }
-
-    /// A broken connection is no death: a worker has the time of its heartbeats to come back, and
-    /// gets nothing until then.
-    fn lose_sight(&mut self, now: Time, peer: PeerId) {
-        self.lose_client(now, peer);
-        match self.workers.get_mut(&peer) {
-            // It comes back as somebody else, and knows nothing of what it held.
-            Some(worker) if worker.majordomo.is_some() => {
-                self.lose_worker(now, peer);
-                self.outbox.push_back(BrokerOutput::Gone(peer));
-            }
-            Some(worker) => {
-                worker.unreachable = true;
-                self.unplace(peer);
-            }
-            None => self.outbox.push_back(BrokerOutput::Gone(peer)),
         }
     }
 
@@ -636,7 +592,8 @@ impl BrokerMachine {
         self.say(peer, BrokerSays::Accepted { job: id, tasks });
     }
 
-    /// For tests: how many things of all kinds it remembers, but for views of jobs that are over.
+    /// For tests: how many things of all kinds it remembers, but for views of jobs that are over and
+    /// for workers that died.
     #[doc(hidden)]
     pub fn footprint(&self) -> usize {
         let lined = self.services.values().map(Service::footprint);
@@ -688,7 +645,30 @@ impl BrokerMachine {
         if held != self.leases.len() {
             return Err("leases are miscounted".into());
         }
-        Ok(())
+        self.audit_watch()
+    }
+}
+
+impl BrokerMachine {
+    fn audit_watch(&self) -> Result<(), String> {
+        let timers = self.watched.iter().map(|(&peer, &due)| (due, peer));
+        if timers.collect::<BTreeSet<_>>() != self.silence {
+            return Err("timers and those whom they watch do not agree".into());
+        }
+        let mut peers = self.workers.keys().chain(self.clients.keys());
+        if let Some(peer) = peers.find(|peer| !self.watched.contains_key(peer)) {
+            return Err(format!("nobody watches whether peer {peer} is there"));
+        }
+        let is_wrong = |worker: &Worker| {
+            let place = worker.place;
+            place.is_some_and(|(room, _, _)| (room == Room::Late) != worker.late)
+        };
+        match self.workers.values().any(is_wrong) {
+            true => {
+                Err("a worker that is late is served before others, or the other way round".into())
+            }
+            false => Ok(()),
+        }
     }
 }
 
@@ -743,7 +723,7 @@ impl Machine for BrokerMachine {
 
     fn wake(&mut self, now: Time) {
         self.beat(now);
-        self.bury(now);
+        self.look_after(now);
         self.release(now);
         self.forget_old(now);
         self.steal(now);

@@ -333,6 +333,8 @@ pub struct WorkerView {
     pub done: u64,
     /// Milliseconds since it was heard of.
     pub seen_ms: u64,
+    /// That is longer than usual: it gets nothing while others have room.
+    pub suspect: bool,
 }
 
 /// A service as people see it.

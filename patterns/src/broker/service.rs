@@ -13,13 +13,15 @@ use super::throughput::Throughput;
 /// Every so many picks the job that has waited longest goes first, whatever its priority.
 const PATIENT_PICKS: u64 = 8;
 
-/// How much room a worker has: those that idle are served first.
+/// How much room a worker has: those that idle are served first, those that are late last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Room {
     /// A slot is free.
     Idle,
     /// All slots are busy, and the next batch may already wait there.
     Ahead,
+    /// There is room, but the worker is late, and may be gone.
+    Late,
 }
 
 /// A worker's place among those with room: the one that was served longest ago is first.

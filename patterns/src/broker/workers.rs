@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::detector::{Heard, Trust};
 use crate::machine::Time;
 use crate::pipeline::{JobId, PeerId, Span, TaskId, WorkerId};
 
 use super::assign::Line;
 use super::clients::MAX_NAME_BYTES;
 use super::machine::{BrokerMachine, Lease, Worker};
+use super::majordomo::Version;
 use super::piece::{Piece, Slice};
 use super::protocol::{BrokerTells, Held, LeaseId, Takes, WorkerTells};
 use super::store::Write;
@@ -49,11 +51,12 @@ pub(super) struct Registration {
     pub(super) takes: Takes,
     /// What people call it.
     pub(super) name: Option<String>,
+    /// It speaks Majordomo.
+    pub(super) majordomo: Option<Version>,
 }
 
 impl BrokerMachine {
     pub(super) fn hear_worker(&mut self, now: Time, peer: PeerId, tells: WorkerTells) {
-        self.watch(now, peer);
         if let WorkerTells::Ready {
             worker,
             slots,
@@ -69,20 +72,23 @@ impl BrokerMachine {
                 operations,
                 takes,
                 name,
+                majordomo: None,
             };
             return self.ready(now, peer, registration, held);
         }
         let Some(worker) = self.workers.get_mut(&peer) else {
+            self.watch(now, peer);
             return match tells {
                 WorkerTells::Gone {} => {}
                 _ => self.tell(peer, BrokerTells::WhoAreYou {}),
             };
         };
-        worker.heard = now;
-        if std::mem::take(&mut worker.unreachable) {
-            self.replace(peer);
-            self.give(now, peer);
+        if let WorkerTells::Beat { .. } = tells {
+            worker.beat(now, &self.patience.workers);
+        } else {
+            worker.heard.sign(now);
         }
+        let is_back = std::mem::take(&mut worker.unreachable) || worker.late;
         match tells {
             WorkerTells::Beat { seen, held } => self.compare(now, peer, seen, held),
             WorkerTells::Failed {
@@ -96,9 +102,13 @@ impl BrokerMachine {
             WorkerTells::Gone {} => self.part_with(now, peer),
             WorkerTells::Ready { .. } => {}
         }
+        if is_back {
+            self.welcome(now, peer);
+        }
     }
 
     fn ready(&mut self, now: Time, peer: PeerId, registration: Registration, held: Vec<Held>) {
+        self.watch(now, peer);
         let id = registration.id;
         let is_same = self.worker_peers.get(&id) == Some(&peer);
         self.replace_peer(now, id, peer);
@@ -119,8 +129,7 @@ impl BrokerMachine {
             .map(|worker| worker.leases.difference(&known).copied().collect())
             .unwrap_or_default();
         self.take_back_lost(now, id, peer, lost);
-        self.replace(peer);
-        self.give(now, peer);
+        self.welcome(now, peer);
     }
 
     /// Takes back what a worker that came back does not hold any more.
@@ -163,6 +172,7 @@ impl BrokerMachine {
             operations,
             takes,
             name,
+            majordomo,
         } = registration;
         let leases = self.forget_worker(peer);
         let mut names: Vec<Arc<str>> = operations
@@ -181,6 +191,14 @@ impl BrokerMachine {
             let lease = self.leases.get(id);
             lease.is_some_and(|lease| lease.piece.suspect)
         });
+        let rules = match majordomo {
+            Some(_) => &self.patience.hands,
+            None => &self.patience.workers,
+        };
+        let heard = Heard::new(now, rules);
+        // One that speaks Majordomo comes back as another.
+        let past = majordomo.map_or_else(|| self.fallen.remove(&id), |_| None);
+        let trust = past.unwrap_or_else(|| Trust::new(now));
         self.workers.insert(
             peer,
             Worker {
@@ -189,12 +207,14 @@ impl BrokerMachine {
                 operations: names,
                 leases,
                 suspect,
-                heard: now,
+                heard,
+                trust,
+                late: false,
                 leaving: false,
                 unreachable: false,
                 place: None,
                 done: 0,
-                majordomo: None,
+                majordomo,
                 takes,
                 name: name.filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len())),
             },
@@ -221,7 +241,9 @@ impl BrokerMachine {
                 operations: Vec::new(),
                 leases,
                 suspect: None,
-                heard: Time::START,
+                heard: Heard::new(Time::START, &self.patience.workers),
+                trust: Trust::new(Time::START),
+                late: false,
                 leaving: false,
                 unreachable: false,
                 place: None,
@@ -247,6 +269,9 @@ impl BrokerMachine {
         }
         if self.worker_peers.get(&worker.id) == Some(&peer) {
             self.worker_peers.remove(&worker.id);
+        }
+        if worker.majordomo.is_none() {
+            self.remember_trust(worker.id, worker.trust);
         }
         worker.leases
     }
@@ -462,10 +487,13 @@ impl BrokerMachine {
         busy: Duration,
         records: Slice,
     ) {
-        self.watch(now, peer);
-        match self.workers.get_mut(&peer) {
-            Some(worker) => worker.heard = now,
-            None => return self.tell(peer, BrokerTells::WhoAreYou {}),
+        let Some(worker) = self.workers.get_mut(&peer) else {
+            self.watch(now, peer);
+            return self.tell(peer, BrokerTells::WhoAreYou {});
+        };
+        worker.heard.sign(now);
+        if worker.late {
+            self.welcome(now, peer);
         }
         let Some(failures) = failures(records.bytes(), span.count) else {
             self.counts.malformed += 1;

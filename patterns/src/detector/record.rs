@@ -1,24 +1,14 @@
-//! What is known of one peer.
-
-use std::collections::VecDeque;
-use std::time::Duration;
+//! What a detector knows of one peer.
 
 use crate::machine::Time;
 
-use super::{CALM_INTERVALS, MAX_PROBATION, Rules, State, phi};
+use super::{Heard, Rules, State, Trust};
 
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    last: Time,
-    /// Until when its silence is not its fault.
-    excused: Time,
+    pub(super) heard: Heard,
     pub(super) told: State,
-    gaps: Gaps,
-    /// How often it came back from the dead, as far as that is remembered.
-    returns: u32,
-    calm_since: Time,
-    /// Heartbeats in a row that it still has to send before it is trusted.
-    probation: u32,
+    trust: Trust,
     /// When its timer rings; as long as it is not idle.
     pub(super) timer: Time,
     pub(super) is_idle: bool,
@@ -26,90 +16,44 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(rules: &Rules, now: Time) -> Record {
-        let mut record = Record {
-            last: now,
-            excused: now,
+        let heard = Heard::new(now, rules);
+        Record {
+            timer: heard.suspect_at(rules),
+            heard,
             told: State::Alive,
-            gaps: Gaps::expecting(rules.interval),
-            returns: 0,
-            calm_since: now,
-            probation: 0,
-            timer: now,
+            trust: Trust::new(now),
             is_idle: false,
-        };
-        record.timer = record.due(rules).unwrap_or(now);
-        record
+        }
     }
 
-    /// What is to be thought of it now, whether or not that was told yet.
+    /// What is to be thought of it now, whether or not that was told yet. Nothing but a heartbeat makes it better.
     pub(super) fn state(&self, now: Time, rules: &Rules) -> State {
-        let suspect = self.patience(rules);
-        let silence = now.since(self.last);
-        match self.told {
-            told if now < self.excused => told,
-            _ if silence >= suspect + rules.pause => State::Dead,
-            _ if silence >= suspect || self.probation > 0 => State::Suspect,
-            _ => State::Alive,
-        }
-    }
-
-    /// How long a silence is nothing unusual.
-    fn patience(&self, rules: &Rules) -> Duration {
-        match rules.suspect {
-            Err(fixed) => fixed,
-            Ok(deviations) => {
-                let (mean, deviation) = self.gaps.mean_and_deviation(rules);
-                Duration::from_secs_f64(mean + deviations * deviation)
-            }
-        }
+        self.told.max(self.heard.state(now, rules))
     }
 
     /// When it becomes something worse if it stays silent.
     pub(super) fn due(&self, rules: &Rules) -> Option<Time> {
-        let suspect = self.patience(rules);
-        let due = match self.told {
-            State::Alive => self.last + suspect,
-            State::Suspect => self.last + suspect + rules.pause,
-            State::Dead => return None,
-        };
-        Some(due.max(self.excused))
+        match self.told {
+            State::Alive => Some(self.heard.suspect_at(rules)),
+            State::Suspect => Some(self.heard.dead_at(rules)),
+            State::Dead => None,
+        }
     }
 
     /// Takes a heartbeat; what is to be thought of the peer then.
     pub(super) fn heartbeat(&mut self, now: Time, rules: &Rules) -> State {
-        let gap = now.since(self.last);
-        let is_late = gap >= self.patience(rules);
         if self.told == State::Dead {
-            self.returns = (self.returns + 1).min(MAX_PROBATION.ilog2() + 1);
-            self.calm_since = now;
-            self.probation = self.needed() - 1;
+            self.trust.lose(now);
+            // How long it was away says nothing of its heartbeats.
+            self.heard.excuse(now);
         } else {
-            self.gaps.add(gap, rules);
-            self.calm_down(now, rules);
-            let left = if is_late && self.probation > 0 {
-                self.needed()
-            } else {
-                self.probation
-            };
-            self.probation = left.saturating_sub(1);
+            let is_late = now >= self.heard.suspect_at(rules);
+            self.trust.beat(now, is_late, rules);
         }
-        self.last = now;
-        match self.probation {
-            0 => State::Alive,
-            _ => State::Suspect,
-        }
-    }
-
-    /// Heartbeats in a row that a return takes.
-    fn needed(&self) -> u32 {
-        1 << self.returns.saturating_sub(1)
-    }
-
-    fn calm_down(&mut self, now: Time, rules: &Rules) {
-        let calm = rules.interval * CALM_INTERVALS;
-        if self.returns > 0 && now.since(self.calm_since) >= calm {
-            self.returns -= 1;
-            self.calm_since = now;
+        self.heard.beat(now);
+        match self.trust.is_full() {
+            true => State::Alive,
+            false => State::Suspect,
         }
     }
 
@@ -117,77 +61,12 @@ impl Record {
     pub(super) fn become_state(&mut self, state: State) -> State {
         std::mem::replace(&mut self.told, state)
     }
-
-    pub(super) fn excuse(&mut self, until: Time) {
-        self.excused = until;
-    }
-
-    pub(super) fn phi(&self, now: Time, rules: &Rules) -> f64 {
-        let (mean, deviation) = self.gaps.mean_and_deviation(rules);
-        phi((now.since(self.last).as_secs_f64() - mean) / deviation)
-    }
-}
-
-/// The last gaps between heartbeats, in nanoseconds, with exact sums.
-#[derive(Clone, Debug)]
-struct Gaps {
-    gaps: VecDeque<u64>,
-    sum: u128,
-    sum_of_squares: u128,
-}
-
-impl Gaps {
-    /// Before the first heartbeats: a quarter of the expected interval too early and too late, as in Akka.
-    fn expecting(interval: Duration) -> Gaps {
-        let mut gaps = Gaps {
-            gaps: VecDeque::new(),
-            sum: 0,
-            sum_of_squares: 0,
-        };
-        gaps.push(interval - interval / 4);
-        gaps.push(interval + interval / 4);
-        gaps
-    }
-
-    /// Adds a gap. One of about n intervals is n, with heartbeats lost in between; one that is much too short is
-    /// none: a repetition, or another sign of life.
-    fn add(&mut self, gap: Duration, rules: &Rules) {
-        if rules.window == 0 || gap < rules.interval / 2 {
-            return;
-        }
-        let heartbeats = (gap.as_secs_f64() / rules.interval.as_secs_f64()).round();
-        self.push(gap.div_f64(heartbeats.max(1.0)));
-        while self.gaps.len() > rules.window {
-            let oldest = self.gaps.pop_front().map_or(0, u128::from);
-            self.sum -= oldest;
-            self.sum_of_squares -= oldest * oldest;
-        }
-    }
-
-    fn push(&mut self, gap: Duration) {
-        let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-        self.gaps.push_back(gap);
-        self.sum += u128::from(gap);
-        self.sum_of_squares += u128::from(gap) * u128::from(gap);
-    }
-
-    /// Both in seconds.
-    fn mean_and_deviation(&self, rules: &Rules) -> (f64, f64) {
-        let count = self.gaps.len() as u128;
-        let least = match rules.min_deviation {
-            // Nothing adapts: a tenth, for those who ask for φ.
-            Duration::ZERO => rules.interval / 10,
-            least => least,
-        };
-        let variance = count * self.sum_of_squares - self.sum * self.sum;
-        let deviation_ns = (variance as f64).sqrt() / count as f64;
-        let mean_ns = self.sum as f64 / count as f64;
-        (mean_ns / 1e9, (deviation_ns / 1e9).max(least.as_secs_f64()))
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::detector::{Change, Detector, DetectorConfig};
     use crate::machine::Machine;
@@ -224,15 +103,19 @@ mod tests {
         from + 1000 * (times - 1)
     }
 
-    /// Lets time pass until the peer is dead; when that is.
-    fn die(detector: &mut Detector<u8>) -> Time {
+    /// Lets time pass until the peer is as bad as that; when that is.
+    fn sink(detector: &mut Detector<u8>, state: State) -> Time {
         while let Some(due) = detector.deadline() {
             detector.wake(due);
-            if detector.state(due, 1) == Some(State::Dead) {
+            if detector.state(due, 1) == Some(state) {
                 return due;
             }
         }
-        panic!("it never dies")
+        panic!("it is never {state:?}")
+    }
+
+    fn die(detector: &mut Detector<u8>) -> Time {
+        sink(detector, State::Dead)
     }
 
     #[test]
@@ -240,11 +123,7 @@ mod tests {
         for mut detector in both() {
             let last = beat(&mut detector, 0, 300);
             assert_eq!(changes(&mut detector), []);
-            let due = detector.deadline().unwrap();
-            detector.wake(due);
-            // The timer may be the one of an earlier heartbeat.
-            let suspect = detector.deadline().unwrap();
-            detector.wake(suspect);
+            let suspect = sink(&mut detector, State::Suspect);
             assert_eq!(changes(&mut detector), [State::Suspect]);
             let after = suspect.since(at(last));
             assert!(
@@ -321,6 +200,23 @@ mod tests {
             assert_eq!(changes(&mut detector), []);
             die(&mut detector);
             assert_eq!(changes(&mut detector), [State::Suspect, State::Dead]);
+        }
+    }
+
+    /// However its sleep lies to the timers.
+    #[test]
+    fn a_detector_that_stood_still_while_a_peer_was_suspect_buries_nobody() {
+        for ms in (4_000..10_000).step_by(50) {
+            for mut detector in both() {
+                beat(&mut detector, 0, 100);
+                let suspect = sink(&mut detector, State::Suspect);
+                let woken = suspect + Duration::from_millis(ms);
+                detector.wake(woken);
+                assert_eq!(changes(&mut detector), [State::Suspect], "after {ms} ms");
+                detector.wake(woken + SECOND);
+                detector.heartbeat(woken + SECOND, 1).unwrap();
+                assert_eq!(changes(&mut detector), [State::Alive], "after {ms} ms");
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use mutirao::Endpoint;
 use mutirao::broker::store::DiskStore;
-use mutirao::broker::{Broker, BrokerConfig, BrokerError, BrokerLimits, Mode};
+use mutirao::broker::{Broker, BrokerConfig, BrokerError, BrokerLimits, Detection, Mode};
 
 use crate::exit::Exit;
 use crate::flags::{self, CodecFlag, GuardFlags, KeyFlag, LimitFlags, TransportFlags};
@@ -42,6 +42,16 @@ pub(crate) struct BrokerArgs {
     )]
     mode: ModeName,
 
+    /// How it is told from the heartbeats which worker is late (it gets nothing new while others have
+    /// room) and which is gone
+    #[arg(
+        long,
+        env = "MUTIRAO_DETECTOR",
+        default_value = "fixed",
+        value_name = "DETECTOR"
+    )]
+    detector: DetectorName,
+
     #[command(flatten)]
     transport: TransportFlags,
 
@@ -65,6 +75,24 @@ enum ModeName {
     LoadBalancing,
     /// Results go straight back
     RequestReply,
+}
+
+/// How the broker goes by heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DetectorName {
+    /// Late after 1.75 heartbeats, gone after 4
+    Fixed,
+    /// φ accrual: adapts to how regularly each worker is heard
+    Phi,
+}
+
+impl DetectorName {
+    fn detection(self) -> Detection {
+        match self {
+            DetectorName::Fixed => Detection::Fixed,
+            DetectorName::Phi => Detection::PhiAccrual,
+        }
+    }
 }
 
 /// Where a broker keeps what it has.
@@ -145,6 +173,7 @@ pub(crate) fn run(args: BrokerArgs) -> Result<(), Exit> {
         limits: BrokerLimits {
             mode,
             heartbeat: args.limits.limits().heartbeat,
+            detection: args.detector.detection(),
             ..BrokerLimits::default()
         },
         socket: args.limits.socket(security),

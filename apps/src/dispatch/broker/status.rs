@@ -146,6 +146,7 @@ fn as_json(status: &StatusView) -> Value {
 
 fn state(worker: &WorkerView) -> &'static str {
     match worker.leased {
+        _ if worker.suspect => "suspect",
         0 => "idle",
         _ => "busy",
     }

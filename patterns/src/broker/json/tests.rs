@@ -95,16 +95,25 @@ fn view() -> impl Strategy<Value = JobView> {
 }
 
 fn status() -> impl Strategy<Value = StatusView> {
-    let worker = (".{0,9}", vec(".{0,5}", 0..3), any::<[u64; 3]>());
-    let worker = worker.prop_map(|(worker, operations, [leased, done, seen_ms])| WorkerView {
-        worker,
-        protocol: "x".into(),
-        operations,
-        slots: 3,
-        leased,
-        done,
-        seen_ms,
-    });
+    let worker = (
+        ".{0,9}",
+        vec(".{0,5}", 0..3),
+        any::<[u64; 3]>(),
+        any::<bool>(),
+    );
+    let worker =
+        worker.prop_map(
+            |(worker, operations, [leased, done, seen_ms], suspect)| WorkerView {
+                worker,
+                protocol: "x".into(),
+                operations,
+                slots: 3,
+                leased,
+                done,
+                seen_ms,
+                suspect,
+            },
+        );
     let service = any::<[u64; 5]>().prop_map(|[queued, leased, done, workers, done_per_second]| {
         ServiceView {
             queued,

@@ -26,7 +26,11 @@ pub(super) struct HandFed {
 impl HandFed {
     /// A broker with a store, and an open job for operation `a` that is being fetched.
     pub(super) fn new() -> HandFed {
-        let limits = BrokerLimits::default();
+        HandFed::with(BrokerLimits::default())
+    }
+
+    /// The same within these limits.
+    pub(super) fn with(limits: BrokerLimits) -> HandFed {
         let mut fed = HandFed {
             machine: BrokerMachine::new(limits, Incarnation(1), 100, true),
             now: Time::START,

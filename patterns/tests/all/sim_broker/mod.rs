@@ -17,6 +17,7 @@ mod request_reply;
 mod store;
 mod throughput;
 mod watch;
+mod who_is_late;
 mod work;
 mod worker;
 mod world;

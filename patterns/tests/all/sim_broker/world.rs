@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mutirao::broker::{BrokerLimits, ClientLimits, JobSettings};
+use mutirao::broker::{BrokerLimits, ClientLimits, Detection, JobSettings};
 use mutirao::pipeline::{JobId, WorkerId};
 use mutirao::sim::{Link, NodeId, Rng, Sim};
 
@@ -76,6 +76,9 @@ impl Setup {
         }
         if rng.chance(0.3) {
             setup.limits.kept_bytes = 200 + rng.below(5_000) as usize;
+        }
+        if seed.is_multiple_of(3) {
+            setup.limits.detection = Detection::PhiAccrual;
         }
         let delay_ms = 1 + rng.below(*rng.clone().pick(&[20, 500, 3000]).unwrap());
         setup.store_delay = Some(Duration::from_millis(delay_ms));

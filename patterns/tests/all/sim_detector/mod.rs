@@ -1,5 +1,6 @@
 //! The failure detector in the simulator: one invariant per file.
 
+mod adapts_to_the_network;
 mod detection_time;
 mod no_false_death;
 
@@ -77,11 +78,16 @@ fn configs() -> [(&'static str, DetectorConfig); 2] {
 
 /// A peer and its watcher, over a network that delays up to 50 ms and loses so much.
 fn world(config: DetectorConfig, loss: f64, seed: u64) -> Sim<Program> {
+    let delay = Duration::from_millis(1)..Duration::from_millis(50);
     let link = Link {
         loss,
-        delay: Duration::from_millis(1)..Duration::from_millis(50),
+        delay,
         ..Link::default()
     };
+    world_over(link, config, seed)
+}
+
+fn world_over(link: Link, config: DetectorConfig, seed: u64) -> Sim<Program> {
     let mut sim = Sim::new(seed, link);
     let next = Time::START;
     sim.add(Program::Peer {
