@@ -101,6 +101,11 @@ enum Way {
 }
 
 pub(crate) fn run(args: HeadArgs) -> Result<(), Exit> {
+    if args.interval.is_zero() || args.replicas == 0 {
+        return Err(Exit::Usage(
+            "--interval and --replicas must not be 0: try 5s and 2".into(),
+        ));
+    }
     let folder = folder(&args);
     make_folder(&folder)?;
     let setup = setup(&args, &folder)?;

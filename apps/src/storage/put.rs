@@ -1,21 +1,20 @@
 //! `mutirao storage put`.
 
-use std::collections::{BTreeMap, HashMap};
+mod lines;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::io::{self, BufReader, Read, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
-use mutirao::storage::{AskError, ClientLine, Done, RecordId, Request, StorageClient};
+use mutirao::storage::RecordId;
 
 use super::ask::{AskFlags, ended};
 use crate::exit::Exit;
+use lines::Lines;
 
-/// Records that are on their way at once, with --lines.
-const WINDOW_RECORDS: usize = 256;
-
-/// Bytes of them.
-const WINDOW_BYTES: usize = 32 << 20;
+/// Where records are read.
+type Source = BufReader<Box<dyn Read + Send>>;
 
 /// Store a record; prints its id when it is safe.
 ///
@@ -59,7 +58,7 @@ pub(crate) fn run(args: PutArgs) -> Result<(), Exit> {
     let source = source(&args)?;
     let mut client = args.ask.client(Some(args.register.clone()))?;
     if args.lines {
-        return Lines::new(&mut client, limit).put_all(source);
+        return Lines::new(&mut client, source, limit).put_all();
     }
     let bytes = read_whole(source, limit)?;
     let line = client.put(bytes).map_err(ended)?;
@@ -68,22 +67,22 @@ pub(crate) fn run(args: PutArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-fn source(args: &PutArgs) -> Result<Box<dyn BufRead>, Exit> {
-    Ok(match (&args.file, &args.text) {
+fn source(args: &PutArgs) -> Result<Source, Exit> {
+    let source: Box<dyn Read + Send> = match (&args.file, &args.text) {
         (Some(path), _) => {
             let file = File::open(path);
-            let file = file.map_err(|error| {
+            Box::new(file.map_err(|error| {
                 Exit::Environment(format!("{} cannot be read: {error}", path.display()))
-            })?;
-            Box::new(BufReader::new(file))
+            })?)
         }
         (None, Some(text)) if text != "-" => Box::new(io::Cursor::new(text.clone().into_bytes())),
-        _ => Box::new(io::stdin().lock()),
-    })
+        _ => Box::new(io::stdin()),
+    };
+    Ok(BufReader::new(source))
 }
 
 /// All that is there, unless it is too long.
-fn read_whole(source: Box<dyn BufRead>, limit: usize) -> Result<Vec<u8>, Exit> {
+fn read_whole(source: Source, limit: usize) -> Result<Vec<u8>, Exit> {
     let mut bytes = Vec::new();
     let mut limited = source.take(limit as u64 + 1);
     limited.read_to_end(&mut bytes).map_err(unreadable)?;
@@ -111,106 +110,4 @@ fn print(id: RecordId) -> Result<(), Exit> {
         io::ErrorKind::BrokenPipe => Exit::ReaderGone,
         _ => Exit::Environment(format!("standard output cannot be written: {error}")),
     })
-}
-
-/// Many records, of which some are on their way at once.
-struct Lines<'a> {
-    client: &'a mut StorageClient,
-    limit: usize,
-    /// Their numbers and lengths.
-    under_way: HashMap<RecordId, (u64, usize)>,
-    bytes: usize,
-    /// Confirmed ones that wait for those before them.
-    confirmed: BTreeMap<u64, RecordId>,
-    read: u64,
-    printed: u64,
-}
-
-impl<'a> Lines<'a> {
-    fn new(client: &'a mut StorageClient, limit: usize) -> Lines<'a> {
-        Lines {
-            client,
-            limit,
-            under_way: HashMap::new(),
-            bytes: 0,
-            confirmed: BTreeMap::new(),
-            read: 0,
-            printed: 0,
-        }
-    }
-
-    fn put_all(mut self, mut source: Box<dyn BufRead>) -> Result<(), Exit> {
-        while let Some(line) = self.line(&mut source)? {
-            while self.is_full(line.len()) {
-                self.wait()?;
-            }
-            self.start(line);
-        }
-        while !self.under_way.is_empty() {
-            self.wait()?;
-        }
-        Ok(())
-    }
-
-    /// The next line, without its end.
-    fn line(&self, source: &mut Box<dyn BufRead>) -> Result<Option<Vec<u8>>, Exit> {
-        let mut line = Vec::new();
-        let mut limited = source.by_ref().take(self.limit as u64 + 2);
-        let read = limited.read_until(b'\n', &mut line).map_err(unreadable)?;
-        if line.last() == Some(&b'\n') {
-            line.pop();
-        }
-        check_length(&line, self.limit)?;
-        Ok((read > 0).then_some(line))
-    }
-
-    fn is_full(&self, bytes: usize) -> bool {
-        let waiting = self.under_way.len() + self.confirmed.len();
-        waiting >= WINDOW_RECORDS || !self.under_way.is_empty() && self.bytes + bytes > WINDOW_BYTES
-    }
-
-    fn start(&mut self, line: Vec<u8>) {
-        let id = RecordId(rand::random());
-        self.read += 1;
-        self.bytes += line.len();
-        self.under_way.insert(id, (self.read, line.len()));
-        self.client.start(Request::Put(id, line.into()));
-    }
-
-    fn wait(&mut self) -> Result<(), Exit> {
-        match self.client.wait_next().map_err(|error| self.ended(error))? {
-            Some(Done::Stored(line, noted)) => self.stored(&line, noted),
-            Some(failed) => {
-                let error = self.client.failure(failed);
-                Err(self.ended(error))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn stored(&mut self, line: &ClientLine, noted: Result<(), String>) -> Result<(), Exit> {
-        if let Err(reason) = noted {
-            return Err(self.ended(AskError::NotNoted(line.id, reason)));
-        }
-        let Some((number, bytes)) = self.under_way.remove(&line.id) else {
-            return Ok(());
-        };
-        self.bytes -= bytes;
-        self.confirmed.insert(number, line.id);
-        while let Some(id) = self.confirmed.remove(&(self.printed + 1)) {
-            self.printed += 1;
-            print(id)?;
-        }
-        Ok(())
-    }
-
-    /// The end, with how far it has come.
-    fn ended(&self, error: AskError) -> Exit {
-        let stored = self.printed + self.confirmed.len() as u64;
-        let told = format!("{stored} of {} lines that were read are stored", self.read);
-        match ended(error) {
-            Exit::Interrupted(text) => Exit::Interrupted(format!("{text}; {told}")),
-            other => Exit::Environment(format!("{other}; {told}")),
-        }
-    }
 }

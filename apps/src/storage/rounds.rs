@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use mutirao::storage::{BeatLine, TextLine as _};
+use mutirao::storage::{BeatLine, Checksum, TextLine as _};
 
 /// The file is begun anew beyond this, and the last one is kept beside it.
 const MAX_BYTES: u64 = 16 << 20;
@@ -33,7 +33,9 @@ impl RoundLog {
     /// Appends a round. It is for people: when it cannot be written the cluster works on.
     pub(super) fn add(&mut self, round: &BeatLine) {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
-        let line = format!("{now} {}", round.to_line());
+        let mut words = format!("{now} ");
+        round.write_words(&mut words);
+        let line = format!("{words} #{}\n", Checksum::of(words.as_bytes()));
         match self.write(&line) {
             Ok(()) => self.failed = false,
             Err(error) => {

@@ -68,6 +68,12 @@ pub(crate) fn python<S: AsRef<OsStr>>(example: &str, args: impl IntoIterator<Ite
 }
 
 impl Launch {
+    /// Called so in messages.
+    pub(crate) fn named(mut self, name: &str) -> Launch {
+        self.name = name.to_owned();
+        self
+    }
+
     /// Its first argument.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -346,7 +352,9 @@ impl Capture {
             let mut chunk = vec![0; 64 << 10];
             loop {
                 let count = pipe.read(&mut chunk).unwrap_or(0);
-                let mut captured = ours.0.lock().unwrap();
+                // Whoever waits for a line in vain panics with the lock.
+                let captured = ours.0.lock();
+                let mut captured = captured.unwrap_or_else(PoisonError::into_inner);
                 captured.bytes.extend_from_slice(&chunk[..count]);
                 captured.ended = count == 0;
                 ours.1.notify_all();

@@ -23,5 +23,6 @@ mod output;
 mod pipeline;
 mod queue_memory;
 mod request_reply;
+mod storage;
 mod transports;
 mod trio;

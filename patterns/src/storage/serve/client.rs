@@ -11,7 +11,7 @@ use crate::machine::{Clock, Machine as _};
 use crate::station::OpenError;
 use crate::stop::{StopHandle, Stopped};
 use crate::transport::{self, Message, Role, Side, SocketOptions, TransportError};
-use crate::wait::{Sleeper, wait};
+use crate::wait::{Sleeper, Waker, wait};
 
 use super::super::{
     ClientConfig, ClientInput, ClientLine, ClientMachine, ClientOutput, Done, HeadId, HeadTells,
@@ -100,6 +100,7 @@ pub struct StorageClient {
     notebook: Option<Notebook>,
     patience: Duration,
     sleeper: Sleeper,
+    waker: Waker,
     stop: StopHandle,
     clock: Clock,
     done: std::collections::VecDeque<Done>,
@@ -153,7 +154,8 @@ impl StorageClient {
             notebook,
             patience: setup.patience,
             sleeper,
-            stop: StopHandle::new(waker),
+            stop: StopHandle::new(waker.clone()),
+            waker,
             clock: clock(),
             done: std::collections::VecDeque::new(),
         })
@@ -240,20 +242,35 @@ impl StorageClient {
     ///
     /// No head lets us in, a socket failed, or the client was stopped.
     pub fn wait_next(&mut self) -> Result<Option<Done>, AskError> {
-        loop {
-            if let Some(done) = self.done.pop_front() {
+        while !self.done.is_empty() || !self.machine.is_idle() {
+            if let Some(done) = self.wait_or_rung()? {
                 return Ok(Some(done));
             }
+        }
+        Ok(None)
+    }
+
+    /// Waits until a request is done, the [waker](StorageClient::waker) rings, or there is something else to see
+    /// to; for programs that have other things to wait for as well. `None` when no request is done.
+    ///
+    /// # Errors
+    ///
+    /// No head lets us in, a socket failed, or the client was stopped.
+    pub fn wait_or_rung(&mut self) -> Result<Option<Done>, AskError> {
+        if self.done.is_empty() {
             self.stop.check()?;
             self.machine.wake(self.clock.now());
             let more = self.turn()?;
-            if self.done.is_empty() && self.machine.is_idle() {
-                return Ok(None);
-            }
             if !more && self.done.is_empty() {
                 self.sleep();
             }
         }
+        Ok(self.done.pop_front())
+    }
+
+    /// Ends the present or next [wait](StorageClient::wait_or_rung) from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Why a request has failed, as an error.

@@ -57,7 +57,8 @@ pub type OnRound = Box<dyn FnMut(&BeatLine) + Send>;
 
 /// Settings of a head.
 pub struct HeadSetup {
-    /// Its bounds and times; who it is and who the others are is taken from `peers`.
+    /// Its bounds and times; who it is and who the others are is taken from `peers`, and without them it has a
+    /// number of its own by chance.
     pub config: HeadConfig,
     /// Where clients, data nodes and other heads reach it.
     pub bind: Endpoint,
@@ -101,7 +102,11 @@ impl HeadSetup {
 
     /// The machine's settings.
     fn config(&self) -> Result<HeadConfig, OpenError> {
-        let mut config = self.config.clone();
+        // Of two that know nothing of each other and obey the same second's epoch, only one is obeyed.
+        let mut config = HeadConfig {
+            head: HeadId(rand::random()),
+            ..self.config.clone()
+        };
         if let Some(peers) = &self.peers {
             if !peers.endpoints.contains_key(&peers.id) {
                 let id = peers.id.0;

@@ -1,7 +1,8 @@
 //! `registro_server.txt` on a real disk.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::super::{LineError, Named, Register, RegisterLine, TextLine};
@@ -76,9 +77,10 @@ fn read(
     replay: Replay,
 ) -> Result<(AppendFile, Register, Option<String>), StorageError> {
     let mut register = Register::default();
-    let mut damage = None;
+    let (mut damage, mut sound) = (None, false);
     let take = |named: Named<RegisterLine>| {
         let number = named.number;
+        sound |= named.line.is_ok();
         let wrong = match named.line {
             Ok(line) => replay(&mut register, line).err().map(|gap| gap.to_string()),
             Err(LineError::Torn) => None,
@@ -88,8 +90,22 @@ fn read(
             damage.get_or_insert(format!("line {number}: {wrong}"));
         }
     };
-    let file = AppendFile::open(path, MAX_LINE_BYTES, take).map_err(StorageError::file(path))?;
+    let failed = StorageError::file(path);
+    let file = AppendFile::open(path, MAX_LINE_BYTES, take).map_err(&failed)?;
+    if !sound && !begins_as_ours(path).map_err(&failed)? {
+        return Err(StorageError::File {
+            path: path.to_path_buf(),
+            reason: "no line of it is one of a register: move it away".into(),
+        });
+    }
     Ok((file, register, damage))
+}
+
+/// Whether the file is empty, or its first line was being written when the program died.
+fn begins_as_ours(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(8).read_to_end(&mut start)?;
+    Ok(b"promise ".starts_with(&start[..]))
 }
 
 impl Disk for RegisterFile {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::driver::Port;
 use crate::endpoint::Endpoint;
 use crate::machine::Time;
+use crate::security::Security;
 use crate::station::OpenError;
 use crate::transport::{self, Frame, Message, Role, Side, SocketOptions, TransportError};
 
@@ -96,9 +97,15 @@ impl Link {
             return Ok(());
         }
         let endpoint = self.beats_at(&at)?;
+        let security = match (&at, &self.options.security) {
+            // A group is heard in the clear or not at all, and the head has been told to use it. One with keys would not.
+            (BeatsAt::Group(_), Security::None) => Security::Insecure,
+            (_, security) => security.clone(),
+        };
         let options = SocketOptions {
             max_message_bytes: ENVELOPE_BYTES,
             watch_links: false,
+            security,
             ..self.options.clone()
         };
         let mut socket = transport::open(Role::Subscribe, Side::Connect, &endpoint, &options)?;

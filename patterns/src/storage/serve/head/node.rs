@@ -71,6 +71,14 @@ impl HeadNode {
         self.machine.config().head
     }
 
+    /// Who it is, for people: one that is alone has a number that means nothing.
+    fn name(&self) -> String {
+        match &self.election {
+            Some(_) => format!("head {}", self.head().0),
+            None => "the head".into(),
+        }
+    }
+
     fn handle(&mut self, now: Time, input: HeadInput) {
         self.machine.handle(now, input);
     }
@@ -91,7 +99,7 @@ impl HeadNode {
         match epoch {
             Some(epoch) => self.lead(now, epoch),
             None => {
-                log::info!("head {} leads no more", self.head().0);
+                log::info!("{} leads no more", self.name());
                 self.state.leads = None;
                 self.handle(now, HeadInput::Resign);
             }
@@ -99,7 +107,7 @@ impl HeadNode {
     }
 
     fn lead(&mut self, now: Time, epoch: Epoch) {
-        log::info!("head {} leads, epoch {epoch}", self.head().0);
+        log::info!("{} leads, epoch {epoch}", self.name());
         self.state.leads = Some(epoch);
         self.state.beat = None;
         self.handle(now, HeadInput::Lead(epoch));
@@ -121,13 +129,13 @@ impl HeadNode {
                 RegisterReport::Kept(count) => HeadInput::Kept(count),
                 RegisterReport::Full(Some(error)) => {
                     log::error!(
-                        "head {} takes no records: its register cannot be written ({error}); make room on that disk",
-                        self.head().0
+                        "{} takes no records: its register cannot be written ({error}); make room on that disk",
+                        self.name()
                     );
                     HeadInput::DiskFull(true)
                 }
                 RegisterReport::Full(None) => {
-                    log::info!("head {} takes records again", self.head().0);
+                    log::info!("{} takes records again", self.name());
                     HeadInput::DiskFull(false)
                 }
             };
@@ -181,7 +189,7 @@ impl HeadNode {
         match read {
             Ok((route, said)) => self.hear(route, said),
             Err(error) => {
-                let place = format!("head {}", self.head().0);
+                let place = self.name();
                 self.state.malformed.add(&place, &error);
                 Ok(())
             }
@@ -207,7 +215,7 @@ impl HeadNode {
                     "a message of head {} for head {} has come here: check its endpoint among the peers",
                     from.0, to.0
                 );
-                let place = format!("head {}", self.head().0);
+                let place = self.name();
                 self.state.malformed.add(&place, &why);
             }
             ToHead::Hello { instance } => self.welcome(route, instance)?,
@@ -351,14 +359,14 @@ impl Node for HeadNode {
     }
 
     fn close(&mut self, error: Option<TransportError>) {
+        if let Some(error) = &error {
+            log::error!("{} serves no more: {error}", self.name());
+        }
         // Others may lead as soon as possible.
         self.election = None;
         // Before anybody hears of the end, so that the files can be opened again.
         self.disk.finish();
         self.lock = None;
-        if let Some(error) = &error {
-            log::error!("head {} serves no more: {error}", self.head().0);
-        }
         self.shared.end(error.map(|error| error.to_string()));
     }
 }
