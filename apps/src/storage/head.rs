@@ -215,6 +215,11 @@ fn peers(args: &HeadArgs, folder: &std::path::Path) -> Result<Option<HeadPeers>,
             )));
         };
         let at = args.transport.apply(endpoint)?;
+        if let Some(other) = endpoints.values().find(|other| overlap(other, &at)) {
+            return Err(Exit::Usage(format!(
+                "{other} and {at} are too close together: a head uses its own port and the two after it"
+            )));
+        }
         if endpoints.insert(*head, at).is_some() {
             return Err(Exit::Usage(format!(
                 "head {} is named twice in --peers: give each an id of its own",
@@ -233,6 +238,14 @@ fn peers(args: &HeadArgs, folder: &std::path::Path) -> Result<Option<HeadPeers>,
         ballot: folder.join("ballot.txt"),
         timing: timing(),
     }))
+}
+
+/// Whether two heads of one host would take each other's ports. The same endpoint twice is another mistake.
+fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
+    match (one.port(), other.port()) {
+        (Some(a), Some(b)) => one.host() == other.host() && (1..3).contains(&a.abs_diff(b)),
+        _ => false,
+    }
 }
 
 /// Patient enough for heads on busy machines, and done well within five seconds.

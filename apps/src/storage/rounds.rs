@@ -53,7 +53,11 @@ impl RoundLog {
         if self.bytes + line.len() as u64 > MAX_BYTES {
             let mut old = self.path.clone().into_os_string();
             old.push(".1");
-            fs::rename(&self.path, old)?;
+            match fs::rename(&self.path, old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => *self = RoundLog::open(&self.path)?,
+            }
+        } else if !self.path.exists() {
             *self = RoundLog::open(&self.path)?;
         }
         self.file.write_all(line.as_bytes())?;

@@ -68,7 +68,7 @@ impl AppendFile {
     /// Waits until all lines are on disk. After an error nobody knows which are: the program must end and
     /// open the file again.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        check_in_place(&self.path, &self.file)?;
+        check_in_place(&self.path, &self.file, self.end)?;
         self.file.sync_data()
     }
 }

@@ -17,7 +17,7 @@ use crate::wait::Sleeper;
 
 use super::super::{DataConfig, DataMachine, InstanceId, RecordFile, check_name};
 use super::disk::DiskThread;
-use super::lock::Lock;
+use super::lock::{Lock, take_alone};
 use super::{Shared, StorageError, check_scheme, clock, connecting, join};
 use keeper::Keeper;
 use link::Link;
@@ -106,6 +106,9 @@ impl DataNode {
         let replay = |line| machine.replay(line);
         let opened = RecordFile::open(&setup.file, fresh, setup.record_bytes, replay);
         let (file, instance) = opened.map_err(StorageError::file(&setup.file))?;
+        // What was written before a kill and never synced counts from now on.
+        let synced = take_alone(file.file(), &setup.file)?.sync_all();
+        synced.map_err(StorageError::file(&setup.file))?;
         machine.belong_to(instance);
         let (damaged, copies) = (file.damaged(), machine.copies().count());
         let options = connecting(&setup.connect, setup.record_bytes);

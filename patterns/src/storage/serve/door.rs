@@ -1,7 +1,9 @@
 //! Who is behind a head's door: routing ids by name.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
+use crate::machine::Time;
 use crate::pipeline::PeerId;
 use crate::transport::Frame;
 
@@ -13,6 +15,10 @@ const MAX_CLIENTS: usize = 65_536;
 /// Data nodes that are known; more are not answered.
 const MAX_NODES: usize = 4_096;
 
+/// For so long a hello of a program may wait here, as on a machine that stood still, while the next one with the
+/// same file is there already.
+const OVERLAP: Duration = Duration::from_secs(3);
+
 /// The way back to whoever has spoken.
 #[derive(Debug, Default)]
 pub(crate) struct Visitors {
@@ -20,7 +26,31 @@ pub(crate) struct Visitors {
     numbers: HashMap<Box<[u8]>, PeerId>,
     oldest: VecDeque<PeerId>,
     last: PeerId,
-    nodes: HashMap<InstanceId, Frame>,
+    nodes: HashMap<InstanceId, Way>,
+}
+
+/// The way back to a data node.
+#[derive(Debug)]
+struct Way {
+    route: Frame,
+    life: u64,
+    /// The program whose place it has taken, and when.
+    before: Option<(u64, Time)>,
+}
+
+/// What a hello of a data node means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It is where it was.
+    Known,
+    /// It is there for the first time, or comes another way.
+    New,
+    /// It is from before the program was started again.
+    Late,
+    /// There is another program with the same file, which is reached this way: it has taken this one's place before.
+    Twin(Box<[u8]>),
+    /// There are too many.
+    TooMany,
 }
 
 impl Visitors {
@@ -46,20 +76,67 @@ impl Visitors {
         self.clients.get(&client)
     }
 
-    /// Notes where a data node is reached; whether that is new.
-    pub(crate) fn note_node(&mut self, node: InstanceId, route: &Frame) -> bool {
-        let known = self.nodes.get(&node);
-        let is_new = known.is_none_or(|known| known[..] != route[..]);
-        let has_room = known.is_some() || self.nodes.len() < MAX_NODES;
-        if is_new && has_room {
-            self.nodes.insert(node, route.clone());
+    /// Notes where a data node is reached.
+    pub(crate) fn note_node(
+        &mut self,
+        now: Time,
+        node: InstanceId,
+        life: u64,
+        route: &Frame,
+    ) -> Came {
+        let route = route.clone();
+        let has_room = self.nodes.len() < MAX_NODES;
+        let Some(known) = self.nodes.get_mut(&node) else {
+            if !has_room {
+                return Came::TooMany;
+            }
+            let before = None;
+            self.nodes.insert(
+                node,
+                Way {
+                    route,
+                    life,
+                    before,
+                },
+            );
+            return Came::New;
+        };
+        match known.before {
+            _ if known.life == life && known.route[..] == route[..] => Came::Known,
+            _ if known.life == life => {
+                known.route = route;
+                Came::New
+            }
+            Some((before, since)) if before == life => {
+                if now.since(since) < OVERLAP {
+                    return Came::Late;
+                }
+                let before = None;
+                let twin = std::mem::replace(
+                    known,
+                    Way {
+                        route,
+                        life,
+                        before,
+                    },
+                );
+                Came::Twin(twin.route[..].into())
+            }
+            _ => {
+                let before = Some((known.life, now));
+                *known = Way {
+                    route,
+                    life,
+                    before,
+                };
+                Came::New
+            }
         }
-        is_new && has_room
     }
 
     /// Where a data node is reached.
     pub(crate) fn node_route(&self, node: InstanceId) -> Option<&Frame> {
-        self.nodes.get(&node)
+        self.nodes.get(&node).map(|way| &way.route)
     }
 }
 
@@ -85,9 +162,27 @@ mod tests {
     fn a_data_node_that_comes_back_another_way_is_noticed() {
         let mut visitors = Visitors::default();
         let route = |byte: u8| Frame::from(&[byte][..]);
-        assert!(visitors.note_node(InstanceId(1), &route(1)));
-        assert!(!visitors.note_node(InstanceId(1), &route(1)));
-        assert!(visitors.note_node(InstanceId(1), &route(2)));
-        assert_eq!(&visitors.node_route(InstanceId(1)).unwrap()[..], [2]);
+        let (node, now) = (InstanceId(1), Time::START);
+        assert_eq!(visitors.note_node(now, node, 7, &route(1)), Came::New);
+        assert_eq!(visitors.note_node(now, node, 7, &route(1)), Came::Known);
+        assert_eq!(visitors.note_node(now, node, 7, &route(2)), Came::New);
+        assert_eq!(&visitors.node_route(node).unwrap()[..], [2]);
+    }
+
+    #[test]
+    fn two_programs_with_one_file_are_told_from_one_that_was_started_again() {
+        let mut visitors = Visitors::default();
+        let route = |byte: u64| Frame::from(&[byte as u8][..]);
+        let (node, now) = (InstanceId(1), Time::START);
+        for life in [7, 8, 9] {
+            let came = visitors.note_node(now, node, life, &route(life));
+            assert_eq!(came, Came::New, "{life}");
+        }
+        let soon = now + Duration::from_millis(10);
+        assert_eq!(visitors.note_node(soon, node, 8, &route(8)), Came::Late);
+        let later = now + OVERLAP;
+        let came = visitors.note_node(later, node, 8, &route(8));
+        assert_eq!(came, Came::Twin(route(9)[..].into()));
+        assert_eq!(visitors.note_node(later, node, 8, &route(8)), Came::Known);
     }
 }

@@ -24,20 +24,31 @@ pub(crate) enum ToHead {
     Hello {
         /// Which.
         instance: InstanceId,
+        /// The same for as long as the program runs, and of no other: so two with one file are told apart.
+        life: u64,
     },
 }
 
 /// What a head tells a data node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ToData {
-    /// To this one, or a beat to all.
+    /// To this one.
     Head(HeadAsks),
+    /// To all who listen there.
+    Beat {
+        /// Of the `Welcome`: other clusters may use the same group.
+        token: u64,
+        /// What is asked.
+        asks: HeadAsks,
+    },
     /// The answer to `Hello`.
     Welcome {
         /// Who speaks.
         head: HeadId,
         /// Where its beats are heard.
         beats: BeatsAt,
+        /// What its beats carry.
+        token: u64,
     },
 }
 

@@ -161,6 +161,7 @@ impl StorageHead {
             door: Port::new(door),
             beats,
             beats_at,
+            token: rand::random(),
             others,
             election,
             disk,

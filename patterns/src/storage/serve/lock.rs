@@ -1,6 +1,6 @@
 //! One program to a file, and how often it was started.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -52,16 +52,34 @@ fn count(file: &mut File) -> std::io::Result<u64> {
     Ok(start)
 }
 
-/// Ends a program whose file was replaced or removed under it: what it writes would be found by nobody.
-pub(crate) fn check_in_place(path: &Path, open: &File) -> std::io::Result<()> {
-    let (here, ours) = (std::fs::metadata(path), open.metadata()?);
-    match here {
-        Ok(here) if (here.dev(), here.ino()) == (ours.dev(), ours.ino()) => Ok(()),
-        _ => Err(std::io::Error::other(format!(
-            "{} was moved or replaced while it was in use: start this program again",
-            path.display()
-        ))),
+/// Locks the file itself as well: the lock beside it may have been removed.
+pub(crate) fn take_alone<'a>(file: &'a File, path: &Path) -> Result<&'a File, StorageError> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Busy {
+            path: path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(StorageError::file(path)(error)),
     }
+}
+
+/// Ends a program whose file was replaced or removed under it: what it writes would be found by nobody.
+pub(crate) fn check_in_place(path: &Path, open: &File, bytes: u64) -> std::io::Result<()> {
+    let (here, ours) = (std::fs::metadata(path), open.metadata()?);
+    let is_ours = |here: &Metadata| {
+        (here.dev(), here.ino()) == (ours.dev(), ours.ino()) && here.len() >= bytes
+    };
+    match here.is_ok_and(|here| is_ours(&here)) {
+        true => Ok(()),
+        false => Err(changed(path)),
+    }
+}
+
+fn changed(path: &Path) -> std::io::Error {
+    std::io::Error::other(format!(
+        "{} was moved, replaced or cut off while it was in use: start this program again",
+        path.display()
+    ))
 }
 
 /// A file with a longer name in the same folder.

@@ -77,7 +77,7 @@ impl Disk for Keeper {
     }
 
     fn sync(&mut self, reports: &mut Vec<Report>) -> io::Result<()> {
-        check_in_place(&self.path, self.file.file())?;
+        check_in_place(&self.path, self.file.file(), self.file.bytes())?;
         if !self.written.is_empty() {
             self.file.sync()?;
         }

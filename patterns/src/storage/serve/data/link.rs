@@ -25,6 +25,8 @@ pub(crate) struct Link {
     pub(crate) port: Port,
     /// Who is there, once it has said so.
     pub(crate) head: Option<HeadId>,
+    /// What its beats carry.
+    pub(crate) token: Option<u64>,
     beats: Option<(BeatsAt, Port)>,
     hello_at: Time,
     /// Why it does not let us in, if that was said already.
@@ -43,6 +45,7 @@ impl Link {
             options,
             port: Port::new(socket),
             head: None,
+            token: None,
             beats: None,
             hello_at: Time::START,
             told: None,
@@ -91,8 +94,13 @@ impl Link {
     }
 
     /// The head has said who it is and where its beats are heard.
-    pub(crate) fn welcomed(&mut self, head: HeadId, at: BeatsAt) -> Result<(), TransportError> {
-        self.head = Some(head);
+    pub(crate) fn welcomed(
+        &mut self,
+        head: HeadId,
+        at: BeatsAt,
+        token: u64,
+    ) -> Result<(), TransportError> {
+        (self.head, self.token) = (Some(head), Some(token));
         if self.beats.as_ref().is_some_and(|(known, _)| *known == at) {
             return Ok(());
         }

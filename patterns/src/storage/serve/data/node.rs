@@ -53,7 +53,10 @@ impl DriverNode {
             lock: Some(lock),
             shared,
             clock,
-            hello: frame(&ToHead::Hello { instance }),
+            hello: frame(&ToHead::Hello {
+                instance,
+                life: rand::random(),
+            }),
             look_at: Time::START,
             turned_away: None,
             malformed: Complaints::default(),
@@ -96,8 +99,14 @@ impl DriverNode {
         };
         match said {
             Ok(ToData::Head(asks)) => self.hear(asks),
-            Ok(ToData::Welcome { head, beats }) => {
-                if let Err(error) = self.links[at].welcomed(head, beats) {
+            // Those of other clusters that use the same group are none of ours.
+            Ok(ToData::Beat { token, asks }) => {
+                if self.links[at].token == Some(token) {
+                    self.hear(asks);
+                }
+            }
+            Ok(ToData::Welcome { head, beats, token }) => {
+                if let Err(error) = self.links[at].welcomed(head, beats, token) {
                     self.malformed.add(&"its beats cannot be heard", &error);
                 }
             }

@@ -21,7 +21,7 @@ use super::super::super::{
 };
 use super::super::Shared;
 use super::super::disk::DiskThread;
-use super::super::door::Visitors;
+use super::super::door::{Came, Visitors};
 use super::super::envelope::{BeatsAt, ToData, ToHead};
 use super::super::lock::Lock;
 use super::super::register_file::{RegisterFile, RegisterReport};
@@ -40,6 +40,8 @@ pub(super) struct HeadNode {
     pub(super) door: Port,
     pub(super) beats: Port,
     pub(super) beats_at: BeatsAt,
+    /// What its beats carry, so that they are not taken for those of another.
+    pub(super) token: u64,
     pub(super) others: BTreeMap<HeadId, Port>,
     /// None when it is alone.
     pub(super) election: Option<Election>,
@@ -152,6 +154,10 @@ impl HeadNode {
                 Health_::Suspect => Health::Stale,
                 Health_::Dead => Health::Dead,
             };
+            if self.state.leads.is_none() {
+                // Whoever leads knows better; this one is not answered.
+                continue;
+            }
             let name = self.state.names.get(&change.peer);
             let name = name.map_or_else(|| change.peer.to_string(), Clone::clone);
             match health {
@@ -204,7 +210,7 @@ impl HeadNode {
                 self.handle(now, HeadInput::Client(client, asks));
             }
             ToHead::Data(says) => {
-                self.note(now, route, &says);
+                self.note(now, &says);
                 self.handle(now, HeadInput::Data(says));
             }
             ToHead::Head { from, to, says } if to == self.head() => {
@@ -218,13 +224,13 @@ impl HeadNode {
                 let place = self.name();
                 self.state.malformed.add(&place, &why);
             }
-            ToHead::Hello { instance } => self.welcome(route, instance)?,
+            ToHead::Hello { instance, life } => self.welcome(route, instance, life)?,
         }
         self.act()
     }
 
     /// Who has answered a beat is alive.
-    fn note(&mut self, now: Time, route: &Frame, says: &DataSays) {
+    fn note(&mut self, now: Time, says: &DataSays) {
         let DataSays::Alive {
             instance,
             name,
@@ -234,7 +240,6 @@ impl HeadNode {
         else {
             return;
         };
-        self.state.visitors.note_node(*instance, route);
         if Some(*epoch) != self.state.leads || self.state.visitors.node_route(*instance).is_none() {
             return;
         }
@@ -247,17 +252,43 @@ impl HeadNode {
     }
 
     /// Says where beats are heard. Who comes between two of them is asked at once.
-    fn welcome(&mut self, route: &Frame, instance: InstanceId) -> Result<(), TransportError> {
-        let is_new = self.state.visitors.note_node(instance, route);
+    fn welcome(
+        &mut self,
+        route: &Frame,
+        instance: InstanceId,
+        life: u64,
+    ) -> Result<(), TransportError> {
+        let now = self.clock.now();
+        let came = self.state.visitors.note_node(now, instance, life, route);
+        if let Came::Twin(twin) = &came {
+            let reason = "another program keeps a copy of its data.txt: give each data node a folder of its own, and begin with an empty one";
+            self.turn_away(&Frame::from(&twin[..]), instance, reason)?;
+        }
+        if matches!(came, Came::Late | Came::TooMany) {
+            return Ok(());
+        }
         let welcome = ToData::Welcome {
             head: self.head(),
             beats: self.beats_at.clone(),
+            token: self.token,
         };
         self.door.post_to(vec![route.clone(), frame(&welcome)])?;
-        match self.state.beat.clone().filter(|_| is_new) {
+        match self.state.beat.clone().filter(|_| came != Came::Known) {
             Some(beat) => self.say_to_node(instance, beat),
             None => Ok(()),
         }
+    }
+
+    fn turn_away(
+        &mut self,
+        route: &Frame,
+        to: InstanceId,
+        reason: &str,
+    ) -> Result<(), TransportError> {
+        log::error!("a data node is turned away: {reason}");
+        let reason = reason.into();
+        let away = ToData::Head(HeadAsks::TurnedAway { to, reason });
+        self.door.post_to(vec![route.clone(), frame(&away)])
     }
 
     fn say_to_node(&mut self, to: InstanceId, asks: HeadAsks) -> Result<(), TransportError> {
@@ -276,7 +307,9 @@ impl HeadNode {
             match output {
                 HeadOutput::ToAll(asks) => {
                     self.state.beat = Some(asks.clone());
-                    self.beats.post_to(vec![frame(&ToData::Head(asks))])?;
+                    let token = self.token;
+                    self.beats
+                        .post_to(vec![frame(&ToData::Beat { token, asks })])?;
                 }
                 HeadOutput::ToNode(to, asks) => self.say_to_node(to, asks)?,
                 HeadOutput::ToHead(to, says) => {
