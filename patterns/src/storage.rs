@@ -24,6 +24,7 @@ mod lines;
 mod messages;
 mod record;
 mod register;
+mod replace;
 mod serve;
 
 use std::fmt;

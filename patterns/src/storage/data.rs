@@ -1,6 +1,6 @@
 //! The data node: keeps copies of records, and does what the latest head says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use crate::machine::{Machine, Time};
@@ -13,8 +13,10 @@ use super::{
 /// Copies named in one message.
 const PAGE: usize = 1_000;
 
-/// Copies read for one answer to a check.
+/// Copies read for one answer to a check, and bytes of them, so that the answer comes before the head has
+/// given the node up.
 const CHECKED_AT_ONCE: usize = 64;
+const CHECKED_BYTES_AT_ONCE: u64 = 32 << 20;
 
 /// Orders that may wait for the disk; those beyond are dropped, and given again by the head.
 const MAX_WAITING: usize = 4_096;
@@ -102,12 +104,26 @@ enum Waiting {
     Check(HeadId, Stamp, Check),
 }
 
+impl Waiting {
+    /// The order that is being followed.
+    fn order(&self) -> Option<Stamp> {
+        match self {
+            Waiting::Fence(..) | Waiting::Damaged => None,
+            Waiting::Store(_, stamp, ..)
+            | Waiting::Drop(_, stamp, ..)
+            | Waiting::Read(_, stamp, ..)
+            | Waiting::Check(_, stamp, _) => Some(*stamp),
+        }
+    }
+}
+
 /// A check under way: one copy is read after the other.
 #[derive(Debug)]
 struct Check {
     at: RecordId,
     copy: Stamp,
     left: usize,
+    bytes_left: u64,
     checked: u64,
     damaged: Vec<RecordId>,
 }
@@ -125,9 +141,12 @@ pub struct DataMachine {
     bytes: u64,
     digest: u64,
     free: u64,
-    /// The last order to list. Earlier orders to drop are void: the head counts on what was listed.
-    listed: Stamp,
+    /// The last order to list since the start. Earlier orders to drop are void, as the head counts on what
+    /// was listed; and so are all before the first, whatever was listed before the start.
+    listed: Option<Stamp>,
     waiting: BTreeMap<u64, Waiting>,
+    /// Orders that are being followed: what is said again meanwhile is not done twice.
+    under_way: BTreeSet<Stamp>,
     ops: u64,
     outbox: VecDeque<DataOutput>,
 }
@@ -149,8 +168,9 @@ impl DataMachine {
             bytes: 0,
             digest: 0,
             free: 0,
-            listed: Stamp::default(),
+            listed: None,
             waiting: BTreeMap::new(),
+            under_way: BTreeSet::new(),
             ops: 0,
             outbox: VecDeque::new(),
         };
@@ -229,7 +249,8 @@ impl DataMachine {
             HeadAsks::Order {
                 head, stamp, deed, ..
             } => {
-                if self.obeys(stamp.epoch, head, None) && self.waiting.len() < MAX_WAITING {
+                let room = self.waiting.len() < MAX_WAITING && !self.under_way.contains(&stamp);
+                if self.obeys(stamp.epoch, head, None) && room {
                     self.obey(head, stamp, deed);
                 }
             }
@@ -301,6 +322,7 @@ impl DataMachine {
                     at: RecordId(0),
                     copy: Stamp::default(),
                     left: CHECKED_AT_ONCE,
+                    bytes_left: CHECKED_BYTES_AT_ONCE,
                     checked: 0,
                     damaged: Vec::new(),
                 };
@@ -355,8 +377,9 @@ impl DataMachine {
 
     /// The copy is gone from the list at once, so that no answer names what is about to go.
     fn drop_copy(&mut self, head: HeadId, stamp: Stamp, id: RecordId) {
+        let counted_on = self.listed.is_none_or(|listed| stamp < listed) || self.is_storing(id);
         match self.held.get(&id).copied() {
-            Some(held) if held.stamp < stamp && stamp > self.listed => {
+            Some(held) if held.stamp < stamp && !counted_on => {
                 self.let_go(id);
                 let line = DataLine::Dropped { id, stamp };
                 self.keep(line, Waiting::Drop(head, stamp, id, held));
@@ -365,8 +388,14 @@ impl DataMachine {
         }
     }
 
+    /// Whether another copy is on its way to disk: in the file it would stand before the drop.
+    fn is_storing(&self, id: RecordId) -> bool {
+        let mut waiting = self.waiting.values();
+        waiting.any(|waiting| matches!(waiting, Waiting::Store(_, _, stored, _) if *stored == id))
+    }
+
     fn list(&mut self, head: HeadId, stamp: Stamp, after: Option<RecordId>) {
-        self.listed = self.listed.max(stamp);
+        self.listed = self.listed.max(Some(stamp));
         let mut behind = self.held.range(behind(after));
         let copies = behind.by_ref().take(PAGE);
         let copies: Vec<_> = copies.map(|(&id, held)| held.copy(id)).collect();
@@ -382,10 +411,11 @@ impl DataMachine {
         mut check: Check,
     ) {
         let mut rest = self.held.range(behind(after));
-        match rest.next().map(|(&id, held)| (id, held.stamp)) {
-            Some((id, copy)) if check.left > 0 => {
+        match rest.next().map(|(&id, held)| (id, *held)) {
+            Some((id, held)) if check.left > 0 && check.bytes_left > 0 => {
                 check.left -= 1;
-                (check.at, check.copy) = (id, copy);
+                check.bytes_left = check.bytes_left.saturating_sub(held.length);
+                (check.at, check.copy) = (id, held.stamp);
                 self.read(id, Waiting::Check(head, stamp, check));
             }
             more => {
@@ -404,7 +434,7 @@ impl DataMachine {
     }
 
     fn kept(&mut self, op: u64) {
-        match self.waiting.remove(&op) {
+        match self.answered(op) {
             Some(Waiting::Fence(epoch, head)) => {
                 self.fence = self.fence.max((epoch, head));
                 let round = self.adopting.take_if(|adopting| adopting.0 == epoch);
@@ -422,7 +452,7 @@ impl DataMachine {
     }
 
     fn not_kept(&mut self, op: u64, reason: String) {
-        match self.waiting.remove(&op) {
+        match self.answered(op) {
             Some(Waiting::Fence(epoch, _)) => {
                 self.adopting.take_if(|adopting| adopting.0 == epoch);
             }
@@ -438,18 +468,18 @@ impl DataMachine {
     }
 
     fn was_read(&mut self, op: u64, result: Result<Payload, ReadFailure>) {
-        match self.waiting.remove(&op) {
+        match self.answered(op) {
             Some(Waiting::Read(head, stamp, id, copy)) => {
-                if result == Err(ReadFailure::Damaged) {
-                    self.give_up(id, copy);
+                if let Err(failure) = result {
+                    self.give_up(id, copy, failure);
                 }
                 let outcome = result.map_or(Outcome::NotHere, Outcome::Bytes);
                 self.done(head, stamp, outcome);
             }
             Some(Waiting::Check(head, stamp, mut check)) => {
                 check.checked += 1;
-                if result == Err(ReadFailure::Damaged) {
-                    self.give_up(check.at, check.copy);
+                if let Err(failure) = result {
+                    self.give_up(check.at, check.copy, failure);
                     check.damaged.push(check.at);
                 }
                 self.check_next(head, stamp, Some(check.at), check);
@@ -459,22 +489,39 @@ impl DataMachine {
     }
 
     /// A damaged copy does not count any more, and the head sees in the next beat that it is missing.
-    /// One that was stored since in its place does.
-    fn give_up(&mut self, id: RecordId, stamp: Stamp) {
+    /// One that was stored since in its place does. One that the disk does not give up may be sound: it
+    /// counts again after the next start.
+    fn give_up(&mut self, id: RecordId, stamp: Stamp, failure: ReadFailure) {
         self.let_go_if(id, |held| held == stamp);
-        self.keep(DataLine::Damaged { id, stamp }, Waiting::Damaged);
+        if failure == ReadFailure::Damaged {
+            self.keep(DataLine::Damaged { id, stamp }, Waiting::Damaged);
+        }
     }
 
     fn keep(&mut self, line: DataLine, then: Waiting) {
-        self.ops += 1;
-        self.waiting.insert(self.ops, then);
-        self.outbox.push_back(DataOutput::Keep(self.ops, line));
+        let op = self.wait(then);
+        self.outbox.push_back(DataOutput::Keep(op, line));
     }
 
     fn read(&mut self, id: RecordId, then: Waiting) {
+        let op = self.wait(then);
+        self.outbox.push_back(DataOutput::Read(op, id));
+    }
+
+    fn wait(&mut self, waiting: Waiting) -> u64 {
         self.ops += 1;
-        self.waiting.insert(self.ops, then);
-        self.outbox.push_back(DataOutput::Read(self.ops, id));
+        self.under_way.extend(waiting.order());
+        self.waiting.insert(self.ops, waiting);
+        self.ops
+    }
+
+    /// The disk has answered.
+    fn answered(&mut self, op: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&op)?;
+        if let Some(stamp) = waiting.order() {
+            self.under_way.remove(&stamp);
+        }
+        Some(waiting)
     }
 
     fn done(&mut self, head: HeadId, stamp: Stamp, outcome: Outcome) {

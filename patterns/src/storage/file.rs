@@ -1,5 +1,7 @@
 //! `data.txt` on a real disk: lines appended and synced, records read where they lie.
 
+mod compact;
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader};
@@ -7,37 +9,59 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::{
-    DataLine, InstanceId, LineError, Lines, Named, Payload, ReadFailure, RecordId, TextLine,
+    DataLine, Epoch, HeadId, InstanceId, LineError, Lines, Named, Payload, ReadFailure, RecordId,
+    Stamp, TextLine,
+    replace::{lock, sync_folder},
 };
 
 /// Bytes of a line beyond those of its record in Base64.
 const LINE_OVERHEAD_BYTES: u64 = 256;
 
-/// The file of a data node. Only one program may have it open.
+/// The file of a data node, which no other program can open meanwhile.
 #[derive(Debug)]
 pub struct RecordFile {
     file: File,
-    /// Where the last line of each record lies: its offset and its length, in bytes.
-    places: HashMap<RecordId, (u64, u64)>,
+    /// Locked for as long as it is open.
+    _lock: File,
+    /// Where the line of each record lies that counts.
+    places: HashMap<RecordId, Place>,
+    /// Bytes of these lines together.
+    places_bytes: u64,
+    /// The latest reign that is written down.
+    fence: Option<(Epoch, HeadId)>,
     end: u64,
     /// Bytes to cut off before anything else is appended.
     dirty: bool,
     damaged: u64,
+    /// Whether there are records that a larger limit would show.
+    too_long: bool,
+}
+
+/// A line of the file.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    offset: u64,
+    length: u64,
+    stamp: Stamp,
 }
 
 impl RecordFile {
     /// Opens the file or makes it, with `fresh` and `name` in its first line. What it says is given to
     /// `replay` line by line; a torn last line is cut off. Returns whose file it is.
     ///
+    /// When most of the file is lines that do not count any more it is written anew without them, if the disk has
+    /// room for that.
+    ///
     /// # Errors
     ///
-    /// The file cannot be opened, read or written, or its first line does not say whose it is.
+    /// Another program has it open, it cannot be opened, read or written, or its first line does not say whose it is.
     pub fn open(
         path: &Path,
         (fresh, name): (InstanceId, &str),
         record_bytes: u64,
         mut replay: impl FnMut(DataLine),
     ) -> io::Result<(RecordFile, InstanceId)> {
+        let locked = lock(path)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -46,10 +70,14 @@ impl RecordFile {
             .open(path)?;
         let mut opened = RecordFile {
             file,
+            _lock: locked,
             places: HashMap::new(),
+            places_bytes: 0,
+            fence: None,
             end: 0,
             dirty: false,
             damaged: 0,
+            too_long: false,
         };
         let longest = record_bytes.saturating_mul(2) + LINE_OVERHEAD_BYTES;
         let reader = BufReader::new(opened.file.try_clone()?);
@@ -69,6 +97,9 @@ impl RecordFile {
             let reason = format!("{path} does not begin with a sound `node` line: move it away, and its records come back from the other data nodes");
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })?;
+        if opened.is_mostly_waste() {
+            opened.compact(path, owner, name)?;
+        }
         Ok((opened, owner))
     }
 
@@ -89,19 +120,17 @@ impl RecordFile {
         match named.line {
             Ok(line) => {
                 self.end = offset + length;
-                match line {
-                    DataLine::Node { instance, .. } => *owner = owner.or(Some(instance)),
-                    DataLine::Record { id, .. } => {
-                        self.places.insert(id, (offset, length));
-                    }
-                    _ => {}
+                if let DataLine::Node { instance, .. } = line {
+                    *owner = owner.or(Some(instance));
                 }
+                self.note(&line, offset, length);
                 replay(line);
             }
             Err(LineError::Torn) => self.dirty = true,
-            Err(LineError::Damaged | LineError::TooLong) => {
+            Err(error @ (LineError::Damaged | LineError::TooLong)) => {
                 self.end = offset + length;
                 self.damaged += 1;
+                self.too_long |= error == LineError::TooLong;
             }
         }
     }
@@ -114,6 +143,34 @@ impl RecordFile {
     /// How long the file is.
     pub(super) fn bytes(&self) -> u64 {
         self.end
+    }
+
+    /// What counts changes in the same way as in the data node itself.
+    fn note(&mut self, line: &DataLine, offset: u64, length: u64) {
+        match *line {
+            DataLine::Node { .. } => {}
+            DataLine::Epoch { epoch, head } => self.fence = self.fence.max(Some((epoch, head))),
+            DataLine::Record { id, stamp, .. } => {
+                self.forget_if(id, |_| true);
+                let place = Place {
+                    offset,
+                    length,
+                    stamp,
+                };
+                self.places.insert(id, place);
+                self.places_bytes += length;
+            }
+            DataLine::Dropped { id, stamp } => self.forget_if(id, |place| place.stamp < stamp),
+            DataLine::Damaged { id, stamp } => self.forget_if(id, |place| place.stamp == stamp),
+        }
+    }
+
+    fn forget_if(&mut self, id: RecordId, goes: impl Fn(&Place) -> bool) {
+        if self.places.get(&id).is_some_and(goes)
+            && let Some(place) = self.places.remove(&id)
+        {
+            self.places_bytes -= place.length;
+        }
     }
 
     /// Lines that were passed over when the file was opened.
@@ -136,9 +193,7 @@ impl RecordFile {
         self.file.write_all_at(&bytes, self.end)?;
         self.dirty = false;
         let length = bytes.len() as u64;
-        if let DataLine::Record { id, .. } = line {
-            self.places.insert(*id, (self.end, length));
-        }
+        self.note(line, self.end, length);
         self.end += length;
         Ok(())
     }
@@ -158,10 +213,10 @@ impl RecordFile {
     ///
     /// It is damaged, or the disk does not answer.
     pub fn read(&self, id: RecordId) -> Result<Payload, ReadFailure> {
-        let &(offset, length) = self.places.get(&id).ok_or(ReadFailure::Damaged)?;
-        let length = usize::try_from(length).map_err(|_| ReadFailure::Unreadable)?;
+        let place = self.places.get(&id).ok_or(ReadFailure::Damaged)?;
+        let length = usize::try_from(place.length).map_err(|_| ReadFailure::Unreadable)?;
         let mut line = vec![0; length];
-        let read = self.file.read_exact_at(&mut line, offset);
+        let read = self.file.read_exact_at(&mut line, place.offset);
         read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ReadFailure::Damaged,
             _ => ReadFailure::Unreadable,
@@ -175,17 +230,8 @@ impl RecordFile {
     }
 }
 
-/// A new file is safe when its folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{HeadId, Stamp};
     use super::*;
 
     const HERE: InstanceId = InstanceId(7);
@@ -204,7 +250,7 @@ mod tests {
         let mut lines = Vec::new();
         let other = InstanceId(path.as_os_str().len() as u64);
         let fresh = if path.exists() { other } else { HERE };
-        let opened = RecordFile::open(path, (fresh, "norte"), 1_000, |line| lines.push(line));
+        let opened = RecordFile::open(path, (fresh, "norte"), 1 << 20, |line| lines.push(line));
         let (file, owner) = opened.unwrap();
         assert_eq!(owner, HERE);
         (file, lines)
@@ -218,6 +264,7 @@ mod tests {
         file.append(&record(1, b"one")).unwrap();
         file.append(&record(2, &[0, 255])).unwrap();
         file.sync().unwrap();
+        drop(file);
         let whole = std::fs::read(&path).unwrap();
         for torn in 1..40 {
             std::fs::write(&path, &whole[..whole.len() - torn]).unwrap();
@@ -231,6 +278,7 @@ mod tests {
             };
             file.append(&epoch).unwrap();
             file.append(&record(2, b"again")).unwrap();
+            drop(file);
             let (file, lines) = open(&path);
             assert_eq!((lines.len(), file.damaged()), (4, 0));
             assert_eq!(&file.read(RecordId(2)).unwrap()[..], b"again");
@@ -249,9 +297,70 @@ mod tests {
         bytes[at] ^= 4;
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(file.read(RecordId(1)), Err(ReadFailure::Damaged));
+        drop(file);
         let (file, lines) = open(&path);
         assert_eq!((lines.len(), file.damaged()), (2, 1));
         assert_eq!(&file.read(RecordId(2)).unwrap()[..], b"two");
+    }
+
+    #[test]
+    fn no_other_program_can_open_it_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.txt");
+        let first = open(&path);
+        let again = RecordFile::open(&path, (HERE, "norte"), 1_000, |_| {});
+        let reason = again.unwrap_err().to_string();
+        assert!(reason.contains("in use by another program"), "{reason}");
+        drop(first);
+        open(&path);
+    }
+
+    #[test]
+    fn a_file_that_is_mostly_waste_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.txt");
+        let (mut file, _) = open(&path);
+        let epoch = |epoch| DataLine::Epoch {
+            epoch,
+            head: HeadId(1),
+        };
+        let long = vec![b'x'; 400_000];
+        for line in [epoch(3), epoch(4)] {
+            file.append(&line).unwrap();
+        }
+        for id in 1..=5 {
+            file.append(&record(id, &long)).unwrap();
+        }
+        file.append(&record(6, b"six")).unwrap();
+        drop(file);
+        let whole = std::fs::metadata(&path).unwrap().len();
+        let (mut file, _) = open(&path);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), whole, "all counts");
+        for id in 1..=4 {
+            let (id, stamp) = (RecordId(id), Stamp { epoch: 4, seq: 1 });
+            file.append(&DataLine::Dropped { id, stamp }).unwrap();
+        }
+        drop(file);
+        // A draft that a crash has left does no harm.
+        std::fs::write(folder.path().join("data.txt.new"), "draft").unwrap();
+        let (mut file, _) = open(&path);
+        let left = std::fs::metadata(&path).unwrap().len();
+        assert!(left < whole / 4, "{left} of {whole}");
+        assert_eq!(&file.read(RecordId(5)).unwrap()[..], &long[..]);
+        file.append(&record(7, b"seven")).unwrap();
+        drop(file);
+        let (file, lines) = open(&path);
+        assert_eq!(
+            lines[1..],
+            [
+                epoch(4),
+                record(5, &long),
+                record(6, b"six"),
+                record(7, b"seven")
+            ]
+        );
+        assert_eq!(file.damaged(), 0);
+        assert_eq!(&file.read(RecordId(7)).unwrap()[..], b"seven");
     }
 
     #[test]

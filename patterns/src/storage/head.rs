@@ -220,7 +220,11 @@ impl HeadMachine {
     }
 
     fn lead(&mut self, now: Time, epoch: Epoch) {
-        let (promised, _) = self.promised();
+        let (promised, by) = self.promised();
+        let leads = !matches!(self.role, Role::Following(_));
+        if leads && (epoch, self.desk.config.head) == (promised, by) {
+            return;
+        }
         if epoch <= promised {
             return self.desk.say(HeadOutput::Deposed(promised));
         }

@@ -64,6 +64,8 @@ pub enum Fact {
 pub struct Register {
     entries: Vec<Entry>,
     promised: (Epoch, HeadId),
+    /// The numbers that entries have in a file with gaps.
+    salvaged: Vec<u64>,
 }
 
 /// The line does not follow from those before it.
@@ -100,15 +102,42 @@ impl Register {
     }
 
     /// The same where nobody else has a copy: what is missing is passed over, and found again at the
-    /// data nodes.
+    /// data nodes. Entries have other numbers here than in the file then, so that it must be
+    /// [rewritten](Register::rewrite) before anything is appended.
     pub fn salvage(&mut self, line: RegisterLine) {
         match line {
-            RegisterLine::Entry { entry, .. } => self.entries.push(entry),
-            RegisterLine::Cut { .. } => {}
-            promise => {
-                let _ = self.replay(promise);
+            RegisterLine::Promise { epoch, head } => {
+                self.promised = self.promised.max((epoch, head));
+            }
+            RegisterLine::Cut { index } => self.cut_salvaged(index),
+            RegisterLine::Entry { index, entry } => {
+                // The line that cut it off is one of those missing.
+                self.cut_salvaged(index);
+                self.salvaged.push(index);
+                self.entries.push(entry);
             }
         }
+    }
+
+    fn cut_salvaged(&mut self, index: u64) {
+        let keep = self.salvaged.partition_point(|&found| found < index);
+        self.salvaged.truncate(keep);
+        self.entries.truncate(keep);
+    }
+
+    /// Whether entries are missing that the file once had.
+    pub fn has_gaps(&self) -> bool {
+        let last = self.salvaged.last().copied().unwrap_or_default();
+        last > self.salvaged.len() as u64
+    }
+
+    /// The lines of a file that says all this and nothing else.
+    pub fn lines(&self) -> impl Iterator<Item = RegisterLine> {
+        let (epoch, head) = self.promised;
+        let promise = RegisterLine::Promise { epoch, head };
+        let entries = (1..).zip(self.entries.iter().cloned());
+        let entries = entries.map(|(index, entry)| RegisterLine::Entry { index, entry });
+        [promise].into_iter().chain(entries)
     }
 
     /// The reign to which this head has bound itself, and whose it is.
@@ -247,6 +276,34 @@ mod tests {
         // The same again changes nothing, nor does a shorter message that comes late.
         assert_eq!(here.graft(after, vec![entry(1)]), []);
         assert_eq!(here, file);
+    }
+
+    #[test]
+    fn what_is_salvaged_is_whole_again() {
+        let line = |index, epoch| RegisterLine::Entry {
+            index,
+            entry: entry(epoch),
+        };
+        let mut salvaged = Register::default();
+        let promise = RegisterLine::Promise {
+            epoch: 3,
+            head: HeadId(1),
+        };
+        for line in [promise, line(1, 1), line(2, 1), line(4, 1), line(5, 2)] {
+            salvaged.salvage(line);
+        }
+        assert!(salvaged.has_gaps());
+        // Cut off by a line, and by one that is missing.
+        salvaged.salvage(RegisterLine::Cut { index: 5 });
+        salvaged.salvage(line(4, 3));
+        assert_eq!(salvaged.entries(), register(&[1, 1, 3]).entries());
+        let mut whole = Register::default();
+        for line in salvaged.lines() {
+            whole.replay(line).unwrap();
+        }
+        assert_eq!(whole.entries(), salvaged.entries());
+        assert_eq!(whole.promised(), (3, HeadId(1)));
+        assert!(!whole.has_gaps());
     }
 
     #[test]

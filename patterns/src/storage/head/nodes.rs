@@ -1,6 +1,7 @@
 //! The data nodes: who is up, and what each holds.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use rand::rngs::StdRng;
 
@@ -197,7 +198,9 @@ impl Reign {
             }
             return;
         };
-        let last = copies.last().filter(|_| more).map(|copy| copy.id);
+        // A list that does not get on has come to its end.
+        let gets_on = |copy: &&Copy| more && after.is_none_or(|after| copy.id > after);
+        let last = copies.last().filter(gets_on).map(|copy| copy.id);
         self.forget_unnamed(instance, after, last, &copies);
         for copy in &copies {
             self.found(instance, copy, desk);
@@ -224,10 +227,9 @@ impl Reign {
             return;
         };
         let named: BTreeSet<RecordId> = copies.iter().map(|copy| copy.id).collect();
-        let in_part = |id: &&RecordId| {
-            after.is_none_or(|after| **id > after) && last.is_none_or(|last| **id <= last)
-        };
-        let part = node.copies.iter().filter(in_part);
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let end = last.map_or(Bound::Unbounded, Bound::Included);
+        let part = node.copies.range((start, end));
         let gone: Vec<RecordId> = part.filter(|id| !named.contains(id)).copied().collect();
         for id in gone {
             self.lose_copy(id, instance);

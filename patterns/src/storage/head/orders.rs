@@ -26,6 +26,12 @@ pub(super) enum Purpose {
     Check,
 }
 
+impl Purpose {
+    fn is_get(&self) -> bool {
+        matches!(self, Purpose::Get(..))
+    }
+}
+
 /// A copy that may go when all that shall stay are found good.
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
@@ -51,6 +57,9 @@ pub(super) struct Orders {
     last: u64,
     open: BTreeMap<u64, Order>,
     timers: BTreeSet<(Time, u64)>,
+    /// How many of them each node has to answer, and how many are reads for clients.
+    to_answer: BTreeMap<InstanceId, usize>,
+    gets: usize,
 }
 
 impl Orders {
@@ -61,6 +70,8 @@ impl Orders {
             last: 0,
             open: BTreeMap::new(),
             timers: BTreeSet::new(),
+            to_answer: BTreeMap::new(),
+            gets: 0,
         }
     }
 
@@ -73,6 +84,8 @@ impl Orders {
         desk: &mut Desk,
     ) {
         self.last += 1;
+        *self.to_answer.entry(node).or_default() += 1;
+        self.gets += usize::from(purpose.is_get());
         let expires = now + desk.config.patience;
         let order = Order {
             node,
@@ -115,6 +128,10 @@ impl Orders {
     fn close(&mut self, seq: u64) -> Option<Order> {
         let order = self.open.remove(&seq)?;
         self.timers.remove(&(order.next_send, seq));
+        if let Some(count) = self.to_answer.get_mut(&order.node) {
+            *count -= 1;
+        }
+        self.gets -= usize::from(order.purpose.is_get());
         Some(order)
     }
 
@@ -143,12 +160,12 @@ impl Orders {
 
     /// Whether a node has nothing to answer.
     pub(super) fn is_idle(&self, node: InstanceId) -> bool {
-        self.open.values().all(|order| order.node != node)
+        self.to_answer.get(&node).is_none_or(|count| *count == 0)
     }
 
-    pub(super) fn count(&self, which: impl Fn(&Purpose) -> bool) -> usize {
-        let purposes = self.open.values().map(|order| &order.purpose);
-        purposes.filter(|purpose| which(purpose)).count()
+    /// Reads for clients that are under way.
+    pub(super) fn gets(&self) -> usize {
+        self.gets
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

@@ -26,8 +26,9 @@ pub(super) struct Put {
     askers: BTreeSet<PeerId>,
     /// Where it is on disk.
     stored: BTreeSet<InstanceId>,
-    /// Where it has been sent.
+    /// Where it has been sent, and how many of those have not answered.
     tried: BTreeSet<InstanceId>,
+    under_way: usize,
     /// The entry that must be on disk at most heads before the record is confirmed.
     index: Option<u64>,
 }
@@ -67,8 +68,10 @@ impl Reign {
             askers: BTreeSet::from([peer]),
             tried: stored.clone(),
             stored,
+            under_way: 0,
             index: None,
         };
+        self.put_bytes += put.bytes.len() as u64;
         self.puts.insert(id, put);
         self.place(now, id, desk, rng);
     }
@@ -105,8 +108,13 @@ impl Reign {
     }
 
     fn has_room(&self, length: u64, desk: &Desk) -> bool {
-        let on_their_way: u64 = self.puts.values().map(|put| put.bytes.len() as u64).sum();
-        self.puts.len() < desk.config.puts && on_their_way + length <= desk.config.put_bytes
+        self.puts.len() < desk.config.puts && self.put_bytes + length <= desk.config.put_bytes
+    }
+
+    fn take_put(&mut self, id: RecordId) -> Option<Put> {
+        let put = self.puts.remove(&id)?;
+        self.put_bytes -= put.bytes.len() as u64;
+        Some(put)
     }
 
     /// Sends the record to as many data nodes as are missing, or registers it when none is.
@@ -118,10 +126,7 @@ impl Reign {
         if put.stored.len() >= wanted {
             return self.register_put(id, desk);
         }
-        let under_way = self
-            .orders
-            .count(|purpose| matches!(purpose, Purpose::Put(other) if *other == id));
-        let missing = wanted.saturating_sub(put.stored.len() + under_way);
+        let missing = wanted.saturating_sub(put.stored.len() + put.under_way);
         let length = put.bytes.len() as u64;
         let fit = self.nodes.iter().filter(|(_, node)| node.takes(length));
         let fit = fit.map(|(&instance, _)| instance);
@@ -141,6 +146,7 @@ impl Reign {
             return;
         };
         put.tried.insert(instance);
+        put.under_way += 1;
         let deed = Deed::Store {
             id,
             checksum: put.checksum,
@@ -152,7 +158,7 @@ impl Reign {
 
     /// What is stored already stays where it is: the client that tries again needs less.
     fn give_up_put(&mut self, id: RecordId, desk: &mut Desk) {
-        let Some(put) = self.puts.remove(&id) else {
+        let Some(put) = self.take_put(id) else {
             return;
         };
         // A late answer must not count for another record that comes under this id.
@@ -181,6 +187,9 @@ impl Reign {
         desk: &mut Desk,
         rng: &mut StdRng,
     ) {
+        if let Some(put) = self.puts.get_mut(&id) {
+            put.under_way = put.under_way.saturating_sub(1);
+        }
         if outcome == Some(Outcome::Stored) {
             match self.puts.get_mut(&id).filter(|put| put.index.is_none()) {
                 Some(put) => drop(put.stored.insert(node)),
@@ -231,7 +240,7 @@ impl Reign {
                 return;
             }
             self.confirmations.pop_first();
-            let Some(put) = self.puts.remove(&id) else {
+            let Some(put) = self.take_put(id) else {
                 continue;
             };
             let names = put.stored.iter().map(|&place| self.catalog.name(place));

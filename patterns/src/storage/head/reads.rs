@@ -10,7 +10,7 @@ use crate::pipeline::PeerId;
 
 use super::super::{Deed, HeadTells, InstanceId, Outcome, RecordId, Refusal};
 use super::desk::Desk;
-use super::nodes::Listing;
+use super::nodes::{Listing, Node};
 use super::orders::Purpose;
 use super::reign::Reign;
 use super::{HeadOutput, Health};
@@ -36,21 +36,41 @@ impl Reign {
         rng: &mut StdRng,
     ) {
         let Some(record) = self.catalog.records.get(&id) else {
-            return desk.say(HeadOutput::ToClient(peer, HeadTells::Unknown { id }));
+            return self.get_unknown(peer, id, desk);
         };
         if record.index > self.committed {
             let why = Refusal::Unavailable("the record is just being stored".into());
             return self.refuse(peer, id, why, desk);
         }
-        let gets = |purpose: &Purpose| matches!(purpose, Purpose::Get(..));
-        if self.orders.count(gets) >= desk.config.gets {
+        if self.orders.gets() >= desk.config.gets {
             let why =
                 Refusal::Unavailable("the head has as many reads under way as it takes".into());
             return self.refuse(peer, id, why, desk);
         }
         let mut places = self.readable(id);
         places.shuffle(rng);
+        self.best_last(&mut places);
         self.ask_next(now, id, peer, places, desk);
+    }
+
+    /// A register that was lost or has gaps is whole again when all data nodes have said what they hold.
+    fn get_unknown(&mut self, peer: PeerId, id: RecordId, desk: &mut Desk) {
+        let owes = |node: &&Node| node.listing != Listing::Done && node.health != Health::Dead;
+        let owing = self.nodes.values().filter(owes).count();
+        // Nobody is known to a head without a register before it has asked.
+        let asked = self.first > 1 || self.round > 1;
+        if owing == 0 && asked {
+            return desk.say(HeadOutput::ToClient(peer, HeadTells::Unknown { id }));
+        }
+        let why = format!(
+            "the register does not name the record, and data nodes that have not said yet what they hold: {owing}"
+        );
+        self.refuse(peer, id, Refusal::Unavailable(why), desk);
+    }
+
+    /// Puts the places that answer to the end, from where they are taken.
+    pub(super) fn best_last(&self, places: &mut [InstanceId]) {
+        places.sort_by_key(|place| self.nodes.get(place).is_some_and(Node::is_up));
     }
 
     /// Who may have a copy that can be read now.

@@ -29,7 +29,7 @@ const PAGE: usize = 1_000;
 pub(super) struct Reign {
     pub(super) epoch: Epoch,
     /// The entry with which it begins; clients are served when most heads have that.
-    first: u64,
+    pub(super) first: u64,
     /// The last entry that most heads have on disk, and that stays.
     pub(super) committed: u64,
     pub(super) disk_full: bool,
@@ -38,6 +38,8 @@ pub(super) struct Reign {
     pub(super) nodes: BTreeMap<InstanceId, Node>,
     pub(super) orders: Orders,
     pub(super) puts: BTreeMap<RecordId, Put>,
+    /// Bytes of them all.
+    pub(super) put_bytes: u64,
     /// Records to confirm when the entry is safe.
     pub(super) confirmations: BTreeSet<(u64, RecordId)>,
     pub(super) repairs: Repairs,
@@ -65,6 +67,7 @@ impl Reign {
             catalog,
             orders: Orders::new(epoch, head),
             puts: BTreeMap::new(),
+            put_bytes: 0,
             confirmations: BTreeSet::new(),
             repairs: Repairs::new(now),
             checking: None,
@@ -221,19 +224,17 @@ impl Reign {
     }
 
     pub(super) fn status(&self, desk: &Desk) -> StatusView {
-        let copies = |id: &RecordId| match self.catalog.records.get(id) {
-            Some(record) => self.safe_copies(&record.copies).count(),
-            None => 0,
-        };
-        let records = self.catalog.records.keys();
-        let lacking = records
-            .clone()
-            .filter(|id| copies(id) < desk.config.replicas);
+        let (mut lacking, mut unreachable) = (0, 0);
+        for record in self.catalog.records.values() {
+            let copies = self.safe_copies(&record.copies).count();
+            lacking += u64::from(copies < desk.config.replicas);
+            unreachable += u64::from(copies == 0);
+        }
         StatusView {
             epoch: self.epoch,
-            records: records.len() as u64,
-            unreachable: lacking.clone().filter(|id| copies(id) == 0).count() as u64,
-            lacking: lacking.count() as u64,
+            records: self.catalog.records.len() as u64,
+            lacking,
+            unreachable,
             nodes: self
                 .nodes
                 .iter()

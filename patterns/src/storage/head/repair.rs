@@ -1,6 +1,7 @@
 //! Records with too few copies get others, a few at a time; those with too many lose one.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -15,10 +16,16 @@ use super::orders::{Purpose, Spare};
 use super::reign::Reign;
 use super::{HeadConfig, Health};
 
+/// Records that are looked at in one go, and the pause before the next ones: what is heard meanwhile does not
+/// wait, however many records there are.
+const LOOKED_AT_ONCE: usize = 1_000;
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
 #[derive(Debug)]
 pub(super) struct Repairs {
-    /// Records to look at.
+    /// Records to look at, and behind which one: each has its turn.
     queue: BTreeSet<RecordId>,
+    at: Bound<RecordId>,
     /// Those that lack a copy for which there is no source or no place now.
     stuck: BTreeSet<RecordId>,
     running: BTreeSet<RecordId>,
@@ -30,6 +37,7 @@ impl Repairs {
     pub(super) fn new(now: Time) -> Repairs {
         Repairs {
             queue: BTreeSet::new(),
+            at: Bound::Unbounded,
             stuck: BTreeSet::new(),
             running: BTreeSet::new(),
             next: now,
@@ -42,7 +50,19 @@ impl Repairs {
 
     /// Looks again at what could not be repaired.
     pub(super) fn try_again(&mut self) {
-        self.queue.append(&mut self.stuck);
+        // Either may hold all records there are, and then the other is short.
+        if self.queue.len() < self.stuck.len() {
+            std::mem::swap(&mut self.queue, &mut self.stuck);
+        }
+        self.queue.extend(std::mem::take(&mut self.stuck));
+    }
+
+    fn take_next(&mut self) -> Option<RecordId> {
+        let mut behind = self.queue.range((self.at, Bound::Unbounded));
+        let id = *behind.next().or_else(|| self.queue.first())?;
+        self.queue.remove(&id);
+        self.at = Bound::Excluded(id);
+        Some(id)
     }
 
     /// When there is something to do, if what hinders is only the clock.
@@ -74,11 +94,16 @@ impl Reign {
 
     /// Looks at records as long as there is room for repairs.
     pub(super) fn repair(&mut self, now: Time, desk: &mut Desk, rng: &mut StdRng) {
+        let mut looked = 0;
         while now >= self.repairs.next && self.repairs.running.len() < desk.config.repairs {
-            let Some(id) = self.repairs.queue.pop_first() else {
+            let Some(id) = self.repairs.take_next() else {
                 return;
             };
             self.consider(now, id, desk, rng);
+            looked += 1;
+            if looked == LOOKED_AT_ONCE {
+                self.repairs.next = self.repairs.next.max(now + LOOK_PAUSE);
+            }
         }
     }
 
@@ -109,6 +134,7 @@ impl Reign {
     /// Reads a copy; what is read goes to another node.
     fn mend(&mut self, now: Time, id: RecordId, desk: &mut Desk, rng: &mut StdRng) {
         let mut sources = self.readable(id);
+        self.best_last(&mut sources);
         let Some(record) = self.catalog.records.get(&id) else {
             return;
         };

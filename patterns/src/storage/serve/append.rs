@@ -5,6 +5,7 @@ use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::super::replace::sync_folder;
 use super::super::{LineError, Lines, Named, TextLine};
 use super::lock::check_in_place;
 
@@ -70,13 +71,5 @@ impl AppendFile {
     pub(crate) fn sync(&self) -> io::Result<()> {
         check_in_place(&self.path, &self.file, self.end)?;
         self.file.sync_data()
-    }
-}
-
-/// A new file is safe when its folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
     }
 }

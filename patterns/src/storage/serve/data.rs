@@ -105,7 +105,12 @@ impl DataNode {
         let fresh = (InstanceId(rand::random()), &setup.name[..]);
         let replay = |line| machine.replay(line);
         let opened = RecordFile::open(&setup.file, fresh, setup.record_bytes, replay);
-        let (file, instance) = opened.map_err(StorageError::file(&setup.file))?;
+        let (file, instance) = opened.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => StorageError::Busy {
+                path: setup.file.clone(),
+            },
+            _ => StorageError::file(&setup.file)(error),
+        })?;
         // What was written before a kill and never synced counts from now on.
         let synced = take_alone(file.file(), &setup.file)?.sync_all();
         synced.map_err(StorageError::file(&setup.file))?;

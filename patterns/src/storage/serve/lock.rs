@@ -3,8 +3,9 @@
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::super::replace::beside;
 use super::StorageError;
 
 /// The lock of a file that nobody else may write; held until it is dropped.
@@ -18,7 +19,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock of `path`, which is a file beside it with the number of the last start.
     pub(crate) fn take(path: &Path) -> Result<Lock, StorageError> {
-        let name = beside(path, ".lock");
+        let name = beside(path, ".starts");
         let failed = StorageError::file(&name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -82,13 +83,6 @@ fn changed(path: &Path) -> std::io::Error {
     ))
 }
 
-/// A file with a longer name in the same folder.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +97,7 @@ mod tests {
         let start = first.start;
         drop(first);
         assert_eq!(Lock::take(&path).unwrap().start, start + 1);
-        std::fs::write(beside(&path, ".lock"), "rubbish").unwrap();
+        std::fs::write(beside(&path, ".starts"), "rubbish").unwrap();
         assert!(Lock::take(&path).unwrap().start > 1_000_000_000);
     }
 }

@@ -48,14 +48,16 @@ impl RegisterFile {
             }
             (_, _, Some(damage)) => {
                 log::warn!(
-                    "{}: {damage}; what is missing is asked of the data nodes",
+                    "{}: {damage}; it is kept beside as .damaged, and what is missing is asked of the data nodes",
                     path.display()
                 );
                 let salvage = |register: &mut Register, line| {
                     register.salvage(line);
                     Ok(())
                 };
-                let (file, register, _) = read(path, salvage)?;
+                let (_, register, _) = read(path, salvage)?;
+                register.rewrite(path).map_err(StorageError::file(path))?;
+                let (file, register, _) = read(path, Register::replay)?;
                 (file, register)
             }
         };

@@ -18,6 +18,8 @@ use super::nodes::Message;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) confirmed: BTreeMap<RecordId, Payload>,
+    /// In which reign each was confirmed, unless a register was lost since.
+    pub(super) registered: BTreeMap<RecordId, u64>,
     pub(super) found: u64,
     pub(super) unknown: u64,
     pub(super) verified: Option<(u64, u64, Vec<String>)>,
@@ -27,6 +29,7 @@ pub(super) type SharedLedger = Rc<RefCell<Ledger>>;
 
 pub(super) struct ClientNode {
     machine: ClientMachine,
+    heads: usize,
     ledger: SharedLedger,
     to_store: VecDeque<(RecordId, Payload)>,
     storing: Option<(RecordId, Payload)>,
@@ -53,6 +56,7 @@ impl ClientNode {
         };
         ClientNode {
             machine: ClientMachine::new(config),
+            heads,
             ledger,
             to_store,
             storing: None,
@@ -119,6 +123,7 @@ impl ClientNode {
             Done::Stored(line, _) => {
                 let (id, bytes) = self.storing.take().expect("it was asked for");
                 assert_eq!((id, bytes.checksum()), (line.id, line.checksum));
+                ledger.registered.insert(id, line.epoch);
                 ledger.confirmed.insert(id, bytes);
             }
             Done::Found(id, bytes) => {
@@ -127,7 +132,8 @@ impl ClientNode {
                 self.reading = None;
             }
             // A head that does not know yet that another leads may say so; at the end none may.
-            Done::Unknown(_) => {
+            Done::Unknown(id) => {
+                assert!(self.heads > 1, "{id} is unknown: it was confirmed");
                 ledger.unknown += 1;
                 self.reading = None;
             }

@@ -81,6 +81,12 @@ impl HandFed {
         }
     }
 
+    /// Says what it holds, as a head wants to know before it lets anything go.
+    fn list(&mut self, seq: u64) {
+        let listed = self.outcome(3, seq, Deed::List { after: None });
+        assert!(matches!(listed, Outcome::Listed { .. }), "{listed:?}");
+    }
+
     fn holds(&self) -> usize {
         self.machine.copies().count()
     }
@@ -160,10 +166,11 @@ fn what_is_said_twice_is_stored_once() {
 fn a_drop_that_comes_late_does_not_touch_what_was_stored_since() {
     let mut node = HandFed::fenced();
     node.order(3, 1, store(b"a"));
-    assert_eq!(node.outcome(3, 2, Deed::Drop { id: ID }), Outcome::Dropped);
+    node.list(2);
+    assert_eq!(node.outcome(3, 3, Deed::Drop { id: ID }), Outcome::Dropped);
     assert_eq!(node.holds(), 0);
-    node.order(3, 3, store(b"a"));
-    assert_eq!(node.outcome(3, 2, Deed::Drop { id: ID }), Outcome::Dropped);
+    node.order(3, 4, store(b"a"));
+    assert_eq!(node.outcome(3, 3, Deed::Drop { id: ID }), Outcome::Dropped);
     assert_eq!(node.holds(), 1);
     assert_eq!(node.restart().holds(), 1);
 }
@@ -176,6 +183,104 @@ fn a_drop_from_before_a_list_is_void() {
     assert!(matches!(listed, Outcome::Listed { copies, more: false } if copies.len() == 1));
     node.order(3, 8, Deed::Drop { id: ID });
     assert_eq!(node.holds(), 1, "the head counts on what was listed");
+}
+
+/// The head that gave the order may have counted on a list since, before the start.
+#[test]
+fn a_drop_from_before_the_first_list_is_void() {
+    let mut node = HandFed::fenced();
+    node.order(3, 1, store(b"a"));
+    let mut node = node.restart();
+    node.order(3, 8, Deed::Drop { id: ID });
+    assert_eq!(node.holds(), 1);
+    node.list(9);
+    node.order(3, 10, Deed::Drop { id: ID });
+    assert_eq!(node.holds(), 0);
+}
+
+fn order(seq: u64, deed: Deed) -> DataInput {
+    DataInput::Head(HeadAsks::Order {
+        to: HERE,
+        head: HEAD,
+        stamp: Stamp { epoch: 3, seq },
+        deed,
+    })
+}
+
+#[test]
+fn what_is_said_again_meanwhile_is_not_done_twice() {
+    let mut node = HandFed::fenced();
+    node.machine.handle(Time::START, order(1, store(b"a")));
+    let outputs = node.outputs();
+    let [DataOutput::Keep(op, DataLine::Record { .. })] = outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    node.machine.handle(Time::START, order(1, store(b"a")));
+    assert_eq!(node.outputs(), []);
+    node.machine.handle(Time::START, DataInput::Kept(op));
+    assert_eq!(node.outputs().len(), 1, "one answer");
+    assert_eq!(node.outcome(3, 1, store(b"a")), Outcome::Stored);
+}
+
+/// In the file the new copy stands before the drop, which would take it away at the next start.
+#[test]
+fn a_drop_while_a_new_copy_is_on_its_way_to_disk_is_void() {
+    let mut node = HandFed::fenced();
+    node.order(3, 1, store(b"a"));
+    node.list(2);
+    node.machine.handle(Time::START, order(3, store(b"a")));
+    let outputs = node.outputs();
+    let [DataOutput::Keep(op, _)] = outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(node.outcome(3, 4, Deed::Drop { id: ID }), Outcome::Dropped);
+    node.machine.handle(Time::START, DataInput::Kept(op));
+    assert_eq!(node.holds(), 1);
+    assert!(
+        !node
+            .file
+            .iter()
+            .any(|line| matches!(line, DataLine::Dropped { .. }))
+    );
+}
+
+#[test]
+fn a_copy_that_the_disk_does_not_give_up_counts_again_after_a_start() {
+    let mut node = HandFed::fenced();
+    node.order(3, 1, store(b"a"));
+    node.machine
+        .handle(Time::START, order(2, Deed::Check { after: None }));
+    let outputs = node.outputs();
+    let [DataOutput::Read(op, ID)] = outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    let unreadable = DataInput::Read(op, Err(ReadFailure::Unreadable));
+    node.machine.handle(Time::START, unreadable);
+    let outputs = node.outputs();
+    let [DataOutput::ToHead(_, DataSays::Done { outcome, .. })] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert!(matches!(outcome, Outcome::Checked { damaged, .. } if damaged[..] == [ID]));
+    assert_eq!(node.holds(), 0);
+    assert_eq!(node.restart().holds(), 1);
+}
+
+#[test]
+fn a_check_of_long_records_is_answered_in_parts() {
+    let bytes = Payload::from(vec![b'x'; 20 << 20]);
+    let record = |id: u64| DataLine::Record {
+        id: RecordId(id),
+        stamp: Stamp { epoch: 1, seq: id },
+        checksum: bytes.checksum(),
+        bytes: bytes.clone(),
+    };
+    let mut node = HandFed::start((1..=3).map(record).collect());
+    node.tell(beat(3, HEAD));
+    let checked = node.outcome(3, 1, Deed::Check { after: None });
+    let Outcome::Checked { checked, next, .. } = checked else {
+        panic!("{checked:?}");
+    };
+    assert_eq!((checked, next), (2, Some(RecordId(2))));
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! A head in the simulator: the machine, its disk, a failure detector that counts missed beats.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use mutirao::machine::{Machine, Time};
 use mutirao::sim::{Node, NodeId, Rng};
 use mutirao::storage::{
-    BeatLine, DataSays, HeadConfig, HeadId, HeadInput, HeadMachine, HeadOutput, Health, InstanceId,
-    Register, RegisterLine,
+    BeatLine, DataSays, Fact, HeadConfig, HeadId, HeadInput, HeadMachine, HeadOutput, Health,
+    InstanceId, Register, RegisterLine,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::client::SharedLedger;
 use super::disk::{Disk, load};
 use super::nodes::Message;
 
@@ -24,6 +25,9 @@ pub(super) struct HeadNode {
     disk: Disk,
     kept: u64,
     rng: Rng,
+    ledger: SharedLedger,
+    /// The epoch in which it reigns.
+    reign: Option<u64>,
     heads: usize,
     data_nodes: usize,
     beat: Duration,
@@ -40,6 +44,7 @@ impl HeadNode {
         config: HeadConfig,
         mut file: Vec<u8>,
         data_nodes: usize,
+        ledger: SharedLedger,
         mut rng: Rng,
     ) -> HeadNode {
         let mut register = Register::default();
@@ -55,6 +60,8 @@ impl HeadNode {
             disk: Disk::new(file),
             kept: 0,
             rng,
+            ledger,
+            reign: None,
             heads,
             data_nodes,
             beat,
@@ -91,7 +98,32 @@ impl HeadNode {
         self.obey();
     }
 
+    /// What any earlier reign has confirmed is in the register of the next from its first moment, before the
+    /// data nodes have said what they hold.
+    fn examine_reign(&mut self) {
+        let reign = self.machine.status().map(|status| status.epoch);
+        if reign == self.reign {
+            return;
+        }
+        self.reign = reign;
+        let Some(epoch) = reign else { return };
+        let entries = self.machine.register().entries().iter();
+        let known: BTreeSet<_> = entries
+            .filter_map(|entry| match entry.fact {
+                Fact::Record { id, .. } => Some(id),
+                _ => None,
+            })
+            .collect();
+        for (id, confirmed) in &self.ledger.borrow().registered {
+            assert!(
+                *confirmed >= epoch || known.contains(id),
+                "{id}, confirmed in epoch {confirmed}, is not in the register of epoch {epoch}"
+            );
+        }
+    }
+
     fn obey(&mut self) {
+        self.examine_reign();
         while let Some(output) = self.machine.poll() {
             match output {
                 HeadOutput::ToAll(asks) => {

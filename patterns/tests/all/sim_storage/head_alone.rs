@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use mutirao::machine::{Machine, Time};
 use mutirao::storage::{
-    ClientAsks, DataSays, Deed, HeadAsks, HeadConfig, HeadId, HeadInput, HeadMachine, HeadOutput,
-    HeadTells, Health, InstanceId, Outcome, Payload, RecordId, Refusal, Register, RegisterLine,
+    ClientAsks, DataSays, Deed, Entry, Fact, HeadAsks, HeadConfig, HeadId, HeadInput, HeadMachine,
+    HeadOutput, HeadSays, HeadTells, Health, InstanceId, Outcome, Payload, Position, RecordId,
+    Refusal, Register, RegisterLine,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -23,6 +24,8 @@ struct HandFed {
     turned_away: Vec<(InstanceId, String)>,
     /// The nodes that do as they are told.
     stored: Vec<InstanceId>,
+    /// Whether lines are on disk as soon as they are written.
+    keeps: bool,
 }
 
 impl HandFed {
@@ -43,6 +46,7 @@ impl HandFed {
             told: Vec::new(),
             turned_away: Vec::new(),
             stored: Vec::new(),
+            keeps: true,
         };
         head.feed(HeadInput::Lead(epoch));
         head
@@ -55,7 +59,7 @@ impl HandFed {
                 HeadOutput::Keep(line) => {
                     self.file.push(line);
                     self.kept += 1;
-                    Some(HeadInput::Kept(self.kept))
+                    self.keeps.then_some(HeadInput::Kept(self.kept))
                 }
                 HeadOutput::ToNode(node, asks) => self.node_hears(node, asks),
                 HeadOutput::ToClient(CLIENT, tells) => {
@@ -158,6 +162,60 @@ fn a_record_is_confirmed_with_its_places_and_a_retry_stores_nothing() {
 }
 
 #[test]
+fn nothing_is_confirmed_before_the_register_is_on_disk() {
+    let mut head = HandFed::with_nodes();
+    head.keeps = false;
+    assert_eq!(head.put(b"milho"), []);
+    assert_eq!(head.stored.len(), 2);
+    head.feed(HeadInput::Kept(head.kept));
+    assert!(matches!(head.told[..], [HeadTells::Confirmed { .. }]));
+}
+
+/// Of three heads.
+fn one_of_three() -> HeadMachine {
+    let config = HeadConfig {
+        head: HeadId(2),
+        peers: vec![HeadId(1), HeadId(3)],
+        ..HeadConfig::alone()
+    };
+    HeadMachine::new(config, Register::default(), StdRng::seed_from_u64(1))
+}
+
+#[test]
+fn a_head_promises_and_appends_nothing_before_it_is_on_its_disk() {
+    let mut head = one_of_three();
+    let mut hear = |input| {
+        head.handle(Time::START, input);
+        std::iter::from_fn(|| head.poll()).collect::<Vec<_>>()
+    };
+    let from_leader = |says| HeadInput::Head(HeadId(3), says);
+    let said = hear(from_leader(HeadSays::Promise { epoch: 4 }));
+    assert!(matches!(said[..], [HeadOutput::Keep(_)]), "{said:?}");
+    let said = hear(HeadInput::Kept(1));
+    let promised = |output: &_| matches!(output, HeadOutput::ToHead(_, HeadSays::Promised { .. }));
+    assert!(said.len() == 1 && promised(&said[0]), "{said:?}");
+    let head = HeadId(3);
+    let lead = Entry {
+        epoch: 4,
+        fact: Fact::Lead { head },
+    };
+    let said = hear(from_leader(HeadSays::Append {
+        epoch: 4,
+        after: Position::default(),
+        entries: vec![lead],
+    }));
+    assert!(matches!(said[..], [HeadOutput::Keep(_)]), "{said:?}");
+    let said = hear(HeadInput::Kept(2));
+    let appended = |output: &_| {
+        matches!(
+            output,
+            HeadOutput::ToHead(_, HeadSays::Appended { matched: true, last, .. }) if last.index == 1
+        )
+    };
+    assert!(said.len() == 1 && appended(&said[0]), "{said:?}");
+}
+
+#[test]
 fn a_name_belongs_to_one_node_until_that_is_dead() {
     let mut head = HandFed::with_nodes();
     head.alive(3, "norte");
@@ -220,21 +278,33 @@ fn what_cannot_be_stored_is_refused_with_the_reason() {
 fn an_unknown_record_is_unknown_and_one_without_a_copy_is_not() {
     let mut head = HandFed::with_nodes();
     let get = || ClientAsks::Get { id: ID };
+    // Its register is new, and was perhaps lost: there may be data nodes that it does not know yet.
+    let why = refusal(&head.ask(get()));
+    assert!(why.may_pass(), "{why}");
+    head.now = Time::START + Duration::from_secs(5);
+    head.machine.wake(head.now);
     assert_eq!(head.ask(get()), [HeadTells::Unknown { id: ID }]);
     head.put(b"a");
     // These nodes have thrown it away.
     assert!(matches!(refusal(&head.ask(get())), Refusal::Unavailable(_)));
 }
 
+/// A register may have gaps; the data nodes know what was in them.
+#[test]
+fn nothing_is_unknown_before_all_data_nodes_have_said_what_they_hold() {
+    let head = HandFed::with_nodes();
+    let mut head = HandFed::start(head.file, 2);
+    head.alive(1, "norte");
+    let get = || ClientAsks::Get { id: ID };
+    let why = refusal(&head.ask(get()));
+    assert!(why.to_string().contains("hold: 1"), "{why}");
+    head.feed(HeadInput::Health(InstanceId(2), Health::Dead));
+    assert_eq!(head.ask(get()), [HeadTells::Unknown { id: ID }]);
+}
+
 #[test]
 fn who_does_not_lead_says_who_does() {
-    let config = HeadConfig {
-        head: HeadId(2),
-        peers: vec![HeadId(1), HeadId(3)],
-        ..HeadConfig::alone()
-    };
-    let rng = StdRng::seed_from_u64(1);
-    let mut head = HeadMachine::new(config, Register::default(), rng);
+    let mut head = one_of_three();
     let ask = |head: &mut HeadMachine| {
         head.handle(
             Time::START,
@@ -249,7 +319,7 @@ fn who_does_not_lead_says_who_does() {
         ))
     };
     assert_eq!(ask(&mut head), leader(None));
-    let promise = mutirao::storage::HeadSays::Promise { epoch: 4 };
+    let promise = HeadSays::Promise { epoch: 4 };
     head.handle(Time::START, HeadInput::Head(HeadId(3), promise));
     assert_eq!(ask(&mut head), leader(Some(HeadId(3))));
 }

@@ -5,8 +5,8 @@ use mutirao::sim::{Rng, run_seeds};
 use mutirao::storage::{
     Checksum, ClientAsks, ClientConfig, ClientInput, ClientMachine, Copy, DataConfig, DataInput,
     DataMachine, DataSays, Deed, Entry, Fact, HeadAsks, HeadConfig, HeadId, HeadInput, HeadMachine,
-    HeadSays, HeadTells, Health, InstanceId, Outcome, Payload, Position, RecordId, Refusal,
-    Register, Request, Stamp,
+    HeadSays, HeadTells, Health, InstanceId, Outcome, Payload, Position, ReadFailure, RecordId,
+    Refusal, Register, Request, Stamp,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -252,7 +252,12 @@ fn a_data_node_bears_whatever_it_is_told() {
             let input = match rng.below(8) {
                 0 => DataInput::Kept(op),
                 1 => DataInput::NotKept(op, "no".into()),
-                2 => DataInput::Read(op, Ok(payload(&mut rng))),
+                2 => {
+                    let (damaged, unreadable) = (ReadFailure::Damaged, ReadFailure::Unreadable);
+                    let bytes = payload(&mut rng);
+                    let results = [Ok(bytes), Err(damaged), Err(unreadable)];
+                    DataInput::Read(op, rng.pick(&results).unwrap().clone())
+                }
                 3 => DataInput::Free(number(&mut rng)),
                 4 => DataInput::Head(HeadAsks::Beat {
                     epoch: number(&mut rng),

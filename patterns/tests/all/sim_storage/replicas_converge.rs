@@ -58,3 +58,26 @@ fn a_dead_nodes_records_are_copied_again_and_not_at_the_first_missed_beat() {
         world.converge_within(Duration::from_secs(60));
     });
 }
+
+#[test]
+fn a_spare_copy_goes_only_when_those_that_stay_are_good() {
+    run_seeds(0..30, |seed| {
+        let mut world = World::new(Setup::calm(seed));
+        world.finish_within(Duration::from_secs(30));
+        let away = world.data_ids().next().expect("three of them");
+        let mut held = world.confirmed();
+        held.retain(|id| world.copies(*id).contains(&away));
+        world.crash(away);
+        world.run_for(Duration::from_secs(12));
+        world.converge_within(Duration::from_secs(60));
+        // The only good copies are those of the node that was away, and it has the least room.
+        for record in held {
+            let copies = world.copies(record);
+            assert!(copies.into_iter().all(|at| world.flip(at, record)));
+        }
+        world.restart(away);
+        world.set_capacity(away, 1 << 16);
+        world.converge_within(Duration::from_secs(120));
+        world.read_all();
+    });
+}

@@ -147,19 +147,23 @@ impl World {
         if self.is_head(id) {
             let file = self.files.registers[id.0].clone();
             let config = self.config(id);
-            let node = HeadNode::new(now, config, file, self.setup.data_nodes, rng);
+            let ledger = self.ledger.clone();
+            let node = HeadNode::new(now, config, file, self.setup.data_nodes, ledger, rng);
             return Program::Head(Box::new(node));
         }
         if self.is_data(id) {
-            let (instance, file) = self.files.data[&id.0].clone();
-            let who = (instance, format!("disk{}", instance.0), start);
-            let node = DataNode::new(now, who, file, self.setup.capacity, rng);
-            return Program::Data(Box::new(node));
+            return Program::Data(Box::new(self.data_node(id, start, rng)));
         }
         let records = self.records_of(id);
         let ledger = self.ledger.clone();
         let node = ClientNode::new(now, self.setup.heads, records, ledger, rng);
         Program::Client(Box::new(node))
+    }
+
+    fn data_node(&self, id: NodeId, start: u64, rng: Rng) -> DataNode {
+        let (instance, file) = self.files.data[&id.0].clone();
+        let who = (instance, format!("disk{}", instance.0), start);
+        DataNode::new(self.sim.now(), who, file, self.setup.capacity, rng)
     }
 
     fn config(&self, id: NodeId) -> HeadConfig {
@@ -241,6 +245,7 @@ impl World {
     pub(super) fn lose_register(&mut self, id: NodeId) {
         self.crash(id);
         self.files.registers[id.0].clear();
+        self.ledger.borrow_mut().registered.clear();
         self.restart(id);
     }
 
@@ -256,6 +261,24 @@ impl World {
             let (instance, _) = self.files.data[&id.0];
             self.lost.insert(format!("disk{}", instance.0));
             self.lose_disk(id);
+        }
+    }
+
+    /// No disk may be without need the last one with a record.
+    fn examine_copies(&self) {
+        for record in self.confirmed() {
+            let wanted = self.ledger.borrow().confirmed[&record].clone();
+            let down = |id: &NodeId| self.sim.node(*id).is_none();
+            let on_disk = |id: NodeId| self.data_node(id, 0, Rng::new(0)).good_copy(record);
+            assert!(
+                !self.copies(record).is_empty()
+                    || self
+                        .data_ids()
+                        .filter(down)
+                        .any(|id| on_disk(id).as_ref() == Some(&wanted)),
+                "no disk has a good copy of {record}: {:?}",
+                self.setup
+            );
         }
     }
 
@@ -336,6 +359,7 @@ impl World {
         while self.sim.now() < end {
             let pause = Duration::from_micros(self.sim.rng().below(1_500_000));
             self.run_for(pause);
+            self.examine_copies();
             self.fault();
         }
         self.calm();
