@@ -42,7 +42,7 @@ pub use lines::{
 };
 pub use messages::{
     ClientAsks, Copy, DataSays, Deed, HeadAsks, HeadSays, HeadTells, NodeView, Outcome, Refusal,
-    StatusView,
+    StatusView, Verification,
 };
 pub use record::{Checksum, Payload};
 pub use register::{Entry, Fact, Position, Register};

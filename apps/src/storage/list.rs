@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use mutirao::storage::{RecordId, StatusView, StorageClient};
+use mutirao::storage::{RecordId, StatusView, StorageClient, Verification};
 use serde_json::{Value, json};
 
 use super::ask::{AskFlags, ended};
@@ -35,7 +35,7 @@ pub(crate) struct StatusArgs {
 
 /// Have every copy of every record read, and damaged ones replaced.
 ///
-/// Exit code 1 when a copy was damaged, or a data node could not be asked.
+/// Exit code 1 when a copy was damaged, a record has too few, or a data node could not be asked.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: of a large cluster\n  mutirao storage verify --timeout 1h")]
 pub(crate) struct VerifyArgs {
@@ -128,22 +128,46 @@ fn write_status(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
 
 pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Exit> {
     let mut client: StorageClient = args.ask.client(None)?;
-    let (checked, damaged, missing) = client.verify().map_err(ended)?;
+    let found = client.verify().map_err(ended)?;
+    let Verification {
+        checked, damaged, ..
+    } = found;
     args.format.write(
         |out| writeln!(out, "{checked} copies read, {damaged} damaged"),
-        || json!({ "checked": checked, "damaged": damaged, "missing": missing }),
+        || json!(found),
     )?;
+    match wrong(&found) {
+        wrong if wrong.is_empty() => Ok(()),
+        wrong => Err(Exit::SomeFailed(wrong.join("; "))),
+    }
+}
+
+/// What is not as it should be.
+fn wrong(found: &Verification) -> Vec<String> {
+    let Verification {
+        damaged,
+        missing,
+        lacking,
+        unreachable,
+        ..
+    } = found;
     let mut wrong = Vec::new();
-    if damaged > 0 {
+    if *damaged > 0 {
         wrong.push(format!(
             "{damaged} copies were damaged and are being replaced: verify again"
         ));
     }
+    if *unreachable > 0 {
+        wrong.push(format!(
+            "{unreachable} records have no good copy that can be reached: start the data nodes that have one"
+        ));
+    }
+    if lacking > unreachable && *damaged == 0 {
+        let short = lacking - unreachable;
+        wrong.push(format!("{short} records have fewer copies than asked for"));
+    }
     if !missing.is_empty() {
         wrong.push(format!("{} could not be asked", missing.join(", ")));
     }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(Exit::SomeFailed(wrong.join("; "))),
-    }
+    wrong
 }

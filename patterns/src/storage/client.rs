@@ -8,6 +8,7 @@ use crate::machine::{Machine, Time};
 
 use super::{
     ClientAsks, ClientLine, Epoch, HeadId, HeadTells, Payload, RecordId, Refusal, StatusView,
+    Verification,
 };
 
 /// Whom a client asks, and how patiently.
@@ -36,6 +37,20 @@ pub enum Request {
     Verify,
 }
 
+/// Bytes of a record that are on their way in a second at least, from here to the disks of all that keep it.
+const SLOW_BYTES_PER_SECOND: u64 = 2 << 20;
+
+impl Request {
+    /// How much longer than others it takes.
+    fn slack(&self) -> Duration {
+        let bytes = match self {
+            Request::Put(_, bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        Duration::from_micros(bytes.saturating_mul(1_000_000) / SLOW_BYTES_PER_SECOND)
+    }
+}
+
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -53,8 +68,8 @@ pub enum Done {
     Records(Vec<(RecordId, u64)>, bool),
     /// How the cluster fares.
     Status(StatusView),
-    /// Copies that were read, those damaged, data nodes that could not be asked.
-    Verified(u64, u64, Vec<String>),
+    /// What came of reading every copy.
+    Verified(Verification),
 }
 
 /// What happens to a client.
@@ -152,7 +167,7 @@ impl ClientMachine {
         let Some(open) = self.open.get_mut(&key) else {
             return;
         };
-        open.next_send = now + self.config.resend;
+        open.next_send = now + self.config.resend + open.request.slack();
         open.silent = true;
         let asks = match &open.request {
             Request::Put(id, bytes) => ClientAsks::Put {
@@ -198,15 +213,19 @@ impl ClientMachine {
             HeadTells::Unknown { id } => self.finish(Key::Get(id), Done::Unknown(id)),
             HeadTells::Refused { id, why } => self.refused(now, id, why),
             HeadTells::NotLeading { leader } => self.turn(now, from, leader),
-            HeadTells::Records { records, more } => {
-                self.finish(Key::List, Done::Records(records, more));
+            HeadTells::Records {
+                after,
+                records,
+                more,
+            } => {
+                let asked = self.open.get(&Key::List).map(|open| &open.request);
+                // A page that was asked for twice comes twice.
+                if asked == Some(&Request::List(after)) {
+                    self.finish(Key::List, Done::Records(records, more));
+                }
             }
             HeadTells::Status(status) => self.finish(Key::Status, Done::Status(status)),
-            HeadTells::Verified {
-                checked,
-                damaged,
-                missing,
-            } => self.finish(Key::Verify, Done::Verified(checked, damaged, missing)),
+            HeadTells::Verified(found) => self.finish(Key::Verify, Done::Verified(found)),
         }
     }
 
@@ -254,6 +273,11 @@ impl ClientMachine {
     fn turn(&mut self, now: Time, from: HeadId, leader: Option<HeadId>) {
         if from != self.head() {
             return;
+        }
+        for open in self.open.values_mut() {
+            let none =
+                "no head that was asked leads: name all of them, and see that most are running";
+            open.last_refusal = Some(Refusal::Unavailable(none.into()));
         }
         let heads = &self.config.heads;
         let known = heads.iter().position(|head| Some(*head) == leader);

@@ -54,7 +54,10 @@ pub struct HeadConfig {
     pub puts: usize,
     /// Bytes that they may have together; at least `record_bytes`.
     pub put_bytes: u64,
-    /// Reads for clients that may be under way at once; more are refused.
+    /// Bytes a second that any data node takes, reads or sends at least: so much longer it is waited for when it has
+    /// much to do; at least 1.
+    pub slow_bytes_per_second: u64,
+    /// Reads for clients that may be under way at once; more are refused. Together they may have `put_bytes`.
     pub gets: usize,
     /// Copies that are made again at once after a node has died.
     pub repairs: usize,
@@ -75,6 +78,7 @@ impl HeadConfig {
             record_bytes: 16 << 20,
             puts: 1_000,
             put_bytes: 256 << 20,
+            slow_bytes_per_second: 4 << 20,
             gets: 1_000,
             repairs: 4,
             repair_bytes_per_second: 32 << 20,
@@ -430,9 +434,7 @@ impl Machine for HeadMachine {
                 }
             }
             HeadInput::DiskFull(full) => {
-                if let Role::Reigning(reign) = &mut self.role {
-                    reign.disk_full = full;
-                }
+                self.desk.disk_full = full;
             }
         }
         self.ascend(now);

@@ -72,6 +72,8 @@ pub enum HeadTells {
     },
     /// Some records, in the order of their ids.
     Records {
+        /// Behind which one, as was asked.
+        after: Option<RecordId>,
         /// Id and length.
         records: Vec<(RecordId, u64)>,
         /// Whether there are others behind them.
@@ -80,14 +82,22 @@ pub enum HeadTells {
     /// How the cluster fares.
     Status(StatusView),
     /// Every copy at the nodes that are alive was read.
-    Verified {
-        /// Copies that were read.
-        checked: u64,
-        /// Those among them that were damaged; they are being replaced.
-        damaged: u64,
-        /// Data nodes that could not be asked.
-        missing: Vec<String>,
-    },
+    Verified(Verification),
+}
+
+/// What came of reading every copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Copies that were read.
+    pub checked: u64,
+    /// Those among them that were damaged; they are being replaced where there is a good one.
+    pub damaged: u64,
+    /// Data nodes that could not be asked.
+    pub missing: Vec<String>,
+    /// Records with fewer good copies than asked for, those without any included.
+    pub lacking: u64,
+    /// Records without any copy that can be reached now.
+    pub unreachable: u64,
 }
 
 /// Why a record was not stored, or is not to be had.

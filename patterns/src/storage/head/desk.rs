@@ -19,6 +19,8 @@ pub(super) struct Desk {
     marks: VecDeque<(u64, u64)>,
     /// The last entry that is on disk.
     durable: u64,
+    /// Whether the disk has no room.
+    pub(super) disk_full: bool,
 }
 
 impl Desk {
@@ -32,6 +34,7 @@ impl Desk {
             kept: 0,
             promises: VecDeque::new(),
             marks: VecDeque::new(),
+            disk_full: false,
         }
     }
 

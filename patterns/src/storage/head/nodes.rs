@@ -153,8 +153,41 @@ impl Reign {
             }
             _ => {}
         }
+        let before = self.catalog.names.get(&name).copied();
         self.register(Fact::Node { instance, name }, desk);
+        if let Some(before) = before {
+            self.leave_out(before);
+        }
         Ok(())
+    }
+
+    /// The register is to name a data node no more that will not come back.
+    fn leave_out(&mut self, gone: InstanceId) {
+        let records = self.catalog.records.iter();
+        let named = records.filter(|(_, record)| record.places.contains(&gone));
+        for (&id, _) in named {
+            self.repairs.look_at(id);
+        }
+    }
+
+    /// Whether it is dead, and its name is another's by now.
+    pub(super) fn is_gone(&self, instance: InstanceId) -> bool {
+        let node = self.nodes.get(&instance);
+        let is_named = |owner: &InstanceId| *owner == instance;
+        node.is_some_and(|node| node.health == Health::Dead)
+            && !self.catalog.names.values().any(is_named)
+    }
+
+    /// Forgets those whom the register names no more.
+    pub(super) fn forget_gone(&mut self) {
+        let all = self.nodes.keys().copied();
+        let gone: Vec<InstanceId> = all.filter(|instance| self.is_gone(*instance)).collect();
+        for instance in gone {
+            let mut records = self.catalog.records.values();
+            if !records.any(|record| record.places.contains(&instance)) {
+                self.nodes.remove(&instance);
+            }
+        }
     }
 
     /// Asks for a list where belief and truth differ.
@@ -338,6 +371,7 @@ impl Reign {
             round: self.round,
         }));
         self.repairs.try_again();
+        self.forget_gone();
     }
 
     fn beat_line(&self) -> BeatLine {

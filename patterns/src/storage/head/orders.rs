@@ -1,6 +1,7 @@
 //! Orders to data nodes: given again until they are answered, and given up after a while.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::machine::Time;
 use crate::pipeline::PeerId;
@@ -27,8 +28,12 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    fn is_get(&self) -> bool {
-        matches!(self, Purpose::Get(..))
+    /// Who reads what, if it is for a client.
+    fn get(&self) -> Option<(PeerId, RecordId)> {
+        match self {
+            Purpose::Get(id, peer, _) => Some((*peer, *id)),
+            _ => None,
+        }
     }
 }
 
@@ -48,7 +53,19 @@ pub(super) struct Order {
     pub(super) purpose: Purpose,
     expires: Time,
     next_send: Time,
+    /// Bytes that travel with it or with its answer.
+    bytes: u64,
 }
+
+/// What a node has to answer.
+#[derive(Debug, Default)]
+struct Load {
+    orders: usize,
+    bytes: u64,
+}
+
+/// Bytes that an answer to a check may have read from the disk.
+const CHECK_BYTES: u64 = 32 << 20;
 
 #[derive(Debug)]
 pub(super) struct Orders {
@@ -57,9 +74,10 @@ pub(super) struct Orders {
     last: u64,
     open: BTreeMap<u64, Order>,
     timers: BTreeSet<(Time, u64)>,
-    /// How many of them each node has to answer, and how many are reads for clients.
-    to_answer: BTreeMap<InstanceId, usize>,
-    gets: usize,
+    to_answer: BTreeMap<InstanceId, Load>,
+    /// Those among them that are reads for clients, and the bytes of these.
+    gets: BTreeSet<(PeerId, RecordId)>,
+    get_bytes: u64,
 }
 
 impl Orders {
@@ -71,7 +89,8 @@ impl Orders {
             open: BTreeMap::new(),
             timers: BTreeSet::new(),
             to_answer: BTreeMap::new(),
-            gets: 0,
+            gets: BTreeSet::new(),
+            get_bytes: 0,
         }
     }
 
@@ -83,28 +102,69 @@ impl Orders {
         purpose: Purpose,
         desk: &mut Desk,
     ) {
+        let bytes = match &deed {
+            Deed::Store { bytes, .. } => bytes.len() as u64,
+            Deed::Check { .. } => CHECK_BYTES,
+            Deed::Read { .. } | Deed::Drop { .. } | Deed::List { .. } => 0,
+        };
+        self.open(now, (node, deed, purpose, bytes), desk);
+    }
+
+    /// Has a record of so many bytes read.
+    pub(super) fn give_read(
+        &mut self,
+        now: Time,
+        node: InstanceId,
+        (id, bytes): (RecordId, u64),
+        purpose: Purpose,
+        desk: &mut Desk,
+    ) {
+        self.open(now, (node, Deed::Read { id }, purpose, bytes), desk);
+    }
+
+    fn open(
+        &mut self,
+        now: Time,
+        (node, deed, purpose, bytes): (InstanceId, Deed, Purpose, u64),
+        desk: &mut Desk,
+    ) {
         self.last += 1;
-        *self.to_answer.entry(node).or_default() += 1;
-        self.gets += usize::from(purpose.is_get());
-        let expires = now + desk.config.patience;
+        let load = self.to_answer.entry(node).or_default();
+        load.orders += 1;
+        load.bytes += bytes;
+        if let Some(get) = purpose.get() {
+            self.gets.insert(get);
+            self.get_bytes += bytes;
+        }
         let order = Order {
             node,
             deed,
             purpose,
-            expires,
+            expires: now + desk.config.patience + self.slack(node, desk),
             next_send: now,
+            bytes,
         };
         self.open.insert(self.last, order);
         self.timers.insert((now, self.last));
         self.send(now, self.last, desk);
     }
 
+    /// How long a slow node takes for all the bytes that it has to answer for: none is hurried, or given up, for
+    /// being busy.
+    fn slack(&self, node: InstanceId, desk: &Desk) -> Duration {
+        let bytes = self.to_answer.get(&node).map_or(0, |load| load.bytes);
+        let micros = bytes.saturating_mul(1_000_000) / desk.config.slow_bytes_per_second.max(1);
+        Duration::from_micros(micros)
+    }
+
     fn send(&mut self, now: Time, seq: u64, desk: &mut Desk) {
-        let Some(order) = self.open.get_mut(&seq) else {
+        let node = self.open.get(&seq).map(|order| order.node);
+        let slack = node.map(|node| self.slack(node, desk));
+        let (Some(order), Some(slack)) = (self.open.get_mut(&seq), slack) else {
             return;
         };
         self.timers.remove(&(order.next_send, seq));
-        order.next_send = now + desk.config.resend;
+        order.next_send = now + desk.config.resend + slack;
         self.timers.insert((order.next_send, seq));
         let stamp = Stamp {
             epoch: self.epoch,
@@ -128,10 +188,14 @@ impl Orders {
     fn close(&mut self, seq: u64) -> Option<Order> {
         let order = self.open.remove(&seq)?;
         self.timers.remove(&(order.next_send, seq));
-        if let Some(count) = self.to_answer.get_mut(&order.node) {
-            *count -= 1;
+        if let Some(load) = self.to_answer.get_mut(&order.node) {
+            load.orders -= 1;
+            load.bytes -= order.bytes;
         }
-        self.gets -= usize::from(order.purpose.is_get());
+        if let Some(get) = order.purpose.get() {
+            self.gets.remove(&get);
+            self.get_bytes -= order.bytes;
+        }
         Some(order)
     }
 
@@ -160,12 +224,19 @@ impl Orders {
 
     /// Whether a node has nothing to answer.
     pub(super) fn is_idle(&self, node: InstanceId) -> bool {
-        self.to_answer.get(&node).is_none_or(|count| *count == 0)
+        self.to_answer
+            .get(&node)
+            .is_none_or(|load| load.orders == 0)
     }
 
-    /// Reads for clients that are under way.
-    pub(super) fn gets(&self) -> usize {
-        self.gets
+    /// Reads for clients that are under way, and the bytes of the records.
+    pub(super) fn gets(&self) -> (usize, u64) {
+        (self.gets.len(), self.get_bytes)
+    }
+
+    /// Whether the record is being read for this client.
+    pub(super) fn is_getting(&self, peer: PeerId, id: RecordId) -> bool {
+        self.gets.contains(&(peer, id))
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

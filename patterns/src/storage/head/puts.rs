@@ -97,7 +97,7 @@ impl Reign {
             Some(Refusal::Damaged)
         } else if differs {
             Some(Refusal::Taken)
-        } else if self.disk_full {
+        } else if desk.disk_full {
             Some(Refusal::Unavailable("the head's disk is full".into()))
         } else if !self.puts.contains_key(&id) && !self.has_room(length, desk) {
             let busy = "the head has as many records on their way as it takes";

@@ -8,7 +8,9 @@ use rand::seq::SliceRandom;
 use crate::machine::Time;
 use crate::pipeline::PeerId;
 
-use super::super::{Deed, HeadTells, InstanceId, Outcome, RecordId, Refusal};
+use super::super::{
+    Deed, HeadTells, InstanceId, Outcome, RecordId, Refusal, StatusView, Verification,
+};
 use super::desk::Desk;
 use super::nodes::{Listing, Node};
 use super::orders::Purpose;
@@ -42,7 +44,12 @@ impl Reign {
             let why = Refusal::Unavailable("the record is just being stored".into());
             return self.refuse(peer, id, why, desk);
         }
-        if self.orders.gets() >= desk.config.gets {
+        // Asked again while it is on its way.
+        if self.orders.is_getting(peer, id) {
+            return;
+        }
+        let (gets, bytes) = self.orders.gets();
+        if gets >= desk.config.gets || gets > 0 && bytes + record.length > desk.config.put_bytes {
             let why =
                 Refusal::Unavailable("the head has as many reads under way as it takes".into());
             return self.refuse(peer, id, why, desk);
@@ -91,6 +98,12 @@ impl Reign {
         all.into_iter().filter(reachable).collect()
     }
 
+    /// Bytes of a record.
+    pub(super) fn length(&self, id: RecordId) -> u64 {
+        let record = self.catalog.records.get(&id);
+        record.map(|record| record.length).unwrap_or_default()
+    }
+
     fn ask_next(
         &mut self,
         now: Time,
@@ -102,8 +115,8 @@ impl Reign {
         match places.pop() {
             Some(place) => {
                 let purpose = Purpose::Get(id, peer, places);
-                self.orders
-                    .give(now, place, Deed::Read { id }, purpose, desk);
+                let read = (id, self.length(id));
+                self.orders.give_read(now, place, read, purpose, desk);
             }
             None => {
                 let why = "no data node that has the record answers";
@@ -207,11 +220,18 @@ impl Reign {
         let Some(checking) = self.checking.take_if(|checking| checking.open.is_empty()) else {
             return;
         };
-        let verified = HeadTells::Verified {
+        let StatusView {
+            lacking,
+            unreachable,
+            ..
+        } = self.status(desk);
+        let verified = HeadTells::Verified(Verification {
             checked: checking.checked,
             damaged: checking.damaged,
             missing: checking.missing,
-        };
+            lacking,
+            unreachable,
+        });
         for peer in checking.askers {
             desk.say(HeadOutput::ToClient(peer, verified.clone()));
         }

@@ -32,7 +32,6 @@ pub(super) struct Reign {
     pub(super) first: u64,
     /// The last entry that most heads have on disk, and that stays.
     pub(super) committed: u64,
-    pub(super) disk_full: bool,
     followers: Followers,
     pub(super) catalog: Catalog,
     pub(super) nodes: BTreeMap<InstanceId, Node>,
@@ -61,7 +60,6 @@ impl Reign {
             epoch,
             first: desk.append(epoch, Fact::Lead { head }),
             committed: 0,
-            disk_full: false,
             followers,
             nodes: known_nodes(&catalog, desk),
             catalog,
@@ -120,6 +118,8 @@ impl Reign {
                 bytes,
             } => self.put(now, peer, (id, checksum, bytes), desk, rng),
             ClientAsks::Get { id } => self.get(now, peer, id, desk, rng),
+            // Asked again soon: an answer now would name none.
+            ClientAsks::List { .. } if !serves => {}
             ClientAsks::List { after } => {
                 let records = self.page(after);
                 desk.say(HeadOutput::ToClient(peer, records));
@@ -145,7 +145,11 @@ impl Reign {
         let page = safe.by_ref().take(PAGE);
         let records = page.map(|(&id, record)| (id, record.length)).collect();
         let more = safe.next().is_some();
-        HeadTells::Records { records, more }
+        HeadTells::Records {
+            after,
+            records,
+            more,
+        }
     }
 
     /// An order is answered, or given up.

@@ -128,7 +128,15 @@ impl Reign {
             self.thin_out(now, id, desk);
         } else if unsure > 0 {
             self.repairs.stuck.insert(id);
+        } else if self.names_the_gone(id) {
+            self.note_places(id, desk);
         }
+    }
+
+    /// Whether the register still names a data node for this record whose name is another's by now.
+    fn names_the_gone(&self, id: RecordId) -> bool {
+        let record = self.catalog.records.get(&id);
+        record.is_some_and(|record| record.places.iter().any(|place| self.is_gone(*place)))
     }
 
     /// Reads a copy; what is read goes to another node.
@@ -144,10 +152,10 @@ impl Reign {
             return;
         };
         self.repairs.running.insert(id);
+        let read = (id, record.length);
         self.repairs.rest(now, record.length, &desk.config);
         let purpose = Purpose::ReadForRepair(id, sources);
-        self.orders
-            .give(now, source, Deed::Read { id }, purpose, desk);
+        self.orders.give_read(now, source, read, purpose, desk);
     }
 
     /// A healthy node without a copy.
@@ -190,8 +198,8 @@ impl Reign {
                 match sources.pop() {
                     Some(source) => {
                         let purpose = Purpose::ReadForRepair(id, sources);
-                        self.orders
-                            .give(now, source, Deed::Read { id }, purpose, desk);
+                        let read = (id, self.length(id));
+                        self.orders.give_read(now, source, read, purpose, desk);
                     }
                     None => self.stop_repair(id),
                 }
@@ -252,14 +260,13 @@ impl Reign {
 
     fn read_keeper(&mut self, now: Time, mut spare: Spare, desk: &mut Desk) {
         let id = spare.id;
-        let length = self.catalog.records.get(&id).map(|record| record.length);
-        self.repairs
-            .rest(now, length.unwrap_or_default(), &desk.config);
+        let length = self.length(id);
+        self.repairs.rest(now, length, &desk.config);
         match spare.unread.pop() {
             Some(keeper) => {
                 let purpose = Purpose::ReadForDrop(spare);
                 self.orders
-                    .give(now, keeper, Deed::Read { id }, purpose, desk);
+                    .give_read(now, keeper, (id, length), purpose, desk);
             }
             None => self.stop_repair(id),
         }

@@ -15,7 +15,8 @@ use crate::wait::{Sleeper, Waker, wait};
 
 use super::super::{
     ClientConfig, ClientInput, ClientLine, ClientMachine, ClientOutput, Done, HeadId, HeadTells,
-    Payload, RecordId, Refusal, Request, StatusView, TextLine as _, read_frame, write_frame,
+    Payload, RecordId, Refusal, Request, StatusView, TextLine as _, Verification, read_frame,
+    write_frame,
 };
 use super::data::check_heads;
 use super::envelope::ToHead;
@@ -216,15 +217,14 @@ impl StorageClient {
         }
     }
 
-    /// Has every copy read, and damaged ones replaced: copies read, damaged ones among them, and the data
-    /// nodes that could not be asked.
+    /// Has every copy read, and damaged ones replaced.
     ///
     /// # Errors
     ///
     /// There was no answer in time, or the client was stopped.
-    pub fn verify(&mut self) -> Result<(u64, u64, Vec<String>), AskError> {
+    pub fn verify(&mut self) -> Result<Verification, AskError> {
         match self.ask(Request::Verify)? {
-            Done::Verified(checked, damaged, missing) => Ok((checked, damaged, missing)),
+            Done::Verified(found) => Ok(found),
             other => Err(self.failure(other)),
         }
     }

@@ -31,6 +31,11 @@ pub(crate) trait Disk: Send + 'static {
     /// An error means that nobody knows what is on disk: the program ends.
     fn sync(&mut self, reports: &mut Vec<Self::Report>) -> io::Result<()>;
 
+    /// Whether what was done takes so much memory that it is to be reported first.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Whether something could not be written that is to be tried again after a while.
     fn is_stuck(&self) -> bool {
         false
@@ -124,8 +129,12 @@ fn run<D: Disk>(
 ) {
     let mut reports = Vec::new();
     while let Some(first) = next(&disk, jobs) {
-        let batch = first.into_iter().chain(jobs.try_iter()).take(MAX_BATCH);
-        batch.for_each(|job| disk.work(job, &mut reports));
+        let mut batch = first.into_iter().chain(jobs.try_iter()).take(MAX_BATCH);
+        while !disk.is_full()
+            && let Some(job) = batch.next()
+        {
+            disk.work(job, &mut reports);
+        }
         let synced = disk.sync(&mut reports);
         let mut shared = lock(shared);
         shared.waiting.append(&mut reports);

@@ -144,8 +144,8 @@ impl ClientNode {
             Done::TimedOut(Request::Get(_), _) => self.reading = None,
             Done::TimedOut(..) => {}
             Done::Refused(id, why) => panic!("{id} is refused: {why}"),
-            Done::Verified(checked, damaged, missing) => {
-                ledger.verified = Some((checked, damaged, missing));
+            Done::Verified(found) => {
+                ledger.verified = Some((found.checked, found.damaged, found.missing));
             }
             Done::Records(..) | Done::Status(_) => {}
         }

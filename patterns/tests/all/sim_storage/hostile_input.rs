@@ -6,7 +6,7 @@ use mutirao::storage::{
     Checksum, ClientAsks, ClientConfig, ClientInput, ClientMachine, Copy, DataConfig, DataInput,
     DataMachine, DataSays, Deed, Entry, Fact, HeadAsks, HeadConfig, HeadId, HeadInput, HeadMachine,
     HeadSays, HeadTells, Health, InstanceId, Outcome, Payload, Position, ReadFailure, RecordId,
-    Refusal, Register, Request, Stamp,
+    Refusal, Register, Request, Stamp, Verification,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -310,11 +310,10 @@ fn a_client_bears_whatever_it_is_told() {
                 4 => HeadTells::NotLeading {
                     leader: rng.chance(0.5).then(|| HeadId(rng.below(3) as u32)),
                 },
-                _ => HeadTells::Verified {
+                _ => HeadTells::Verified(Verification {
                     checked: number(&mut rng),
-                    damaged: 0,
-                    missing: Vec::new(),
-                },
+                    ..Verification::default()
+                }),
             };
             let input = match rng.below(3) {
                 0 => ClientInput::Do(Request::Put(id, bytes)),

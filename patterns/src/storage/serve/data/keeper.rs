@@ -38,7 +38,12 @@ pub(crate) struct Keeper {
     capacity_bytes: Option<u64>,
     /// Lines that are in the file and perhaps not on disk.
     written: Vec<u64>,
+    /// Bytes that were read and not yet handed over.
+    read_bytes: usize,
 }
+
+/// Bytes of records that are handed over together.
+const READ_BYTES: usize = 32 << 20;
 
 impl Keeper {
     pub(crate) fn new(file: RecordFile, path: &Path, capacity_bytes: Option<u64>) -> Keeper {
@@ -47,6 +52,7 @@ impl Keeper {
             path: path.to_path_buf(),
             capacity_bytes,
             written: Vec::new(),
+            read_bytes: 0,
         }
     }
 
@@ -71,12 +77,21 @@ impl Disk for Keeper {
                 Ok(()) => self.written.push(number),
                 Err(error) => reports.push(Report::NotKept(number, error.to_string())),
             },
-            Job::Read(number, id) => reports.push(Report::Read(number, self.file.read(id))),
+            Job::Read(number, id) => {
+                let read = self.file.read(id);
+                self.read_bytes += read.as_ref().map_or(0, |bytes| bytes.len());
+                reports.push(Report::Read(number, read));
+            }
             Job::Look => {}
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.read_bytes >= READ_BYTES
+    }
+
     fn sync(&mut self, reports: &mut Vec<Report>) -> io::Result<()> {
+        self.read_bytes = 0;
         check_in_place(&self.path, self.file.file(), self.file.bytes())?;
         if !self.written.is_empty() {
             self.file.sync()?;
