@@ -179,8 +179,11 @@ mod tests {
             }
             assert_eq!(detector.state(at(now), 1), Some(State::Alive));
             now = die(&mut detector).since(Time::START).as_millis() as u64 + 1000;
-            now = beat(&mut detector, now, 7) + 3000;
             now = beat(&mut detector, now, 7);
+            for second in 1..3 {
+                detector.wake(at(now + 1000 * second));
+            }
+            now = beat(&mut detector, now + 3000, 7);
             assert_eq!(detector.state(at(now), 1), Some(State::Suspect));
             now = beat(&mut detector, now + 1000, 1);
             assert_eq!(detector.state(at(now), 1), Some(State::Alive));
