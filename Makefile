@@ -55,7 +55,7 @@ verify: deps ## format, lints, documentation and a little fuzzing; changes nothi
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items --locked
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
-fuzz: deps ## makes up what arrives at broker, clients, workers and in a chat, for FUZZ_SECONDS
+fuzz: deps ## makes up what arrives at broker, clients, workers, in a chat and in a storage cluster, for FUZZ_SECONDS
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 fix: deps ## formats, and repairs what the lints can

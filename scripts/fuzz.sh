@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes what arrives at a broker, at its clients, at its workers, in a chat, at bare sockets and at a member of an
-# election, for so many seconds in all. Begins with the conversations in fuzz/seeds; what it learns stays in fuzz/corpus.
+# Fuzzes what arrives at a broker, at its clients, at its workers, in a chat, at bare sockets, at a member of an election
+# and in a storage cluster, and what may stand in its files, for so many seconds in all. Begins with the conversations in
+# fuzz/seeds; what it learns stays in fuzz/corpus.
 #
 #   scripts/fuzz.sh [SECONDS]
 set -euo pipefail
@@ -29,9 +30,9 @@ fuzz() {
   echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
 }
 
-# In tenths of the time.
-fuzz broker $((SECONDS_IN_ALL * 2 / 10))
-fuzz client $((SECONDS_IN_ALL * 2 / 10))
-for target in worker json chat tcp udp election; do
-  fuzz "$target" $((SECONDS_IN_ALL / 10))
+# In twelfths of the time.
+fuzz broker $((SECONDS_IN_ALL * 2 / 12))
+fuzz client $((SECONDS_IN_ALL * 2 / 12))
+for target in worker json chat tcp udp election storage registers; do
+  fuzz "$target" $((SECONDS_IN_ALL / 12))
 done

@@ -12,6 +12,7 @@
 //! Other bytes count modulo the number of steps, so that every input means something.
 
 pub mod chat;
+pub mod storage;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use mutirao::broker::fuzzing::Broker;
+use mutirao_fuzz::storage::LINES;
 use mutirao_fuzz::{Step, play, write, write_moments};
 use serde::Serialize;
 
@@ -333,6 +334,10 @@ fn main() -> std::io::Result<()> {
     for (name, bytes) in mutirao_fuzz::chat::seeds() {
         seeds.push(("chat", name, bytes));
     }
+    for (name, bytes) in mutirao_fuzz::storage::seeds() {
+        seeds.push(("storage", name.into(), bytes));
+    }
+    seeds.push(("registers", "lines".into(), LINES.into()));
     for (name, bytes) in json() {
         seeds.push(("json", name, bytes));
     }
