@@ -105,8 +105,9 @@ fn beats_endpoint(head: &Endpoint) -> Result<Endpoint, EndpointError> {
     }
 }
 
-/// Messages that may wait for one peer: enough for small ones, and not too many of the largest.
-const QUEUE_MESSAGES: i32 = 64;
+/// Messages that may wait for one peer: as many as may be on their way at once, since those beyond are dropped and
+/// only sent again after a while. How many of the largest there are is bounded before, in bytes.
+const QUEUE_MESSAGES: i32 = 1_024;
 
 /// What a message has besides the bytes of a record.
 const ENVELOPE_BYTES: usize = 64 << 10;
