@@ -105,9 +105,9 @@ fn beats_endpoint(head: &Endpoint) -> Result<Endpoint, EndpointError> {
     }
 }
 
-/// Messages that may wait for one peer: what a head lets be on its way at once, as whatever finds the queue full
-/// is lost until it is sent again.
-const QUEUE_MESSAGES: i32 = 2_048;
+/// Messages that may wait for one peer: as many as may be on their way at once, since those beyond are dropped and
+/// only sent again after a while. How many of the largest there are is bounded before, in bytes.
+const QUEUE_MESSAGES: i32 = 1_024;
 
 /// What a message has besides the bytes of a record.
 const ENVELOPE_BYTES: usize = 64 << 10;

@@ -267,7 +267,7 @@ fn what_makes_no_sense_is_told() {
         (&["head", "--bind", "nonsense"], "--bind"),
         (&["data", "--capacity", "much"], "--capacity"),
         (&["data", "--head", "nonsense"], "--head"),
-        (&["put"], "--file"),
+        (&["put"], "<TEXT>"),
         (&["put", "a", "--file", "b"], "--file"),
         (&["get"], "<ID>"),
         (&["status", "--format", "poem"], "--format"),

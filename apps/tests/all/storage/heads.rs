@@ -12,13 +12,11 @@ const NODES: [&str; 3] = ["norte", "sur", "este"];
 /// Checks what is there now, and again when everybody was killed at once.
 #[track_caller]
 fn check(cluster: &mut Cluster, ids: &[String]) {
-    cluster.check_lines(ids);
-    cluster.check_reigns();
+    check_among(cluster, ids);
     let all = cluster.kill_all();
     cluster.start_all(all);
     cluster.wait_for_nodes(NODES.len());
-    cluster.check_lines(ids);
-    cluster.check_reigns();
+    check_among(cluster, ids);
     for name in NODES {
         check_obedience(&cluster.place.path(&format!("{name}/data.txt")));
     }
@@ -89,6 +87,32 @@ fn a_leader_that_stood_still_beyond_its_lease_does_no_harm() {
     cluster.check_lines(&ids);
     cluster.start_head(new.0);
     check(&mut cluster, &ids);
+}
+
+#[test]
+fn a_client_is_served_although_a_head_does_not_finish_the_handshake() {
+    let mut cluster = Cluster::of_three_heads(&NODES, &[]);
+    let (leader, _) = cluster.leader();
+    let still = (1..=3).find(|id| *id != leader).expect("there are three");
+    cluster.heads[&still].signal(Signal::STOP);
+    let mut stream = cluster.stream();
+    stream.write(1);
+    stream.wait_for(1);
+    // It connects at the same time as the client, and says what it has found.
+    cluster.start_node("oeste");
+    cluster.nodes["oeste"].wait_for("does not let us in");
+    stream.write(1);
+    stream.wait_for(2);
+    cluster.heads[&still].signal(Signal::CONT);
+    let ids = stream.end();
+    check_among(&cluster, &ids);
+}
+
+/// Checks the lines, and that no epoch had two leaders.
+#[track_caller]
+fn check_among(cluster: &Cluster, ids: &[String]) {
+    cluster.check_lines(ids);
+    cluster.check_reigns();
 }
 
 #[test]

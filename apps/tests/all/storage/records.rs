@@ -108,6 +108,17 @@ fn lines_are_records_and_their_ids_come_in_their_order() {
 }
 
 #[test]
+fn a_line_is_confirmed_although_no_other_follows() {
+    let cluster = Cluster::new(&["norte", "sur"]);
+    let mut stream = cluster.stream();
+    for count in 1..=3 {
+        stream.write(1);
+        stream.wait_for(count);
+    }
+    cluster.check_lines(&stream.end());
+}
+
+#[test]
 fn status_list_and_verify_tell_people_and_programs() {
     let cluster = Cluster::new(&["norte", "sur", "este"]);
     let ids = ["a", "bb", "ccc"].map(|text| cluster.put(text.as_bytes()));

@@ -92,6 +92,8 @@ struct Way {
     is_known: bool,
     endpoint: Endpoint,
     port: Port,
+    /// Why it does not let us in, if it does not.
+    shut: Option<String>,
 }
 
 /// A client of a storage cluster, used by one thread at a time.
@@ -140,6 +142,7 @@ impl StorageClient {
                     is_known: id.is_some(),
                     endpoint,
                     port: Port::new(socket),
+                    shut: None,
                 })
             })
             .collect();
@@ -310,21 +313,33 @@ impl StorageClient {
         Ok(more)
     }
 
-    /// Asks a head as soon as it is reached. Ends when one turns us away for our keys, which waiting does
-    /// not mend.
+    /// Asks a head as soon as it is reached. Ends when all of them turn us away for our keys, which waiting does
+    /// not mend; one alone may only stand still.
     fn look_at_doors(&mut self) -> Result<(), AskError> {
         let now = self.clock.now();
         for way in &mut self.ways {
             let was_connected = way.port.is_connected();
             if let Some(reason) = way.port.refusal() {
-                let endpoint = way.endpoint.clone();
-                return Err(AskError::Shut { endpoint, reason });
+                way.shut = Some(reason);
             }
             if way.port.is_connected() && !was_connected {
+                way.shut = None;
                 self.machine.handle(now, ClientInput::Reached(way.head));
             }
         }
-        Ok(())
+        match self.shut() {
+            Some(error) if self.ways.iter().all(|way| way.shut.is_some()) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Which head does not let us in, if one does not.
+    fn shut(&self) -> Option<AskError> {
+        let shut = |way: &Way| {
+            let (endpoint, reason) = (way.endpoint.clone(), way.shut.clone()?);
+            Some(AskError::Shut { endpoint, reason })
+        };
+        self.ways.iter().find_map(shut)
     }
 
     fn take(&mut self, at: usize, message: &Message) {
@@ -408,9 +423,10 @@ impl StorageClient {
                 format!("there was no answer within {seconds} s")
             }
         };
-        match why {
-            Some(why) => format!("{what}: {why}"),
-            None => format!("{what}: is a head running at {}?", self.endpoints()),
+        match (why, self.shut()) {
+            (Some(why), _) => format!("{what}: {why}"),
+            (None, Some(shut)) => format!("{what}: {shut}"),
+            (None, None) => format!("{what}: is a head running at {}?", self.endpoints()),
         }
     }
 
