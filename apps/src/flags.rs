@@ -1,6 +1,7 @@
 //! Flags that several roles share, and what they become before any work starts.
 
 mod codec;
+mod format;
 mod peers;
 mod security;
 mod transport;
@@ -18,6 +19,7 @@ use mutirao::transport::SocketOptions;
 use crate::exit::Exit;
 
 pub(crate) use codec::CodecFlag;
+pub(crate) use format::FormatFlag;
 pub(crate) use peers::{Peers, PeersFlags};
 pub(crate) use security::{GuardFlags, KeyFlag, ServerFlag, security};
 pub(crate) use transport::TransportFlags;

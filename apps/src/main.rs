@@ -3,6 +3,7 @@
 //! One binary, one subcommand per app; this file is the table of contents.
 
 mod chat;
+mod columns;
 mod compare;
 mod count;
 mod dispatch;

@@ -19,7 +19,6 @@ mod sink;
 pub(crate) mod status;
 mod stay;
 pub(crate) mod submit;
-pub(crate) mod table;
 mod tally;
 mod ventilator;
 mod wait;

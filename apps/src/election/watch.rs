@@ -9,10 +9,9 @@ use mutirao::election::{MemberId, Sighting, Standing, View, Watcher};
 use mutirao::transport::SocketOptions;
 use serde_json::{Value, json};
 
-use crate::dispatch::broker::status::FormatFlag;
-use crate::dispatch::broker::table;
+use crate::columns;
 use crate::exit::Exit;
-use crate::flags::{self, KeyFlag, PeersFlags, ServerFlag};
+use crate::flags::{self, FormatFlag, KeyFlag, PeersFlags, ServerFlag};
 use crate::screen::Screen;
 
 /// How long answers are waited for, and so between two looks.
@@ -141,12 +140,12 @@ impl Story {
             in_words(&self.leaders()),
             self.look.len()
         );
-        let heads = table::heads(["MEMBER", "ROLE", "EPOCH", "FOLLOWS", "ENDPOINT"]);
+        let heads = columns::heads(["MEMBER", "ROLE", "EPOCH", "FOLLOWS", "ENDPOINT"]);
         let rows = self.look.iter().map(|(id, view)| row(*id, *view, peers));
         let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
         let mut written = Vec::new();
         // Nothing is refused by memory.
-        let _ = table::write(&mut written, &rows);
+        let _ = columns::write(&mut written, &rows);
         text += &String::from_utf8_lossy(&written);
         text.push('\n');
         for change in self.changes.iter().rev() {

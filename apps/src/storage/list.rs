@@ -7,9 +7,9 @@ use mutirao::storage::{RecordId, StatusView, StorageClient, Verification};
 use serde_json::{Value, json};
 
 use super::ask::{AskFlags, ended};
-use crate::dispatch::broker::status::FormatFlag;
-use crate::dispatch::broker::table;
+use crate::columns;
 use crate::exit::Exit;
+use crate::flags::FormatFlag;
 
 /// List the records with their lengths in bytes.
 #[derive(Debug, Args)]
@@ -112,7 +112,7 @@ fn write_status(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
         return writeln!(out, "no data nodes");
     }
     writeln!(out)?;
-    let heads = table::heads(["NODE", "HEALTH", "RECORDS", "BYTES", "FREE"]);
+    let heads = columns::heads(["NODE", "HEALTH", "RECORDS", "BYTES", "FREE"]);
     let rows = status.nodes.iter().map(|node| {
         [
             node.name.clone(),
@@ -123,7 +123,7 @@ fn write_status(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
         ]
     });
     let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
-    table::write(out, &rows)
+    columns::write(out, &rows)
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Exit> {

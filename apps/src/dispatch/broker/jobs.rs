@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::connection::{self, Connection, ended, no_such_job};
 use super::results::Standing as _;
-use super::status::FormatFlag;
-use super::table;
+use crate::columns;
 use crate::exit::Exit;
+use crate::flags::FormatFlag;
 use crate::ops::printable;
 
 /// List the jobs that the broker has.
@@ -93,7 +93,7 @@ fn as_json(job: &JobView) -> Value {
 }
 
 fn write_table(out: &mut dyn Write, jobs: &[JobView]) -> io::Result<()> {
-    let heads = table::heads([
+    let heads = columns::heads([
         "JOB",
         "STATE",
         "OPERATION",
@@ -113,12 +113,12 @@ fn write_table(out: &mut dyn Write, jobs: &[JobView]) -> io::Result<()> {
             job.counts.done.to_string(),
             job.counts.failed.to_string(),
             job.counts.fetched.to_string(),
-            table::age(job.age_seconds),
+            columns::age(job.age_seconds),
             printable(&job.settings.label, 60),
         ]
     });
     let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
-    table::write(out, &rows)
+    columns::write(out, &rows)
 }
 
 /// How many tasks it has; more may come while it is handed in.
@@ -150,7 +150,7 @@ fn write_job(out: &mut dyn Write, job: &JobView) -> io::Result<()> {
         counts.failed, counts.retried, settings.attempts
     )?;
     writeln!(out, "results    {}", results(job))?;
-    writeln!(out, "opened     {} ago", table::age(job.age_seconds))
+    writeln!(out, "opened     {} ago", columns::age(job.age_seconds))
 }
 
 /// Where the results are, and for how long.
@@ -166,7 +166,7 @@ fn results(job: &JobView) -> String {
     };
     let kept = match settings.keep_seconds {
         0 => "for ever".into(),
-        seconds => format!("for {} after the last is done", table::age(seconds)),
+        seconds => format!("for {} after the last is done", columns::age(seconds)),
     };
     let left = counts.done.saturating_sub(counts.fetched);
     match job.over {

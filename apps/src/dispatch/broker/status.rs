@@ -3,15 +3,16 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueEnum};
 use mutirao::broker::{ClientError, Console, Keeps, StatusView, WorkerView};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, ended};
-use super::table;
+use crate::columns;
 use crate::count::counted;
 use crate::exit::Exit;
+use crate::flags::FormatFlag;
 use crate::ops::printable;
 use crate::screen::Screen;
 
@@ -31,54 +32,6 @@ pub(crate) struct StatusArgs {
 
     #[command(flatten)]
     connection: Connection,
-}
-
-/// For whom something is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For a person
-    Text,
-    /// For a program: JSON, one value to a line
-    Json,
-}
-
-/// For whom something is printed.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct FormatFlag {
-    /// For a person or for a program: text or json
-    #[arg(
-        long,
-        env = "MUTIRAO_FORMAT",
-        default_value = "text",
-        value_name = "FORMAT"
-    )]
-    format: Format,
-}
-
-impl FormatFlag {
-    /// Whether it is for a person.
-    pub(crate) fn is_text(&self) -> bool {
-        self.format == Format::Text
-    }
-
-    /// Prints in the form that was asked for.
-    pub(crate) fn write(
-        &self,
-        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-        json: impl FnOnce() -> Value,
-    ) -> Result<(), Exit> {
-        let out = &mut io::stdout().lock();
-        let written = match self.format {
-            Format::Text => text(out),
-            Format::Json => writeln!(out, "{}", json()),
-        };
-        written
-            .and_then(|()| out.flush())
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => Exit::ReaderGone,
-                _ => Exit::Environment(format!("standard output cannot be written: {error}")),
-            })
-    }
 }
 
 pub(crate) fn run(args: StatusArgs) -> Result<(), Exit> {
@@ -172,7 +125,7 @@ fn write_summary(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
     writeln!(
         out,
         "broker  up {}; {keeps}, {kept} now",
-        table::age(status.up_seconds)
+        columns::age(status.up_seconds)
     )?;
     writeln!(
         out,
@@ -203,7 +156,7 @@ fn write_workers(out: &mut dyn Write, workers: &[WorkerView]) -> io::Result<()> 
             "no worker is there: start one with `mutirao worker --broker`"
         );
     }
-    let heads = table::heads([
+    let heads = columns::heads([
         "WORKER",
         "STATE",
         "SLOTS",
@@ -226,11 +179,11 @@ fn write_workers(out: &mut dyn Write, workers: &[WorkerView]) -> io::Result<()> 
         ]
     });
     let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
-    table::write(out, &rows)
+    columns::write(out, &rows)
 }
 
 fn write_services(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
-    let heads = table::heads([
+    let heads = columns::heads([
         "OPERATION",
         "WAITING",
         "AT WORK",
@@ -252,5 +205,5 @@ fn write_services(out: &mut dyn Write, status: &StatusView) -> io::Result<()> {
         ]
     });
     let rows: Vec<_> = [heads].into_iter().chain(rows).collect();
-    table::write(out, &rows)
+    columns::write(out, &rows)
 }

@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Columns of text, for people.
 
 use std::io::{self, Write};
 
