@@ -235,9 +235,15 @@ impl Cluster {
         }
     }
 
+    /// A client for lines; on a busy machine heads may need more than a minute to agree who leads.
+    pub(super) fn stream_launch(&self) -> Launch {
+        let put = self.client(&["put", "-", "--lines"]).stdin_open();
+        put.env("MUTIRAO_TIMEOUT", format!("{}s", LONG.as_secs()))
+    }
+
     /// Lines that are put as they are written.
     pub(super) fn stream(&self) -> Stream {
-        Stream::of(self.client(&["put", "-", "--lines"]).stdin_open().start())
+        Stream::of(self.stream_launch().start())
     }
 
     /// Checks that these are the ids of the lines from the first on, and that each is there with its bytes.
@@ -348,7 +354,7 @@ impl Stream {
     #[track_caller]
     pub(super) fn end(mut self) -> Vec<String> {
         self.process.close_stdin();
-        let ended = self.process.wait_within(LONG).expect_code(0);
+        let ended = self.process.wait_within(LONG + DEADLINE).expect_code(0);
         let ids: Vec<String> = ended.stdout_text().lines().map(str::to_owned).collect();
         assert_eq!(ids.len(), self.written, "one id for each line");
         ids

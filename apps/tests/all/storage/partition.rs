@@ -48,7 +48,7 @@ impl Machines {
     }
 
     fn stream(&self, head: u32) -> Stream {
-        let put = self.cluster.client(&["put", "-", "--lines"]).stdin_open();
+        let put = self.cluster.stream_launch();
         Stream::of(self.networks.start(head as usize - 1, put))
     }
 
