@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Echo, chat, the election and the trio in containers, the last tried the hard way: for each pattern a made-up job, a worker and the sink
+# Echo, chat, the election, the storage cluster and the trio in containers, the last tried the hard way: for each pattern a made-up job, a worker and the sink
 # (or the broker) killed on the way, and every result compared with what the tools of the system make of
 # the input.
 set -euo pipefail

@@ -55,6 +55,9 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Exit> {
         ..DataSetup::new(&name, heads.clone(), file.clone())
     };
     let caught = Caught::begin()?;
+    if file.exists() {
+        log::info!("data node {name} reads {}", file.display());
+    }
     let node = DataNode::start(setup).map_err(cannot_start)?;
     let (records, damaged) = node.found();
     log::info!(

@@ -73,6 +73,11 @@ pub(crate) struct HeadArgs {
     #[command(flatten)]
     record: RecordFlag,
 
+    /// How long a leading head may be silent before the others elect another; the same for all heads, and longer than
+    /// they may stand still on a busy machine
+    #[arg(long, env = "MUTIRAO_ELECTION_TIMEOUT", default_value = "600ms", value_name = "TIME", value_parser = flags::duration)]
+    election_timeout: Duration,
+
     /// The folder of registro_server.txt, hearbeat_server.txt and the vote; by default storage/head or storage/head-ID
     #[arg(long, env = "MUTIRAO_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -236,7 +241,7 @@ fn peers(args: &HeadArgs, folder: &std::path::Path) -> Result<Option<HeadPeers>,
         id: HeadId(id),
         endpoints,
         ballot: folder.join("ballot.txt"),
-        timing: timing(),
+        timing: timing(args.election_timeout)?,
     }))
 }
 
@@ -248,13 +253,20 @@ fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
     }
 }
 
-/// Patient enough for heads on busy machines, and done well within five seconds.
-fn timing() -> Timing {
-    Timing {
-        beat: Duration::from_millis(100),
-        timeout_min: Duration::from_millis(600),
-        timeout_max: Duration::from_millis(1_200),
-        lease: Duration::from_millis(550),
+/// By default patient enough for heads on busy machines, and done well within five seconds.
+fn timing(timeout: Duration) -> Result<Timing, Exit> {
+    let timing = Timing {
+        beat: timeout / 6,
+        timeout_min: timeout,
+        timeout_max: 2 * timeout,
+        lease: timeout * 11 / 12,
         ..Timing::default()
-    }
+    };
+    let wrong = |_| {
+        Exit::Usage(
+            "--election-timeout is too short or too long: give some tenths of a second".into(),
+        )
+    };
+    timing.validate().map_err(wrong)?;
+    Ok(timing)
 }

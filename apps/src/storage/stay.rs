@@ -32,7 +32,12 @@ pub(super) fn stay(
 
 /// The folder, made if it is missing.
 pub(super) fn make_folder(folder: &Path) -> Result<(), Exit> {
-    fs::create_dir_all(folder).map_err(|error| {
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let synced = |folder: &Path| fs::File::open(folder)?.sync_all();
+    let made = fs::create_dir_all(folder).and_then(|()| parent.map_or(Ok(()), synced));
+    made.map_err(|error| {
         Exit::Environment(format!(
             "the folder {} cannot be made ({error}): choose another with --data",
             folder.display()

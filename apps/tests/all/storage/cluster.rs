@@ -218,7 +218,7 @@ impl Cluster {
     #[track_caller]
     pub(super) fn leader(&self) -> (u32, u64) {
         let epoch = self.status()["epoch"].as_u64().expect("an epoch");
-        let mut reigns = self.heads.iter().flat_map(|(_, head)| reigns(&head.said()));
+        let mut reigns = self.heads.values().flat_map(|head| reigns(&head.said()));
         let reign = reigns.find(|reign| reign.1 == epoch);
         reign.unwrap_or_else(|| panic!("nobody has said that it leads, epoch {epoch}"))
     }

@@ -37,8 +37,7 @@ fn flip(cluster: &Cluster, name: &str, record: &str) {
 fn holders(cluster: &Cluster, record: &str) -> Vec<&'static str> {
     let has = |name: &&str| {
         let path = cluster.place.path(&format!("{name}/data.txt"));
-        let found = lines(&path).into_iter().any(|line| line.contains(record));
-        found
+        lines(&path).iter().any(|line| line.contains(record))
     };
     NODES.into_iter().filter(has).collect()
 }

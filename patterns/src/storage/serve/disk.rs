@@ -95,7 +95,7 @@ impl<D: Disk> DiskThread<D> {
         let mut reports = lock(&self.reports);
         match reports.failure.clone() {
             Some(reason) => Err(TransportError::Failed {
-                what: "keep what was written",
+                what: "what was written cannot be kept",
                 reason,
             }),
             None => Ok(std::mem::take(&mut reports.waiting)),
