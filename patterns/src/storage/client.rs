@@ -40,14 +40,17 @@ pub enum Request {
 /// Bytes of a record that are on their way in a second at least, from here to the disks of all that keep it.
 const SLOW_BYTES_PER_SECOND: u64 = 2 << 20;
 
+/// Why nobody serves.
+const NONE_LEADS: &str =
+    "no head that was asked leads: name all of them, and see that most are running";
+
 impl Request {
-    /// How much longer than others it takes.
-    fn slack(&self) -> Duration {
-        let bytes = match self {
+    /// Bytes of a record that it carries.
+    fn bytes(&self) -> u64 {
+        match self {
             Request::Put(_, bytes) => bytes.len() as u64,
             _ => 0,
-        };
-        Duration::from_micros(bytes.saturating_mul(1_000_000) / SLOW_BYTES_PER_SECOND)
+        }
     }
 }
 
@@ -163,11 +166,18 @@ impl ClientMachine {
         self.send(now, key);
     }
 
+    /// How long all that is under way may take on a slow path.
+    fn slack(&self) -> Duration {
+        let bytes: u64 = self.open.values().map(|open| open.request.bytes()).sum();
+        Duration::from_micros(bytes.saturating_mul(1_000_000) / SLOW_BYTES_PER_SECOND)
+    }
+
     fn send(&mut self, now: Time, key: Key) {
+        let slack = self.slack();
         let Some(open) = self.open.get_mut(&key) else {
             return;
         };
-        open.next_send = now + self.config.resend + open.request.slack();
+        open.next_send = now + self.config.resend + slack;
         open.silent = true;
         let asks = match &open.request {
             Request::Put(id, bytes) => ClientAsks::Put {
@@ -274,11 +284,6 @@ impl ClientMachine {
         if from != self.head() {
             return;
         }
-        for open in self.open.values_mut() {
-            let none =
-                "no head that was asked leads: name all of them, and see that most are running";
-            open.last_refusal = Some(Refusal::Unavailable(none.into()));
-        }
         let heads = &self.config.heads;
         let known = heads.iter().position(|head| Some(*head) == leader);
         match known.filter(|_| leader != Some(from)) {
@@ -286,7 +291,14 @@ impl ClientMachine {
                 self.at = at;
                 self.send_all(now);
             }
-            None => self.at += 1,
+            None => {
+                self.at += 1;
+                for open in self.open.values_mut() {
+                    // It has answered: the next one is asked in its turn, and none passed over.
+                    open.silent = false;
+                    open.last_refusal = Some(Refusal::Unavailable(NONE_LEADS.into()));
+                }
+            }
         }
     }
 
@@ -341,5 +353,44 @@ impl Machine for ClientMachine {
     fn deadline(&self) -> Option<Time> {
         let times = self.open.values();
         times.map(|open| open.next_send.min(open.expires)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whom the client has asked since it was last looked at.
+    fn asked(client: &mut ClientMachine) -> Vec<HeadId> {
+        let outputs = std::iter::from_fn(|| client.poll());
+        let heads = outputs.filter_map(|output| match output {
+            ClientOutput::ToHead(head, _) => Some(head),
+            _ => None,
+        });
+        heads.collect()
+    }
+
+    #[test]
+    fn heads_that_name_no_leader_are_asked_one_after_the_other() {
+        let heads: Vec<HeadId> = [1, 2, 3].map(HeadId).into();
+        let mut client = ClientMachine::new(ClientConfig {
+            heads: heads.clone(),
+            resend: Duration::from_millis(500),
+            patience: Duration::from_secs(30),
+        });
+        client.handle(Time::START, ClientInput::Do(Request::Status));
+        let mut seen = asked(&mut client);
+        for _ in 0..2 {
+            let head = *seen.last().unwrap();
+            let now = client.deadline().unwrap();
+            let tells = HeadTells::NotLeading { leader: None };
+            client.handle(now, ClientInput::Head(head, tells));
+            client.wake(now);
+            seen.extend(asked(&mut client));
+        }
+        assert_eq!(seen, heads);
+        // One that is silent is passed over as well.
+        client.wake(client.deadline().unwrap());
+        assert_eq!(asked(&mut client), [HeadId(1)]);
     }
 }

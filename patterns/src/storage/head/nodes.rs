@@ -12,7 +12,7 @@ use super::super::{
     check_name, data::digest,
 };
 use super::desk::Desk;
-use super::orders::Purpose;
+use super::orders::{Order, Purpose};
 use super::reign::Reign;
 use super::{HeadOutput, Health};
 
@@ -125,6 +125,8 @@ impl Reign {
         }
         if start > node.start {
             node.listing = Listing::Wanted;
+            // What it was told before, it may never have heard.
+            self.orders.hurry(now, instance);
             // What it said before may not be so any more.
             let lists = |purpose: &Purpose| matches!(purpose, Purpose::List(_));
             let _ = self
@@ -185,7 +187,7 @@ impl Reign {
         for instance in gone {
             let mut records = self.catalog.records.values();
             if !records.any(|record| record.places.contains(&instance)) {
-                self.nodes.remove(&instance);
+                self.forget_node(instance);
             }
         }
     }
@@ -349,13 +351,31 @@ impl Reign {
             Health::Alive if !node.heard => Health::Stale,
             other => other,
         };
-        if health == Health::Dead {
-            for order in self.orders.withdraw(|order| order.node == instance) {
+        if health != Health::Alive {
+            // Clients need not wait for one that is late, while there are others.
+            let goes = |order: &Order| health == Health::Dead || order.purpose.is_for_client();
+            let withdrawn = self
+                .orders
+                .withdraw(|order| order.node == instance && goes(order));
+            for order in withdrawn {
                 self.settle(now, order, None, desk, rng);
             }
+        }
+        if health == Health::Dead {
             self.reconsider(instance);
         }
         self.advance(now, desk, rng);
+    }
+
+    /// Should it come back, under another name, it has nothing that it is believed to have.
+    fn forget_node(&mut self, instance: InstanceId) {
+        let node = self.nodes.get(&instance);
+        let copies: Vec<RecordId> =
+            node.map_or_else(Vec::new, |node| node.copies.iter().copied().collect());
+        for id in copies {
+            self.lose_copy(id, instance);
+        }
+        self.nodes.remove(&instance);
     }
 
     /// Closes one round of heartbeats and opens the next.

@@ -28,6 +28,11 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
+    /// Whether a client waits for it.
+    pub(super) fn is_for_client(&self) -> bool {
+        matches!(self, Purpose::Put(_) | Purpose::Get(..))
+    }
+
     /// Who reads what, if it is for a client.
     fn get(&self) -> Option<(PeerId, RecordId)> {
         match self {
@@ -164,7 +169,12 @@ impl Orders {
             return;
         };
         self.timers.remove(&(order.next_send, seq));
-        order.next_send = now + desk.config.resend + slack;
+        // Looked at when it is to be given up, too.
+        let again = now + desk.config.resend + slack;
+        order.next_send = match order.expires > now {
+            true => again.min(order.expires),
+            false => again,
+        };
         self.timers.insert((order.next_send, seq));
         let stamp = Stamp {
             epoch: self.epoch,
@@ -177,6 +187,16 @@ impl Orders {
             deed: order.deed.clone(),
         };
         desk.say(HeadOutput::ToNode(order.node, asks));
+    }
+
+    /// What this node has to answer is sent again at once.
+    pub(super) fn hurry(&mut self, now: Time, node: InstanceId) {
+        let orders = self.open.iter_mut();
+        for (&seq, order) in orders.filter(|(_, order)| order.node == node) {
+            self.timers.remove(&(order.next_send, seq));
+            order.next_send = now;
+            self.timers.insert((now, seq));
+        }
     }
 
     /// The order that this node has answered, if it is still open.

@@ -318,7 +318,8 @@ impl Reign {
     /// Says in the register where the copies are now.
     fn note_places(&mut self, id: RecordId, desk: &mut Desk) {
         if let Some(record) = self.catalog.records.get(&id) {
-            let places = record.copies.clone();
+            let copies = record.copies.iter().copied();
+            let places = copies.filter(|place| !self.is_gone(*place)).collect();
             self.register(Fact::Places { id, places }, desk);
         }
     }

@@ -19,6 +19,9 @@ const MAX_NODES: usize = 4_096;
 /// same file is there already.
 const OVERLAP: Duration = Duration::from_secs(3);
 
+/// How often two programs are then heard in turn before both are believed to be there.
+const TURNS: u32 = 3;
+
 /// The way back to whoever has spoken.
 #[derive(Debug, Default)]
 pub(crate) struct Visitors {
@@ -34,8 +37,45 @@ pub(crate) struct Visitors {
 struct Way {
     route: Frame,
     life: u64,
-    /// The program whose place it has taken, and when.
-    before: Option<(u64, Time)>,
+    /// The program whose place it has taken.
+    before: Option<Before>,
+}
+
+#[derive(Debug)]
+struct Before {
+    life: u64,
+    /// When its place was taken.
+    since: Time,
+    /// How often the two were heard in turn after that.
+    turns: u32,
+    /// Whether the later one was heard after it.
+    answered: bool,
+}
+
+impl Way {
+    /// The same program is heard again.
+    fn again(&mut self, route: &Frame) -> Came {
+        if let Some(before) = &mut self.before {
+            before.answered = true;
+        }
+        match self.route[..] == route[..] {
+            true => Came::Known,
+            false => {
+                self.route = route.clone();
+                Came::New
+            }
+        }
+    }
+}
+
+impl Before {
+    /// It is heard although its place was taken: whether that is more than what it had said before it ended.
+    fn is_there(&mut self, now: Time) -> bool {
+        if now.since(self.since) >= OVERLAP && std::mem::take(&mut self.answered) {
+            self.turns += 1;
+        }
+        self.turns >= TURNS
+    }
 }
 
 /// What a hello of a data node means.
@@ -84,51 +124,38 @@ impl Visitors {
         life: u64,
         route: &Frame,
     ) -> Came {
-        let route = route.clone();
+        let fresh = |before| Way {
+            route: route.clone(),
+            life,
+            before,
+        };
         let has_room = self.nodes.len() < MAX_NODES;
         let Some(known) = self.nodes.get_mut(&node) else {
             if !has_room {
                 return Came::TooMany;
             }
-            let before = None;
-            self.nodes.insert(
-                node,
-                Way {
-                    route,
-                    life,
-                    before,
-                },
-            );
+            self.nodes.insert(node, fresh(None));
             return Came::New;
         };
-        match known.before {
-            _ if known.life == life && known.route[..] == route[..] => Came::Known,
-            _ if known.life == life => {
-                known.route = route;
-                Came::New
-            }
-            Some((before, since)) if before == life => {
-                if now.since(since) < OVERLAP {
+        if known.life == life {
+            return known.again(route);
+        }
+        match &mut known.before {
+            Some(before) if before.life == life => {
+                if !before.is_there(now) {
                     return Came::Late;
                 }
-                let before = None;
-                let twin = std::mem::replace(
-                    known,
-                    Way {
-                        route,
-                        life,
-                        before,
-                    },
-                );
+                let twin = std::mem::replace(known, fresh(None));
                 Came::Twin(twin.route[..].into())
             }
             _ => {
-                let before = Some((known.life, now));
-                *known = Way {
-                    route,
-                    life,
-                    before,
+                let before = Before {
+                    life: known.life,
+                    since: now,
+                    turns: 0,
+                    answered: false,
                 };
+                *known = fresh(Some(before));
                 Came::New
             }
         }
@@ -181,6 +208,14 @@ mod tests {
         let soon = now + Duration::from_millis(10);
         assert_eq!(visitors.note_node(soon, node, 8, &route(8)), Came::Late);
         let later = now + OVERLAP;
+        for _ in 1..TURNS {
+            visitors.note_node(later, node, 9, &route(9));
+            let came = visitors.note_node(later, node, 8, &route(8));
+            assert_eq!(came, Came::Late);
+        }
+        // A backlog of the one that has ended is no sign of life.
+        assert_eq!(visitors.note_node(later, node, 8, &route(8)), Came::Late);
+        visitors.note_node(later, node, 9, &route(9));
         let came = visitors.note_node(later, node, 8, &route(8));
         assert_eq!(came, Came::Twin(route(9)[..].into()));
         assert_eq!(visitors.note_node(later, node, 8, &route(8)), Came::Known);

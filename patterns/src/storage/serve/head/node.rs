@@ -112,6 +112,8 @@ impl HeadNode {
         log::info!("{} leads, epoch {epoch}", self.name());
         self.state.leads = Some(epoch);
         self.state.beat = None;
+        // While it followed nobody answered it, which says nothing of them.
+        self.detector = super::detector(self.machine.config());
         self.handle(now, HeadInput::Lead(epoch));
     }
 
@@ -264,6 +266,10 @@ impl HeadNode {
             let reason = "another program keeps a copy of its data.txt: give each data node a folder of its own, and begin with an empty one";
             self.turn_away(&Frame::from(&twin[..]), instance, reason)?;
         }
+        if came == Came::TooMany {
+            let why = "a data node is not answered, as there are too many: restart the head when some have left for good";
+            self.state.malformed.add(&self.name(), &why);
+        }
         if matches!(came, Came::Late | Came::TooMany) {
             return Ok(());
         }
@@ -329,6 +335,8 @@ impl HeadNode {
                 HeadOutput::Keep(line) => self.disk.ask(line),
                 HeadOutput::Beat(line) => (self.on_round)(&line),
                 HeadOutput::Watch(instance) => {
+                    // What was thought of it in another reign, in which it answered somebody else, is nothing to go by.
+                    self.detector.forget(instance);
                     // Beyond the limit a node is not watched, and gets nothing.
                     let _ = self.detector.watch(self.clock.now(), instance);
                 }
