@@ -38,6 +38,9 @@ pub(crate) struct DataArgs {
     record: RecordFlag,
 }
 
+/// A file that takes a while to be read.
+const LONG_BYTES: u64 = 64 << 20;
+
 pub(crate) fn run(args: DataArgs) -> Result<(), Exit> {
     let name = args.name.clone().unwrap_or_else(machine_name);
     let folder = args.data.clone();
@@ -55,7 +58,7 @@ pub(crate) fn run(args: DataArgs) -> Result<(), Exit> {
         ..DataSetup::new(&name, heads.clone(), file.clone())
     };
     let caught = Caught::begin()?;
-    if file.exists() {
+    if file.metadata().is_ok_and(|file| file.len() > LONG_BYTES) {
         log::info!("data node {name} reads {}", file.display());
     }
     let node = DataNode::start(setup).map_err(cannot_start)?;

@@ -54,9 +54,14 @@ pub enum StorageError {
 
 impl StorageError {
     fn file(path: &std::path::Path) -> impl Fn(std::io::Error) -> StorageError + '_ {
-        |error| StorageError::File {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
+        |error| {
+            let reason = error.to_string();
+            // Some say where by themselves.
+            let named = reason.strip_prefix(&format!("{} ", path.display()));
+            StorageError::File {
+                path: path.to_path_buf(),
+                reason: named.unwrap_or(&reason).to_string(),
+            }
         }
     }
 }
